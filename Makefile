@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its environment when it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# One torch thread a process: two multi-threaded processes on two cores run slower than one.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow lint clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lab: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q "torch==2.13.*"
+	$(BIN)/pip install -q -e ".[lab]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.lab
+	$(BIN)/pip install -q -e ".[test]"
+	touch $@
+
+# Trains both recipes on real digits, compares them, and says where the report is.
+demo: $(VENV)/.lab
+	$(BIN)/transfuse compare --data digits --seeds 0,1 --out runs/demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

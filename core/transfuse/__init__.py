@@ -1,0 +1,3 @@
+"""transfuse: models that predict the next token and diffuse the rest, in one transformer."""
+
+from transfuse.errors import TransfuseError as TransfuseError

@@ -1,0 +1,23 @@
+"""Every error a user can cause, and the hint that cures a misspelt name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TransfuseError(ValueError):
+    """A mistake in what a user gave: the message names the thing, its place and the cure."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The tail of an "unknown name" message: the nearest known name, else all of them.
+
+    >>> did_you_mean("imgae", ["image", "text"])
+    "did you mean 'image'?"
+    >>> did_you_mean("x", ["image", "text"])
+    'known: image, text'
+    """
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "none is known"
