@@ -1,0 +1,46 @@
+"""A document is a list of items: text, images and whatever else, in the order they are read."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transfuse.errors import TransfuseError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece of raw data in a document.
+
+    modality: the role that owns the data in a recipe, such as ``text`` or ``image``.
+    data: raw data as the modality's ``encode`` takes it: a string, an image array.
+    loss: False where the item is context only.
+    noised: what a diffusing modality does in training: True noises the item (and predicts it, if
+        ``loss``), False shows it clean. Discrete modalities ignore it.
+    droppable: True where guidance may leave the item out, as the prompt of what follows.
+    """
+
+    modality: str
+    data: Any
+    loss: bool = True
+    noised: bool = True
+    droppable: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """Items in reading order.
+
+    id: the sample's number in its data set; randomness is keyed by it.
+    source: where the document came from, for error messages (``digits train 17``).
+    """
+
+    items: tuple[Item, ...]
+    id: int = 0
+    source: str = "document"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.items, tuple) or not all(isinstance(item, Item) for item in self.items):
+            raise TransfuseError(f"{self.source}: items must be a tuple of Item, not {self.items!r:.80}")
+
+    def without_droppable(self) -> "Document":
+        """The document as a guidance view sees it: without the items guidance may drop."""
+        return replace(self, items=tuple(item for item in self.items if not item.droppable))
