@@ -1,12 +1,17 @@
 """What a data set offers: documents by number, in named splits."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from transfuse.documents import Document
+from transfuse.errors import TransfuseError
+
+SPLITS = ("train", "heldout")
 
 
 class DataSet(ABC):
@@ -14,9 +19,12 @@ class DataSet(ABC):
 
     A data set holds raw data and no randomness of its own: what varies from visit to visit (which
     of caption and image comes first) is drawn from the generator it is handed.
+
+    reversed_share: the share of visits that read a document's items in reverse order.
     """
 
     name: str
+    reversed_share: float = 0.0
 
     @abstractmethod
     def size(self, split: str) -> int:
@@ -39,3 +47,57 @@ class DataSet(ABC):
             for item in self.document(split, index).items:
                 if item.modality == modality:
                     yield item.data
+
+
+def in_either_order(document: Document, reversed_share: float, rng: np.random.Generator | None) -> Document:
+    """One visit's order of a document: as it stands, or its items in reverse order.
+
+    Reversed with probability ``reversed_share``; never when ``rng`` is None. In the reversed form no
+    item is droppable: what was the prompt now follows what it prompted.
+    """
+    if rng is None or rng.random() >= reversed_share:
+        return document
+    return replace(document, items=tuple(replace(item, droppable=False) for item in reversed(document.items)))
+
+
+def checked_index(name: str, split: str, index: int, size: int) -> int:
+    """``index``, or an error naming the data set and split it lies outside of."""
+    if not 0 <= index < size:
+        raise TransfuseError(f"{name} {split}: no document {index}, the split holds {size}")
+    return index
+
+
+def checked_split(name: str, split: str) -> str:
+    """``split``, or an error naming the data set and the splits there are."""
+    if split not in SPLITS:
+        raise TransfuseError(f"{name}: unknown split {split!r}, the splits are {' and '.join(SPLITS)}")
+    return split
+
+
+def content_hash(data: DataSet) -> str:
+    """SHA-256 over every document in plain form, split by split: ids, flags, text and array bytes.
+
+    Equal for a data set and its copy in a store. Raises where an item's data is neither a string nor
+    an array.
+    """
+    digest = hashlib.sha256(f"reversed_share={data.reversed_share!r}".encode())
+    for split in SPLITS:
+        digest.update(f"\0split {split} {data.size(split)}".encode())
+        for index in range(data.size(split)):
+            document = data.document(split, index)
+            digest.update(f"\0document {document.id}".encode())
+            for item in document.items:
+                body, kind = item_bytes(item.data, document.source)
+                flags = f"{item.loss:d}{item.noised:d}{item.droppable:d}"
+                digest.update(f"\0{item.modality} {flags} {kind} {len(body)}\0".encode() + body)
+    return digest.hexdigest()
+
+
+def item_bytes(raw: Any, source: str) -> tuple[bytes, str]:
+    """An item's data as bytes and, in words, what they are: ``text`` or ``float32 (1, 8, 8)``."""
+    if isinstance(raw, str):
+        return raw.encode(), "text"
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
+        little = raw.astype(raw.dtype.newbyteorder("<"), copy=False)
+        return little.tobytes(), f"{raw.dtype.name} {raw.shape}"
+    raise TransfuseError(f"{source}: an item holds {type(raw).__name__}, not a string or a numeric array")

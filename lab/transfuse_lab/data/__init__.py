@@ -1,0 +1,1 @@
+"""Where documents come from: built-in data sets, folders and stores."""
