@@ -1,0 +1,81 @@
+"""Reads a mask's columns from whatever holds them into int64 arrays of one length, or says what is wrong."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.masks.algebra import Columns, Mask, Table, atoms
+
+LARGEST = 2**40
+"""Column values stay below this in size, so that sums and products of a few of them fit an int64."""
+
+Arrays = dict[str, np.ndarray]
+
+
+def read(mask: Mask, queries: Columns, keys: Columns | None) -> tuple[Arrays, Arrays, int, int]:
+    """The columns `mask` needs of queries and keys as int64, and the two lengths Tq and Tk.
+
+    Raises TransfuseError for a missing, ragged, non-integer or too large column, and for a value outside the
+    table that reads it.
+    """
+    rectangular = keys is not None
+    keys = queries if keys is None else keys
+    q, rows = _side(mask, mask.query_columns, queries, "queries" if rectangular else "positions")
+    k, cols = _side(mask, mask.key_columns, keys, "keys" if rectangular else "positions")
+    for atom in atoms(mask):
+        if isinstance(atom, Table):
+            _within(atom.column, q[atom.column], len(atom.rows), "query")
+            _within(atom.column, k[atom.column], len(atom.rows[0]), "key")
+    return q, k, rows, cols
+
+
+def _side(mask: Mask, names: Iterable[str], columns: Columns, what: str) -> tuple[Arrays, int]:
+    arrays = {name: column(mask, name, columns, what) for name in sorted(names)}
+    if not arrays:
+        if not len(columns):
+            raise TransfuseError(f"mask {mask}: the {what} have no columns, so their number is unknown")
+        return {}, len(next(iter(columns.values())))
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise TransfuseError(f"mask {mask}: columns of the {what} differ in length: {lengths}")
+    return arrays, next(iter(lengths.values()))
+
+
+def column(mask: Mask, name: str, columns: Columns, what: str) -> np.ndarray:
+    """One column as int64 [T]; TransfuseError if it is missing or is not a row of integers or booleans."""
+    if name not in columns:
+        raise TransfuseError(
+            f"mask {mask}: the {what} have no column {name!r} ({did_you_mean(name, columns)}; "
+            f"they have: {', '.join(sorted(columns)) or 'none'})"
+        )
+    array = as_array(columns[name])
+    if array.ndim != 1:
+        raise TransfuseError(f"mask {mask}: column {name!r} has {array.ndim} axes, not 1")
+    if array.dtype == np.int64:
+        pass
+    elif array.dtype.kind in "iub" or array.size == 0:
+        array = array.astype(np.int64)
+    else:
+        raise TransfuseError(f"mask {mask}: column {name!r} holds {array.dtype}, not integers or booleans")
+    if array.size and (array.max() >= LARGEST or array.min() <= -LARGEST):
+        raise TransfuseError(f"mask {mask}: column {name!r} holds values of 2^40 or more in size")
+    return array
+
+
+def as_array(values: Any) -> np.ndarray:
+    """Any sequence, array or torch tensor (on any device) as a numpy array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
+def _within(name: str, array: np.ndarray, size: int, side: str) -> None:
+    outside = np.flatnonzero((array < -1) | (array >= size))
+    if outside.size:
+        at = int(outside[0])
+        raise TransfuseError(
+            f"table({name}): the value {int(array[at])} of column {name!r} at {side} {at} is outside the "
+            f"table's 0…{size - 1} (−1 means none)"
+        )
