@@ -1,0 +1,109 @@
+"""A section is a mapping of settings as written: how two are laid over each other, and what does not fit.
+
+A part is named inside its section, ``{name: kl, channels: 4}``, and ``kl`` alone is short for
+``{name: kl}``. A modality says ``kind`` where other parts say ``name``.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from transfuse.errors import TransfuseError
+
+Loc = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+NAMING_KEYS = ("kind", "name")
+
+
+def lay(base: Any, over: Any) -> Any:
+    """``base`` with ``over`` laid on top: mappings merge key by key, anything else is replaced.
+
+    Two sections that name different parts do not mix: the upper one replaces the lower. One that
+    names no part keeps the name, and the settings, of the one below.
+
+    >>> lay({"name": "linear", "patch": 1}, {"patch": 2})
+    {'name': 'linear', 'patch': 2}
+    >>> lay({"name": "linear", "patch": 1}, "unet")
+    {'name': 'unet'}
+    >>> lay("linear", {"patch": 2})
+    {'name': 'linear', 'patch': 2}
+    """
+    if isinstance(base, Mapping) and isinstance(over, str):
+        key = naming_key(base)
+        return lay(base, {key: over}) if key else over
+    if isinstance(base, str) and isinstance(over, Mapping):
+        base = {"name": base}
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or renames(base, over):
+        return over
+    return {
+        **base,
+        **{key: lay(base[key], value) if key in base else value for key, value in over.items()},
+    }
+
+
+def naming_key(section: Mapping[str, Any]) -> str | None:
+    """The key by which a section names its part: ``kind``, ``name``, or None where it names none."""
+    return next((key for key in NAMING_KEYS if key in section), None)
+
+
+def renames(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    """Whether both sections name a part, and not the same one."""
+    key = naming_key(base)
+    return key is not None and key in over and over[key] != base[key]
+
+
+class Misfit(ValueError):
+    """What does not fit in a section: (place relative to the section, sentence) pairs.
+
+    Validators raise it, so that a fault deep inside a part keeps its place; whoever knows where the
+    section stands turns it into a `TransfuseError` that says so.
+    """
+
+    def __init__(self, faults: Iterable[tuple[Loc, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{dotted(loc)}: {sentence}" for loc, sentence in self.faults))
+
+    def error(self, place: str) -> TransfuseError:
+        """The faults as an error for users, each with its place from ``place`` on."""
+        return TransfuseError(
+            "\n".join(f"{dotted((place, *loc) if place else loc)}: {text}" for loc, text in self.faults)
+        )
+
+
+def dotted(loc: Loc) -> str:
+    """``("image", "layers", 0)`` as people write it: ``image.layers[0]``."""
+    text = ""
+    for step in loc:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def fit(model: type[Model], section: Any, context: object = None) -> Model:
+    """The section as a validated ``model``. Raises `Misfit` for all that pydantic finds wrong with it."""
+    try:
+        return model.model_validate(section, context=context)
+    except ValidationError as invalid:
+        raise Misfit(_faults(invalid)) from None
+
+
+def _faults(invalid: ValidationError) -> Iterable[tuple[Loc, str]]:
+    for error in invalid.errors(include_url=False):
+        loc, kind, message = error["loc"], error["type"], error["msg"]
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, Misfit):
+            yield from (((*loc, *inner), sentence) for inner, sentence in cause.faults)
+        elif isinstance(cause, Exception):
+            yield loc, str(cause)
+        elif kind == "missing":
+            yield loc, "is missing"
+        elif kind == "extra_forbidden":
+            yield loc, "unknown key"
+        else:
+            yield loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"
+
+
+def short(value: object) -> str:
+    """The value as an error message can afford to show it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
