@@ -9,6 +9,7 @@ from torch import Tensor
 from transfuse.attention.backend import Backend as Backend
 from transfuse.attention.backend import Plan as Plan
 from transfuse.attention.backend import Request as Request
+from transfuse.attention.cache import Cache as Cache
 from transfuse.attention.dense import Dense as Dense
 from transfuse.attention.select import select as select
 from transfuse.attention.tiles import Tiles as Tiles
