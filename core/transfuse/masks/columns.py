@@ -20,10 +20,12 @@ def read(mask: Mask, queries: Columns, keys: Columns | None) -> tuple[Arrays, Ar
     Raises TransfuseError for a missing, ragged, non-integer or too large column, and for a value outside the
     table that reads it.
     """
-    rectangular = keys is not None
-    keys = queries if keys is None else keys
-    q, rows = _side(mask, mask.query_columns, queries, "queries" if rectangular else "positions")
-    k, cols = _side(mask, mask.key_columns, keys, "keys" if rectangular else "positions")
+    if keys is not None:
+        q, rows = _side(mask, mask.query_columns, queries, "queries")
+        k, cols = _side(mask, mask.key_columns, keys, "keys")
+    else:
+        q, rows = _side(mask, mask.columns, queries, "positions")
+        k, cols = q, rows
     for atom in atoms(mask):
         if isinstance(atom, Table):
             _within(atom.column, q[atom.column], len(atom.rows), "query")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transfuse.masks.bands import Bands
+
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
@@ -71,3 +73,68 @@ class Slices:
             query, start, end = query[first], start[first], end[last]
         ptr = np.searchsorted(query, np.arange(self.queries + 1))
         return Intervals(ptr, start, end)
+
+
+def coalesce(found: Bands, queries: int) -> Slices:
+    """Bands as slices: trimmed to where they are not empty, and joined where one goes on as the next."""
+    q0, q1 = found.cuts[found.seg], found.cuts[found.seg + 1]
+    last = q1 - q0 - 1
+    opens = (found.lo == found.hi).astype(np.int64)
+    closes = (found.lo + found.slope_lo * last == found.hi + found.slope_hi * last).astype(np.int64)
+    lo, hi = found.lo + opens * found.slope_lo, found.hi + opens * found.slope_hi
+    q0, q1 = q0 + opens, q1 - closes
+    some = q0 < q1
+    parts = (part[some] for part in (q0, q1, lo, hi, found.slope_lo, found.slope_hi))
+    return join(Slices(*parts, queries, found.keys))
+
+
+def join(parts: Slices) -> Slices:
+    """The same pairs with each slice that continues another's two lines made one with it."""
+    if len(parts) < 2:
+        return parts
+    slope_lo, slope_hi = _adopt(parts)
+    line_lo, line_hi = parts.lo - slope_lo * parts.q0, parts.hi - slope_hi * parts.q0
+    order = np.lexsort((parts.q0, slope_hi, slope_lo, line_hi, line_lo))
+    kin = [a[order] for a in (slope_hi, slope_lo, line_hi, line_lo)]
+    q0, q1 = parts.q0[order], parts.q1[order]
+    goes_on = q0[1:] == q1[:-1]
+    for a in kin:
+        goes_on &= a[1:] == a[:-1]
+    first, last = np.concatenate([[True], ~goes_on]), np.concatenate([~goes_on, [True]])
+    ends, head = q1[last], order[first]
+    back = np.lexsort((parts.lo[head], parts.q0[head]))
+    head, ends = head[back], ends[back]
+    return Slices(
+        parts.q0[head],
+        ends,
+        parts.lo[head],
+        parts.hi[head],
+        slope_lo[head],
+        slope_hi[head],
+        parts.queries,
+        parts.keys,
+    )
+
+
+def _adopt(parts: Slices) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes, where a slice of one query takes those of the slice that it continues, or else precedes."""
+    slope_lo, slope_hi = parts.slope_lo.copy(), parts.slope_hi.copy()
+    n = parts.q1 - parts.q0
+    single = np.flatnonzero(n == 1)
+    several = np.flatnonzero(n > 1)
+    if not len(single) or not len(several):
+        return slope_lo, slope_hi
+    span = parts.keys + 2
+    for at, lo, hi, wanted in (
+        (parts.q1, parts.lo + slope_lo * n, parts.hi + slope_hi * n, parts.q0),
+        (parts.q0, parts.lo - slope_lo, parts.hi - slope_hi, parts.q1),
+    ):
+        code = at[several] * span + lo[several] + 1
+        order = np.argsort(code, kind="stable")
+        ask = wanted[single] * span + parts.lo[single] + 1
+        place = np.minimum(np.searchsorted(code[order], ask), len(order) - 1)
+        found = several[order[place]]
+        fits = (code[order[place]] == ask) & (hi[found] == parts.hi[single])
+        slope_lo[single[fits]], slope_hi[single[fits]] = slope_lo[found[fits]], slope_hi[found[fits]]
+        single = single[~fits]
+    return slope_lo, slope_hi
