@@ -81,6 +81,11 @@ class Part:
             )
 
 
+def noun(kind: str) -> str:
+    """What a part of this kind is called in messages."""
+    return {"attention": "attention backend", "dataset": "data set"}.get(kind, kind)
+
+
 def naming_key(kind: str) -> str:
     """The key that names a part of this kind in its section."""
     return NAMING_KEYS[0] if kind == "modality" else NAMING_KEYS[1]
@@ -122,17 +127,17 @@ def choose(offers: Offers, kind: str, section: Any) -> Chosen:
     """The part a section chooses: ``{name: kl, channels: 4}``, or ``kl``. Raises `Misfit`."""
     if isinstance(section, Chosen):
         if section.kind != kind:
-            raise Misfit([((), f"should be a {kind}, not the {section.kind} {section.name!r}")])
+            raise Misfit([((), f"should be a {noun(kind)}, not the {noun(section.kind)} {section.name!r}")])
         return section
     key = naming_key(kind)
     if isinstance(section, str):
         section = {key: section}
     if not isinstance(section, Mapping):
         raise Misfit(
-            [((), f"should be the name of a {kind} or a section with a {key!r}, not {short(section)}")]
+            [((), f"should be the name of a {noun(kind)} or a section with a {key!r}, not {short(section)}")]
         )
     if not isinstance(section.get(key), str):
-        raise Misfit([((), f"needs {key!r}: which {kind} it is")])
+        raise Misfit([((), f"needs {key!r}: which {noun(kind)} it is")])
     try:
         part = offers.part(kind, section[key])
     except TransfuseError as unknown:
@@ -146,7 +151,7 @@ class PartOf:
     """Marks a settings field that holds a nested part.
 
     >>> class ImageSettings(Settings):
-    ...     codec: Annotated[Chosen, PartOf("codec")] = Field({"name": "kl"}, validate_default=True)
+    ...     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
     ...     sampler: Annotated[Chosen | None, PartOf("sampler")] = None
 
     The field takes a section or a `Chosen`. A section without a name changes the default's settings.

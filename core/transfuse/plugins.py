@@ -14,7 +14,7 @@ from typing import Any
 
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.offers import Offer, Origin, PluginError, read
-from transfuse.parts import Chosen, Part, choose
+from transfuse.parts import Chosen, Part, choose, noun
 from transfuse.sections import Misfit
 
 GROUP = "transfuse.plugins"
@@ -106,7 +106,7 @@ class Plugins:
             raise _clash(kind, name, offered)
         if not offered:
             raise TransfuseError(
-                f"unknown {kind} {name!r}, {did_you_mean(name, self.parts(kind))}{self._absent()}"
+                f"unknown {noun(kind)} {name!r}, {did_you_mean(name, self.parts(kind))}{self._absent()}"
             )
         return offered[0][0]
 
@@ -182,7 +182,9 @@ def _origin(point: EntryPoint) -> Origin:
 
 def _clash(kind: str, name: str, offered: Sequence[tuple[Part, Origin]]) -> TransfuseError:
     who = " and ".join(str(origin) for _, origin in offered)
-    return TransfuseError(f"{who} both offer the {kind} {name!r}. List one of them under plugins.disabled")
+    return TransfuseError(
+        f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
+    )
 
 
 def _row(origin: Origin, status: str, reason: str, offers: tuple[str, ...] = ()) -> Row:

@@ -14,6 +14,8 @@ from transfuse.errors import TransfuseError
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 NAMING_KEYS = ("kind", "name")
+ALTERNATIVES = frozenset({"steps", "flops"})
+"""Keys of which a section means one: the budget of a training."""
 
 
 def lay(base: Any, over: Any) -> Any:
@@ -28,6 +30,11 @@ def lay(base: Any, over: Any) -> Any:
     {'name': 'unet'}
     >>> lay("linear", {"patch": 2})
     {'name': 'linear', 'patch': 2}
+
+    Of `ALTERNATIVES` the upper one's choice clears the lower one's.
+
+    >>> lay({"steps": 400, "seed": 0}, {"flops": 1e15})
+    {'seed': 0, 'flops': 1000000000000000.0}
     """
     if isinstance(base, Mapping) and isinstance(over, str):
         key = naming_key(base)
@@ -36,8 +43,10 @@ def lay(base: Any, over: Any) -> Any:
         base = {"name": base}
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or renames(base, over):
         return over
+    chosen = {key for key in ALTERNATIVES if over.get(key) is not None}
+    cleared = ALTERNATIVES - chosen if chosen else chosen
     return {
-        **base,
+        **{key: value for key, value in base.items() if key not in cleared},
         **{key: lay(base[key], value) if key in base else value for key, value in over.items()},
     }
 
@@ -89,7 +98,8 @@ def fit(model: type[Model], section: Any, context: object = None) -> Model:
 
 def _faults(invalid: ValidationError) -> Iterable[tuple[Loc, str]]:
     for error in invalid.errors(include_url=False):
-        loc, kind, message = error["loc"], error["type"], error["msg"]
+        loc = tuple(step for step in error["loc"] if step != "[key]")
+        kind, message = error["type"], error["msg"]
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, Misfit):
             yield from (((*loc, *inner), sentence) for inner, sentence in cause.faults)
@@ -97,8 +107,10 @@ def _faults(invalid: ValidationError) -> Iterable[tuple[Loc, str]]:
             yield loc, str(cause)
         elif kind == "missing":
             yield loc, "is missing"
-        elif kind == "extra_forbidden":
-            yield loc, "unknown key"
+        elif kind in ("dict_type", "model_type"):
+            yield loc, f"should be a mapping, not {short(error['input'])}"
+        elif kind in ("tuple_type", "list_type"):
+            yield loc, f"should be a list, not {short(error['input'])}"
         else:
             yield loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"
 
