@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Images as discrete codes beside the text's tokens: the Chameleon side of the comparison."""

@@ -1,0 +1,69 @@
+"""From a recipe to a model: modalities are built and fit (or restored), then connected."""
+
+from collections.abc import Mapping
+
+from transfuse import masks
+from transfuse.attention import BUILT_IN, Backend
+from transfuse.datasets import DataSet
+from transfuse.modality import Modality, Report
+from transfuse.model import Model
+from transfuse.parts import Chosen
+from transfuse.plugins import Plugins
+from transfuse.recipes import Recipe
+from transfuse.sequence import vocabulary_for
+from transfuse.vocabulary import Vocabulary
+
+
+def build_modalities(recipe: Recipe) -> dict[str, Modality]:
+    """The recipe's modalities, by role, neither fit nor restored yet.
+
+    Raises TransfuseError where a plugin built something that is no modality.
+    """
+    built: dict[str, Modality] = {}
+    for role, chosen in recipe.modalities.items():
+        modality = chosen.build(name=role)
+        if not isinstance(modality, Modality):
+            raise TypeError(f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality")
+        built[role] = modality
+    return built
+
+
+def fit_modalities(
+    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report
+) -> Mapping[str, Modality]:
+    """Each codec trained on all raw data of its role in the training split."""
+    for role, modality in modalities.items():
+        modality.fit(data.raw("train", role), seed, report)
+    return modalities
+
+
+def backends(recipe: Recipe, plugins: Plugins) -> tuple[str, dict[str, Backend]]:
+    """The name of the backend the recipe asks for, and all that are on offer."""
+    offered: dict[str, Backend] = dict(BUILT_IN)
+    for name in plugins.parts("attention"):
+        offered[name] = plugins.choose("attention", {"name": name}, "attention").build()
+    if isinstance(recipe.attention, Chosen):
+        offered[recipe.attention.name] = recipe.attention.build()
+        return recipe.attention.name, offered
+    return recipe.attention, offered
+
+
+def build_model(
+    recipe: Recipe,
+    modalities: Mapping[str, Modality],
+    plugins: Plugins,
+    vocabulary: Vocabulary | None = None,
+) -> Model:
+    """The model of a recipe, its weights drawn from ``train.seed``; ``modalities`` fit or restored."""
+    name, offered = backends(recipe, plugins)
+    return Model(
+        recipe.model,
+        modalities,
+        vocabulary or vocabulary_for(modalities),
+        masks.parse(recipe.mask),
+        seed=recipe.train.seed,
+        attention=name,
+        backends=offered,
+    )
+
+

@@ -1,0 +1,47 @@
+"""A codec turns raw data into what the model sees and back; it is trained first and then frozen."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from transfuse.modality import Report
+
+
+class Codec(nn.Module, ABC):
+    """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
+
+    codes: how many codes there are; 0 for a codec of continuous latents.
+    channels: channels of a latent grid ``[channels, h, w]``; a grid of codes is ``[h, w]``.
+    bound: latents lie within ±bound, so a sampler may clip to it.
+    """
+
+    codes: int = 0
+    channels: int
+    bound: float
+
+    @abstractmethod
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report) -> None:
+        """Train on all raw data of the training split, then freeze."""
+
+    @abstractmethod
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Make the layers that saved weights are loaded into, from ``facts``."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """JSON that ``restore`` needs, and figures of the training worth showing."""
+
+    @abstractmethod
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the latent grid for raw data of this shape."""
+
+    @abstractmethod
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        """Raw data to a payload. Raises TransfuseError where it is not what the codec was made for."""
+
+    @abstractmethod
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        """A payload back to raw data."""

@@ -1,0 +1,370 @@
+"""Decoding walks: next token until a begin marker, then that modality's sampler, its end marker, and on.
+
+Every document has one stream of the cache per guidance view: view 0 holds everything, view 1 leaves
+out what guidance may drop. All streams are laid out by the code that lays out training documents, and
+the finished item is run once more, clean, so that it is what later positions see.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transfuse.attention import Request, select
+from transfuse.attention.cache import Cache
+from transfuse.batch import Batch, collate
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.modality import Evaluate, SpanModality, TokenModality
+from transfuse.model import Model
+from transfuse.packing import join
+from transfuse.randomness import Key
+from transfuse.sequence import Pen
+from transfuse.sequence import Sequence as Laid
+from transfuse.vocabulary import END, begin_marker
+
+
+@dataclass
+class _Written:
+    """One document being written, and its streams: stream of view v is ``first + v``."""
+
+    index: int
+    document: Document
+    first: int
+    pens: list[Pen]
+    logits: list[Tensor]  # a view, [V], at its last position
+    given: int  # items of the prompt
+    open_ids: list[int] = field(default_factory=list)  # text not yet closed into an item
+    label: tuple[str, str] | None = None  # (modality, label) of a begun item
+    done: bool = False
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[Document],
+    *,
+    want: str | None = None,
+    seed: int = 0,
+    tokens: int = 32,
+    items: int = 8,
+    indices: Sequence[int] | None = None,
+) -> list[Document]:
+    """Each prompt continued, raw data decoded.
+
+    want: None goes on until the model ends the document. A modality's name asks for one item of it:
+        with begin markers, the model only chooses which; without (text), the item ends with the document.
+    tokens: at most so many tokens of open-ended text a document; items: at most so many items.
+    indices: what keys each prompt's randomness, by default its place in ``prompts``.
+    Raises TransfuseError where a prompt is wrong, naming document and item.
+    """
+    with torch.inference_mode():
+        was_training = model.training
+        model.eval()
+        try:
+            return _Decoder(model, prompts, want, Key(seed), tokens, items, indices).run()
+        finally:
+            model.train(was_training)
+
+
+class _Decoder:
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Document],
+        want: str | None,
+        key: Key,
+        tokens: int,
+        items: int,
+        indices: Sequence[int] | None,
+    ) -> None:
+        self.model, self.layout, self.key, self.want = model, model.layout, key, want
+        self.modalities = dict(model.parts())
+        self.tokens, self.items = tokens, items
+        if want is not None and want not in self.modalities:
+            raise TransfuseError(
+                f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
+            )
+        if not prompts:
+            raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
+        self.views = max(m.views for m in self.modalities.values())
+        plain = [self.layout.prompt(document) for document in prompts]
+        dropped = [self.layout.prompt(d.without_droppable()) for d in prompts] if self.views == 2 else []
+        laid = [pair for both in zip(plain, *([dropped] if dropped else []), strict=True) for pair in both]
+        s = model.settings
+        weight = model.tokens.weight
+        self.cache = Cache(
+            s.layers, s.key_value_heads, s.head_width, len(laid),
+            max(len(sequence) for sequence, _ in laid) + self._room(), weight.dtype, weight.device,
+        )  # fmt: skip
+        hidden = self._run(list(range(len(laid))), [sequence for sequence, _ in laid])
+        logits = list(self.model.logits(hidden))
+        self.written = [
+            _Written(
+                index=indices[i] if indices is not None else i,
+                document=document,
+                first=i * self.views,
+                pens=[pen for _, pen in laid[i * self.views : (i + 1) * self.views]],
+                logits=logits[i * self.views : (i + 1) * self.views],
+                given=len(document.items),
+            )
+            for i, document in enumerate(prompts)
+        ]
+
+    def _room(self) -> int:
+        """Positions a document may grow by."""
+        longest = 0
+        for name, modality in self.modalities.items():
+            for label in modality.labels():
+                longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
+        return self.tokens + 1 + (1 if self.want else self.items) * longest
+
+    # -- the walk
+
+    def run(self) -> list[Document]:
+        while active := [w for w in self.written if not w.done]:
+            speaking = [w for w in active if w.label is None]
+            if speaking:
+                self._speak(speaking)
+            else:
+                # Documents that begun items of one shape go through its sampler together.
+                first = active[0].label
+                assert first is not None
+                self._make([w for w in active if w.label == first], *first)
+        return [w.document for w in self.written]
+
+    def _speak(self, documents: list[_Written]) -> None:
+        """One more token for each: text, a begin marker, or the end."""
+        leader = self.layout.leader
+        grown: list[tuple[int, Laid]] = []
+        owners: list[tuple[_Written, int]] = []
+        for w in documents:
+            id = self._next(w, leader)
+            owner = self._begun(id)
+            if owner is not None:
+                self._close(w)
+                w.label = owner
+            elif id == self.model.vocabulary.marker(END):
+                self._close(w)
+                w.done = True
+            else:
+                assert leader is not None
+                payload = np.array([id - self.model.vocabulary.range(leader).start])
+                # What the model says itself is prompt for what follows: only view 0 reads it.
+                sequence, pen = self.layout.continuation(
+                    w.document, Item(leader, None), payload, replace(w.pens[0], item=len(w.document.items))
+                )
+                w.open_ids.append(int(payload[0]))
+                w.pens[0] = pen
+                grown.append((w.first, sequence))
+                owners.append((w, 0))
+        if grown:
+            hidden = self._run([stream for stream, _ in grown], [sequence for _, sequence in grown])
+            for (w, view), row in zip(owners, self.model.logits(hidden), strict=True):
+                w.logits[view] = row
+
+    def _next(self, w: _Written, leader: str | None) -> int:
+        """The next id of a document in text, from what is allowed there."""
+        vocabulary = self.model.vocabulary
+        allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=w.logits[0].device)
+        wanted = self.want
+        begins = [
+            vocabulary.marker(begin_marker(name, label))
+            for name, modality in self.modalities.items()
+            if wanted in (None, name)
+            for label in modality.labels()
+        ]
+        open_ended = wanted is None or not self.modalities[wanted].labels()
+        made = len(w.document.items) - w.given
+        if wanted is None and made >= self.items:
+            begins = []
+        allowed[begins] = True
+        if open_ended or not begins:
+            allowed[vocabulary.marker(END)] = True
+            if leader is not None and len(w.open_ids) < self.tokens:
+                r = vocabulary.range(leader)
+                allowed[r.start : r.stop] = True
+        elif not self.model.opened[begins].any():
+            raise TransfuseError(
+                f"the model was never trained to begin {wanted!r}; train it on documents that hold some"
+            )
+        chooser = self.modalities[leader] if leader is not None else None
+        logits = w.logits[0].masked_fill(~allowed, -torch.inf)
+        if not isinstance(chooser, TokenModality) or not open_ended:
+            return int(logits.argmax())
+        generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
+        return chooser.choose(logits[None], generator)
+
+    def _begun(self, id: int) -> tuple[str, str] | None:
+        for name, modality in self.modalities.items():
+            for label in modality.labels():
+                if id == self.model.vocabulary.marker(begin_marker(name, label)):
+                    return name, label
+        return None
+
+    def _close(self, w: _Written) -> None:
+        """What was said becomes an item."""
+        leader = self.layout.leader
+        if w.open_ids and leader is not None:
+            raw = self.modalities[leader].decode(np.array(w.open_ids))
+            self._append(w, Item(leader, raw, droppable=True))
+            w.pens[0] = replace(w.pens[0], item=len(w.document.items))
+            w.open_ids = []
+
+    def _append(self, w: _Written, item: Item) -> None:
+        w.document = replace(w.document, items=(*w.document.items, item))
+
+    # -- items that a begin marker opens
+
+    def _blank(self, name: str, label: str) -> tuple[np.ndarray, list]:
+        """An item of this shape before anything is known of it, as it is laid out for sampling."""
+        modality = self.modalities[name]
+        payload = modality.blank(label)
+        return payload, modality.spans(Item(name, None), payload)
+
+    def _make(self, documents: list[_Written], name: str, label: str) -> None:
+        modality = self.modalities[name]
+        views = modality.views
+        payload, _ = self._blank(name, label)
+        streams = [w.first + v for v in range(views) for w in documents]  # view by view
+        pens = [w.pens[v] for v in range(views) for w in documents]
+        laid = [self.layout.continuation(Document(()), Item(name, None), payload, pen)[0] for pen in pens]
+        laid = [s.part(0, _first_span_end(s)) for s in laid]  # a clean copy is written when it is known
+        if isinstance(modality, TokenModality):
+            ids = self._spell(modality, documents, streams, laid, name)
+            payloads = ids.reshape(len(documents), *payload.shape)
+        else:
+            assert isinstance(modality, SpanModality)
+            generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
+            evaluate = _CachedEvaluate(self, modality, streams, laid, len(documents))
+            payloads = modality.sample(evaluate, label, generators).cpu().numpy()
+        self._commit(documents, name, payloads)
+
+    def _spell(
+        self,
+        modality: TokenModality,
+        documents: list[_Written],
+        streams: list[int],
+        laid: list[Laid],
+        name: str,
+    ) -> np.ndarray:
+        """A fixed number of ids, one after another, each drawn from all views' logits."""
+        r = self.model.vocabulary.range(name)
+        n, views = len(laid[0]) - 2, modality.views
+        ids = np.zeros((len(documents), n), np.int64)
+        tokens: list[np.ndarray | None] = [None] * len(laid)  # the begin marker as it was laid out
+        for i in range(n):
+            pieces = [s.part(i, i + 1, t) for s, t in zip(laid, tokens, strict=True)]
+            logits = self.model.logits(self._run(streams, pieces)).unflatten(0, (views, len(documents)))
+            for d, w in enumerate(documents):
+                own = torch.full_like(logits[:, d], -torch.inf)
+                own[:, r.start : r.stop] = logits[:, d, r.start : r.stop]
+                generator = self.key.generator("sample", w.index, len(w.document.items), i)
+                ids[d, i] = modality.choose(own, generator) - r.start
+            tokens = [np.array([r.start + ids[j % len(documents), i]]) for j in range(len(laid))]
+        for w in documents:  # what was spelt is written again whole, in every view, with its end marker
+            for v in range(views):
+                self.cache.rewind([w.first + v], int(self.cache.length[w.first + v]) - n)
+        return ids
+
+    def _commit(self, documents: list[_Written], name: str, payloads: np.ndarray) -> None:
+        """The finished item, clean, in every view of its document."""
+        modality = self.modalities[name]
+        streams: list[int] = []
+        laid: list[Laid] = []
+        for w, payload in zip(documents, payloads, strict=True):
+            item = Item(name, modality.decode(payload), noised=False)
+            for v in range(self.views):
+                sequence, w.pens[v] = self.layout.continuation(w.document, item, payload, w.pens[v])
+                streams.append(w.first + v)
+                laid.append(sequence)
+            self._append(w, item)
+            w.label = None
+            made = len(w.document.items) - w.given
+            w.done = self.want is not None or made >= self.items
+        logits = self.model.logits(self._run(streams, laid))
+        for i, w in enumerate(documents):
+            w.logits = list(logits[i * self.views : (i + 1) * self.views])
+
+    # -- the model over the cache
+
+    def _run(self, streams: list[int], laid: list[Laid]) -> Float[Tensor, "streams D"]:
+        """Append sequences to their streams; the transformer's output at the last position of each."""
+        step = _Step(self, streams, laid)
+        hidden = step(step.batch)
+        self.cache.commit(streams, [len(s) for s in laid])
+        return hidden[step.ends]
+
+    def attend(self, columns: Mapping[str, np.ndarray]) -> tuple:
+        s, cache = self.model.settings, self.cache
+        request = Request(
+            cache.keys(0).device, cache.keys(0).dtype, s.heads, s.key_value_heads, s.head_width,
+            len(columns["doc"]), len(cache.columns["doc"]), False,
+        )  # fmt: skip
+        backend = select(self.model.attention, request, self.model.backends)
+        return backend, backend.plan(self.model.mask, columns, cache.columns, request)
+
+
+class _Step:
+    """Some streams' next positions as one row, planned once; running it again overwrites the same slots."""
+
+    def __init__(self, decoder: _Decoder, streams: list[int], laid: list[Laid]) -> None:
+        self.decoder = decoder
+        model, cache = decoder.model, decoder.cache
+        row = join(laid)
+        lengths = [len(s) for s in laid]
+        doc = np.repeat(streams, lengths)
+        self.slots = cache.slots(streams, lengths)
+        span = row.columns["span"]
+        # Streams number their spans themselves: make the numbers unique in the cache.
+        unique = np.where(
+            span < 0, -1, np.concatenate([s.columns["span"] for s in laid]) * cache.streams + doc
+        )
+        columns = {**row.columns, "doc": doc, "idx": self.slots, "span": unique}
+        columns |= {name: np.full(len(doc), -1) for name in cache.columns if name not in columns}
+        cache.label(self.slots, columns)
+        self.backend, self.plan = decoder.attend(columns)
+        batch = collate(row, decoder.modalities, decoder.key, tuple(model.settings.rope), clean=True)
+        self.batch: Batch = batch.to(model.tokens.weight.device)
+        self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(model.tokens.weight.device)
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "T D"]:
+        hidden, self.states = self.forward(batch)
+        return hidden
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list]:
+        x, states = self.decoder.model.embed(batch)
+        return self.decoder.model.backbone(x, batch.positions, self._attend), states
+
+    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cache = self.decoder.cache
+        cache.write(layer, self.slots, k, v)
+        return self.backend.attend(q, cache.keys(layer), cache.values(layer), self.plan)
+
+
+class _CachedEvaluate(Evaluate):
+    """Predictions for spans in their contexts: the prefix is cached, the span's slots are overwritten."""
+
+    def __init__(
+        self, decoder: _Decoder, modality: SpanModality, streams: list[int], laid: list[Laid], count: int
+    ) -> None:
+        self.decoder, self.modality, self.count = decoder, modality, count
+        self.step = _Step(decoder, streams, laid)
+        self.views = len(streams) // count
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> list[Tensor]:
+        group = self.step.batch.groups[0]
+        group = replace(group, x_t=x_t.repeat(self.views, *[1] * (x_t.dim() - 1)), t=t.repeat(self.views))
+        batch = replace(self.step.batch, groups=(group, *self.step.batch.groups[1:]))
+        hidden, states = self.step.forward(batch)
+        return list(self.decoder.model.predict(hidden, group, states[0]).chunk(self.views))
+
+
+def _first_span_end(sequence: Laid) -> int:
+    """Where the first span of an item ends, markers included; an item of ids has only one."""
+    if not sequence.spans:
+        return len(sequence)
+    first = sequence.spans[0]
+    return first.start + first.span.length + (1 if first.span.label is not None else 0)

@@ -1,0 +1,79 @@
+"""Sums travel with their counts: a mean is taken once, over the whole step."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from transfuse.errors import TransfuseError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum of losses and how many units it sums: tokens for text, images for diffusion."""
+
+    sum: Tensor  # scalar
+    count: float
+
+    def __add__(self, other: "Loss") -> "Loss":
+        return Loss(self.sum + other.sum, self.count + other.count)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The scalar to minimise and what it is made of.
+
+    total: sum over modalities of weight × sum / count, a share of the step's loss.
+    means: per modality, this share of the unweighted mean (detached).
+    """
+
+    total: Tensor  # scalar
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """L = Σ λ_m · (Σ losses of m) / (count of m in the whole step), λ fixed (paper, section 3.4).
+
+    weights: λ by modality. A modality without a weight is an error, never 1.
+    """
+
+    weights: Mapping[str, float]
+
+    def combine(self, losses: Mapping[str, Loss], counts: Mapping[str, float]) -> Combined:
+        """This micro-batch's share of the step's loss.
+
+        counts: per modality, the units of the whole step over all micro-batches and ranks, known
+        from the rows before the first backward: shares then add up to the loss of the whole step.
+        """
+        if not losses:
+            raise TransfuseError("nothing in this batch carries a loss: no item has loss=True")
+        shares = {name: loss.sum / counts[name] for name, loss in losses.items() if counts.get(name)}
+        if not shares:
+            raise TransfuseError("the step counts no unit of loss: no item has loss=True")
+        total = sum_tensors(self.weight(name) * share for name, share in shares.items())
+        return Combined(total, {name: float(share.detach()) for name, share in shares.items()})
+
+    def weight(self, modality: str) -> float:
+        if modality not in self.weights:
+            raise TransfuseError(
+                f"modality {modality!r} has a loss but no weight under loss: in the recipe: "
+                f"add `loss: {{{modality}: 1}}`, or {did_you_mean(modality, self.weights)}"
+            )
+        return self.weights[modality]
+
+
+def add_counts(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The counts of a step from those of its micro-batches."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def sum_tensors(terms: Iterable[Tensor]) -> Tensor:
+    first, *rest = terms
+    for term in rest:
+        first = first + term
+    return first

@@ -1,0 +1,192 @@
+"""The model: embeds a batch, runs the backbone under the mask, and lets each modality score its own."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from transfuse.attention import BUILT_IN, Backend, Request, select
+from transfuse.backbone import Attend, Backbone
+from transfuse.batch import Batch, SpanGroup
+from transfuse.errors import TransfuseError
+from transfuse.losses import Loss
+from transfuse.masks import Mask
+from transfuse.modality import Modality, SpanModality, TokenModality
+from transfuse.packing import Row
+from transfuse.randomness import Key
+from transfuse.sequence import Layout
+from transfuse.recipes import ModelSettings
+from transfuse.vocabulary import Vocabulary
+
+Embedded = tuple[Float[Tensor, "T D"], list[Any]]
+
+
+class Model(nn.Module):
+    """One transformer for all modalities of a recipe.
+
+    modalities: by name, in the order of the ``mod`` column; fitted or restored, and here connected.
+    mask: which key each query may see, in training and decoding alike.
+    attention: a backend's name, or ``auto``.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        modalities: Mapping[str, Modality],
+        vocabulary: Vocabulary,
+        mask: Mask,
+        *,
+        seed: int = 0,
+        attention: str = "auto",
+        backends: Mapping[str, Backend] = BUILT_IN,
+    ) -> None:
+        super().__init__()
+        self.settings, self.vocabulary, self.mask = settings, vocabulary, mask
+        self.attention, self.backends = attention, backends
+        # Layers draw their first weights from torch's global state: lend it a seeded one.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(Key(seed).number("weights"))
+            for modality in modalities.values():
+                modality.connect(settings.dim)
+            self.modalities = nn.ModuleDict(modalities)
+            self.tokens = nn.Embedding(vocabulary.size, settings.dim)
+            nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
+            self.backbone = Backbone(settings)
+            self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
+        # A begin marker that was never a target must not be predicted (its logit is -inf).
+        opened = torch.ones(vocabulary.size, dtype=torch.bool)
+        for r in vocabulary.ranges:
+            if r.name.endswith("_markers"):
+                opened[r.start : r.stop] = False
+        self.register_buffer("opened", opened)
+        self.opened: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(dict(self.parts()), self.vocabulary)
+
+    def parts(self) -> Iterator[tuple[str, Modality]]:
+        """The modalities by name, in order."""
+        for name, modality in self.modalities.items():
+            assert isinstance(modality, Modality)
+            yield name, modality
+
+    def trained(self) -> list[nn.Parameter]:
+        return [p for p in self.parameters() if p.requires_grad]
+
+    # -- forward, in three steps that decoding takes one by one
+
+    def embed(self, batch: Batch) -> Embedded:
+        """Vectors at every position, and for each span group what its own head needs later."""
+        x = self.tokens(batch.tokens.clamp(min=0))
+        states = []
+        for group in batch.groups:
+            vectors, state = self.span_modality(group.modality).embed(group.x_t, group.t)
+            x = x.index_copy(0, group.index.flatten(), vectors.flatten(0, 1).to(x.dtype))
+            states.append(state)
+        return x, states
+
+    def attend(self, columns: Mapping[str, np.ndarray], device: torch.device, dtype: torch.dtype) -> Attend:
+        """Attention among the positions of one row, planned once for all layers."""
+        s, length = self.settings, len(columns["doc"])
+        request = Request(
+            device, dtype, s.heads, s.key_value_heads, s.head_width, length, length,
+            torch.is_grad_enabled(),
+        )  # fmt: skip
+        backend = select(self.attention, request, self.backends)
+        plan = backend.plan(self.mask, columns, None, request)
+        return lambda layer, q, k, v: backend.attend(q, k, v, plan)
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list[Any]]:
+        """The transformer's output at every position, and the span groups' states."""
+        x, states = self.embed(batch)
+        return self.backbone(x, batch.positions, self.attend(batch.columns, x.device, x.dtype)), states
+
+    def losses(self, batch: Batch) -> dict[str, Loss]:
+        """Each modality's loss over the batch, as a sum with its count."""
+        hidden, states = self(batch)
+        losses: dict[str, Loss] = {}
+
+        def add(name: str, loss: Loss) -> None:
+            losses[name] = losses[name] + loss if name in losses else loss
+
+        if self.training:
+            self.opened[batch.targets] = True
+        if len(batch.predicted):
+            logits = self.logits(hidden[batch.predicted])
+            for i, (name, modality) in enumerate(self.parts()):
+                if isinstance(modality, TokenModality) and (own := batch.scored == i).any():
+                    add(name, modality.objective(logits[own], batch.targets[own]))
+        for group, state in zip(batch.groups, states, strict=True):
+            if group.loss.any():
+                prediction = self.predict(hidden, group, state)
+                own = group.loss
+                modality = self.span_modality(group.modality)
+                add(group.modality, modality.objective(prediction[own], group.target[own], group.t[own]))
+        return losses
+
+    def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:
+        """Logits over the whole vocabulary, -inf where a marker is not open yet."""
+        return self.unembed(hidden).masked_fill(~self.opened, -torch.inf)
+
+    def predict(self, hidden: Float[Tensor, "T D"], group: SpanGroup, state: Any) -> Float[Tensor, "B ..."]:
+        return self.span_modality(group.modality).head(hidden[group.index], state, group.t)
+
+    def span_modality(self, name: str) -> SpanModality:
+        modality = self.modalities[name]
+        assert isinstance(modality, SpanModality)
+        return modality
+
+
+def check_leak(mask: Mask, row: Row) -> None:
+    """Refuse a mask under which a position sees the very token it is to predict.
+
+    Raises TransfuseError naming the first such position: the loss would fall to 0 and mean nothing.
+    """
+    intervals = mask.intervals(row.columns)
+    for i in np.flatnonzero(row.targets >= 0):
+        if any(start <= i + 1 < stop for start, stop in intervals[int(i)]):
+            raise TransfuseError(
+                f"mask {mask}: position {i} of {row.sources[0]} sees position {i + 1}, the token it is to "
+                f"predict; next-token modalities need a causal mask among their own positions"
+            )
+
+
+def parameter_counts(model: Model) -> dict[str, int]:
+    """Trained parameters of the backbone, the vocabulary and each modality's own layers; frozen ones apart."""
+    counts = {
+        "backbone": sum(p.numel() for p in model.backbone.parameters()),
+        "vocabulary": model.tokens.weight.numel() + model.unembed.weight.numel(),
+    }
+    for name, modality in model.parts():
+        counts[name] = sum(p.numel() for p in modality.parameters() if p.requires_grad)
+    counts["frozen"] = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    return counts
+
+
+def flops(model: Model, row: Row) -> float:
+    """FLOPs of one training pass over a row: forward, and twice that backward.
+
+    2 per weight at each position that uses it (the backbone everywhere, the output layer where a
+    token is predicted, a modality's own layers at its spans) and 4·D a layer for each pair the mask
+    allows: queries times keys, weights times values.
+    """
+    s = model.settings
+    matrices = sum(p.numel() for p in model.backbone.parameters() if p.dim() == 2)
+    forward = 2.0 * matrices * row.used
+    forward += 2.0 * model.unembed.weight.numel() * int((row.targets >= 0).sum())
+    for place in row.spans:
+        forward += model.span_modality(place.modality).flops(place.span.length)
+    forward += 4.0 * s.dim * s.layers * model.mask.pairs(row.columns)
+    return 3 * forward
+
+
+def on_device(model: Model) -> torch.device:
+    return model.tokens.weight.device
+
+
+def ids(values: list[int], device: torch.device) -> Int[Tensor, " n"]:
+    return torch.tensor(values, dtype=torch.int64, device=device)

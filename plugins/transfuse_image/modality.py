@@ -1,0 +1,158 @@
+"""Images as a modality: latents in patches, noised, and predicted a span at a time (paper, section 3)."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from transfuse.codec import Codec
+from transfuse.documents import Item
+from transfuse.errors import TransfuseError
+from transfuse.losses import Loss
+from transfuse.modality import Evaluate, Report, Span, SpanModality
+from transfuse.objective import Sampler, SpanObjective
+from transfuse.parts import Chosen, PartOf, Settings
+from transfuse_image.patchers import Patcher
+
+
+class GuidanceSettings(Settings):
+    """scale: classifier-free guidance, u + scale·(c - u); 1 is none (paper: 3 in ablations, 5 at 7 B)."""
+
+    scale: float = Field(3.0, ge=0, le=100)
+
+
+class ImageSettings(Settings):
+    """The parts an image modality is made of."""
+
+    codec: Annotated[Chosen, PartOf("codec")] = Field({"name": "kl"}, validate_default=True)  # type: ignore[assignment]
+    patcher: Annotated[Chosen, PartOf("patcher")] = Field({"name": "linear"}, validate_default=True)  # type: ignore[assignment]
+    objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "ddpm"}, validate_default=True)  # type: ignore[assignment]
+    sampler: Annotated[Chosen, PartOf("sampler")] = Field({"name": "ddim"}, validate_default=True)  # type: ignore[assignment]
+    guidance: GuidanceSettings = GuidanceSettings()
+
+
+class Image(SpanModality):
+    patcher: Patcher
+
+    def __init__(self, settings: ImageSettings, name: str) -> None:
+        super().__init__(name)
+        self.settings = settings
+        self.codec: Codec = settings.codec.build()
+        if self.codec.codes:
+            raise TransfuseError(
+                f"modality {name!r}: codec {settings.codec.name!r} gives codes, not latents; "
+                f"use codec kl or pixel, or a modality of kind vq"
+            )
+        self.diffusion: SpanObjective = settings.objective.build()
+        if not isinstance(self.diffusion, SpanObjective):
+            raise TransfuseError(
+                f"modality {name!r}: objective {settings.objective.name!r} does not diffuse; use ddpm"
+            )
+        self.sampler: Sampler = settings.sampler.build()
+        self.clean_time = self.diffusion.clean_time
+        self.views = 1 if settings.guidance.scale == 1 else 2
+        self.sizes: list[tuple[int, int]] = []  # of latent grids, in latent pixels
+
+    # -- before the model
+
+    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+        images = list(raws)
+        if not images:
+            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"))
+        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+        self._check_patches()
+
+    def facts(self) -> dict[str, Any]:
+        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self.codec.restore(facts["codec"])
+        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
+
+    def connect(self, dim: int) -> None:
+        h, w = self.sizes[0]
+        self.patcher = self.settings.patcher.build(shape=(self.codec.channels, h, w), dim=dim)
+
+    # -- codec and layout
+
+    def encode(self, raw: Any) -> Float[np.ndarray, "c h w"]:
+        payload = self.codec.encode(raw)
+        if payload.shape[1:] not in self.sizes:
+            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
+            raise TransfuseError(
+                f"its latent grid is {payload.shape[1]}x{payload.shape[2]}, and this modality was fit to {known}"
+            )
+        return payload
+
+    def decode(self, payload: np.ndarray) -> Float[np.ndarray, "c h w"]:
+        return self.codec.decode(payload)
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._label(h, w) for h, w in self.sizes)
+
+    def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
+        h, w = payload.shape[1:]
+        n = (h // self._patch) * (w // self._patch)
+        return [
+            Span(payload, n, self._label(h, w), noised=item.noised, loss=item.loss and item.noised)
+        ]
+
+    def blank(self, label: str) -> np.ndarray:
+        return np.zeros((self.codec.channels, *self._size(label)), np.float32)
+
+    # -- in the model
+
+    def corrupt(
+        self, clean: Float[Tensor, "c h w"], generator: torch.Generator, leads: bool
+    ) -> tuple[Tensor, float, Tensor]:
+        return self.diffusion.corrupt(clean, generator, leads)
+
+    def embed(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+        return self.patcher.down(x_t, t)
+
+    def head(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+        return self.patcher.up(hidden, state, t)
+
+    def objective(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
+        return self.diffusion.score(prediction, target, t)
+
+    def sample(
+        self, evaluate: Evaluate, label: str, generators: list[torch.Generator]
+    ) -> Float[Tensor, "B c h w"]:
+        shape = self.blank(label).shape
+        device = next(self.patcher.parameters()).device
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            full, *rest = evaluate(x_t, t.float())
+            return rest[0] + self.settings.guidance.scale * (full - rest[0]) if rest else full
+
+        return self.sampler.sample(denoise, self.diffusion, noise, generators, self.codec.bound)
+
+    def flops(self, span_length: int) -> float:
+        own = sum(p.numel() for p in self.patcher.parameters() if p.dim() == 2)
+        return 2.0 * own * span_length
+
+    # -- shapes
+
+    @property
+    def _patch(self) -> int:
+        return self.settings.patcher.settings.patch
+
+    def _label(self, h: int, w: int) -> str:
+        return f"{h // self._patch}x{w // self._patch}"
+
+    def _size(self, label: str) -> tuple[int, int]:
+        return self.sizes[self.labels().index(label)]
+
+    def _check_patches(self) -> None:
+        for h, w in self.sizes:
+            if h % self._patch or w % self._patch:
+                raise TransfuseError(
+                    f"modality {self.name!r}: a latent grid of {h}x{w} does not divide into patches of {self._patch}"
+                )

@@ -1,0 +1,74 @@
+"""Patchers carry latents into the transformer and back.
+
+Letters: ``B`` images, ``c h w`` a latent grid, ``n = (h / k)·(w / k)`` patches, ``D`` model width.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from transfuse.parts import Settings
+
+
+class Patcher(nn.Module, ABC):
+    """Latents to n vectors and back. ``patch``: latent pixels along one side of a patch."""
+
+    patch: int
+
+    @abstractmethod
+    def down(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+        """Vectors in row-major order, and what ``up`` needs besides the transformer's output."""
+
+    @abstractmethod
+    def up(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+        """The prediction, in the shape of the latents."""
+
+
+class TimeEmbedding(nn.Module):
+    """A time as sines and cosines of 32 wavelengths through a small MLP: once an image."""
+
+    def __init__(self, dim: int, wavelengths: int = 32) -> None:
+        super().__init__()
+        self.wavelengths = wavelengths
+        self.mlp = nn.Sequential(nn.Linear(2 * wavelengths, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        steps = torch.arange(self.wavelengths, device=t.device) / self.wavelengths
+        angle = t[:, None].float() * torch.exp(-math.log(10_000) * steps)
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1))
+
+
+class LinearSettings(Settings):
+    """patch: side of a patch in latent pixels (paper, table 5: 1, 2, 4, 8)."""
+
+    patch: int = Field(1, ge=1, le=64)
+
+
+class LinearPatcher(Patcher):
+    """Paper, section 3.2, alternative (1): a time embedding and one linear layer each way.
+
+    The embedding is added after the layer, at width D: added to a patch vector of ``c·k·k`` = 4 numbers,
+    as small latents have, it could reach only 4 of the D directions.
+    """
+
+    def __init__(self, settings: LinearSettings, shape: tuple[int, int, int], dim: int) -> None:
+        super().__init__()
+        self.patch = settings.patch
+        self.shape = shape
+        width = shape[0] * self.patch**2
+        self.time = TimeEmbedding(dim)
+        self.into = nn.Linear(width, dim)
+        self.out = nn.Linear(dim, width)
+
+    def down(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+        patches = F.unfold(x_t, self.patch, stride=self.patch).transpose(1, 2)
+        return self.into(patches) + self.time(t)[:, None], x_t.shape[2:]
+
+    def up(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+        return F.fold(self.out(hidden).transpose(1, 2), state, self.patch, stride=self.patch)

@@ -1,0 +1,45 @@
+"""What this plugin offers."""
+
+from transfuse.hooks import hookimpl
+from transfuse.parts import Part
+from transfuse_image.codecs import (
+    KLCodec,
+    KLSettings,
+    PixelCodec,
+    PixelSettings,
+    VQCodec,
+    VQSettings,
+)
+from transfuse_image.ddpm import DDPM, DDPMSettings
+from transfuse_image.modality import Image, ImageSettings
+from transfuse_image.patchers import LinearPatcher, LinearSettings
+from transfuse_image.samplers import DDIM, DDIMSettings
+
+
+@hookimpl
+def transfuse_modalities() -> list[Part]:
+    return [Part("modality", "image", ImageSettings, Image, "latents, diffused a span at a time")]
+
+
+@hookimpl
+def transfuse_codecs() -> list[Part]:
+    return [
+        Part("codec", "pixel", PixelSettings, PixelCodec, "the image itself, scaled to [-1, 1]"),
+        Part("codec", "kl", KLSettings, KLCodec, "convolutional autoencoder, KL bottleneck"),
+        Part("codec", "vq", VQSettings, VQCodec, "the same autoencoder, vector-quantised bottleneck"),
+    ]
+
+
+@hookimpl
+def transfuse_patchers() -> list[Part]:
+    return [Part("patcher", "linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer")]
+
+
+@hookimpl
+def transfuse_objectives() -> list[Part]:
+    return [Part("objective", "ddpm", DDPMSettings, DDPM, "DDPM: ε, v or x0 under a discrete schedule")]
+
+
+@hookimpl
+def transfuse_samplers() -> list[Part]:
+    return [Part("sampler", "ddim", DDIMSettings, DDIM, "DDIM, deterministic or with noise")]

@@ -1,0 +1,96 @@
+"""Text as a modality: a BPE trained on the data's own text, one token a position."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transfuse.documents import Item
+from transfuse.errors import TransfuseError
+from transfuse.losses import Loss
+from transfuse.modality import Report, Span, TokenModality
+from transfuse.objective import TokenObjective
+from transfuse.parts import Chosen, PartOf, Settings
+
+
+class TextSettings(Settings):
+    """vocab: ids of the BPE; 256 are bytes, so that every text can be written.
+    temperature: 0 is greedy, as in the paper."""
+
+    vocab: int = Field(512, ge=256, le=1_000_000)
+    objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "next-token"}, validate_default=True)  # type: ignore[assignment]
+    temperature: float = Field(0.0, ge=0, le=10)
+
+
+class Text(TokenModality):
+    leads = True
+
+    def __init__(self, settings: TextSettings, name: str) -> None:
+        super().__init__(name)
+        self.settings = settings
+        self.scorer = settings.objective.build()
+        if not isinstance(self.scorer, TokenObjective):
+            raise TransfuseError(
+                f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
+            )
+        self.tokenizer: Tokenizer | None = None
+
+    @property
+    def codes(self) -> int:
+        return self.settings.vocab
+
+    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.codes,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=[],
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator((str(raw) for raw in raws), trainer)
+        self.tokenizer = tokenizer
+        report(f"{self.name}: a BPE of {tokenizer.get_vocab_size()} tokens")
+
+    def facts(self) -> dict[str, Any]:
+        return {"tokenizer": self._fitted().to_str()}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self.tokenizer = Tokenizer.from_str(facts["tokenizer"])
+
+    def connect(self, dim: int) -> None:
+        """Nothing of its own: its ids are embedded and scored by the model's vocabulary."""
+
+    def encode(self, raw: Any) -> Int[np.ndarray, " n"]:
+        if isinstance(raw, np.ndarray):  # ids already
+            if raw.ndim != 1:
+                raise TransfuseError(f"ids must be in one row, not of shape {raw.shape}")
+            return raw
+        if not isinstance(raw, str):
+            raise TransfuseError(f"text must be a string, not {type(raw).__name__}")
+        return np.array(self._fitted().encode(raw).ids, dtype=np.int64)
+
+    def decode(self, payload: np.ndarray) -> str:
+        return self._fitted().decode([int(i) for i in payload], skip_special_tokens=False)
+
+    def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
+        return [Span(payload, len(payload), grouped=False, loss=item.loss)]
+
+    def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
+        return self.scorer.score(logits, targets)
+
+    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator) -> int:
+        if self.settings.temperature == 0:
+            return int(logits[0].argmax())
+        weights = torch.softmax(logits[0].cpu().double() / self.settings.temperature, dim=-1)
+        return int(torch.multinomial(weights, 1, generator=generator))
+
+    def _fitted(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TransfuseError(f"modality {self.name!r} has no tokenizer yet: fit it to data first")
+        return self.tokenizer

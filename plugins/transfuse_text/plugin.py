@@ -1,0 +1,17 @@
+"""What this plugin offers."""
+
+from transfuse.hooks import hookimpl
+from transfuse.parts import Part
+
+from transfuse_text.modality import Text, TextSettings
+from transfuse_text.objective import NextToken, NextTokenSettings
+
+
+@hookimpl
+def transfuse_modalities() -> list[Part]:
+    return [Part("modality", "text", TextSettings, Text, "byte-level BPE, predicted token by token")]
+
+
+@hookimpl
+def transfuse_objectives() -> list[Part]:
+    return [Part("objective", "next-token", NextTokenSettings, NextToken, "cross-entropy, optional z-loss")]

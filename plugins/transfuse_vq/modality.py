@@ -1,0 +1,119 @@
+"""Images as codes: a codec with a codebook, its codes in row-major order, predicted one after another.
+
+Chameleon (arXiv 2405.09818): one vocabulary of text and image ids, one causal mask.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from transfuse.codec import Codec
+from transfuse.documents import Item
+from transfuse.errors import TransfuseError
+from transfuse.losses import Loss
+from transfuse.modality import Report, Span, TokenModality
+from transfuse.objective import TokenObjective
+from transfuse.parts import Chosen, PartOf, Settings
+
+
+class GuidanceSettings(Settings):
+    """scale: guidance on logits, u + scale·(c - u); 1 is none."""
+
+    scale: float = Field(3.0, ge=0, le=100)
+
+
+class VQSettings(Settings):
+    """temperature, top_p: how codes are drawn; 0 is greedy."""
+
+    codec: Annotated[Chosen, PartOf("codec")] = Field({"name": "vq"}, validate_default=True)  # type: ignore[assignment]
+    objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "next-token"}, validate_default=True)  # type: ignore[assignment]
+    temperature: float = Field(1.0, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1)
+    guidance: GuidanceSettings = GuidanceSettings()
+
+
+class VQ(TokenModality):
+    def __init__(self, settings: VQSettings, name: str) -> None:
+        super().__init__(name)
+        self.settings = settings
+        self.codec: Codec = settings.codec.build()
+        self.scorer = settings.objective.build()
+        if not isinstance(self.scorer, TokenObjective):
+            raise TransfuseError(
+                f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
+            )
+        self.views = 1 if settings.guidance.scale == 1 else 2
+        self.sizes: list[tuple[int, int]] = []
+
+    @property
+    def codes(self) -> int:
+        return self.codec.codes
+
+    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+        images = list(raws)
+        if not images:
+            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"))
+        self._check_codes()
+        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+
+    def facts(self) -> dict[str, Any]:
+        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self.codec.restore(facts["codec"])
+        self._check_codes()
+        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
+
+    def _check_codes(self) -> None:
+        if not self.codec.codes:
+            raise TransfuseError(
+                f"modality {self.name!r}: codec {self.settings.codec.name!r} gives latents, not codes; use codec vq"
+            )
+
+    def connect(self, dim: int) -> None:
+        """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
+
+    def encode(self, raw: Any) -> Int[np.ndarray, "h w"]:
+        grid = self.codec.encode(raw)
+        if grid.shape not in self.sizes:
+            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
+            raise TransfuseError(
+                f"its grid of codes is {grid.shape[0]}x{grid.shape[1]}, and this modality was fit to {known}"
+            )
+        return grid
+
+    def decode(self, payload: np.ndarray) -> Float[np.ndarray, "c h w"]:
+        return self.codec.decode(payload)
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{h}x{w}" for h, w in self.sizes)
+
+    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
+        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
+
+    def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
+        h, w = payload.shape
+        return [Span(payload.reshape(-1), h * w, f"{h}x{w}", loss=item.loss)]
+
+    def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
+        return self.scorer.score(logits, targets)
+
+    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator) -> int:
+        views = torch.log_softmax(logits.cpu().double(), dim=-1)
+        allowed = torch.isfinite(views[0])
+        mixed = views[0].clone()
+        if len(views) == 2:
+            scale = self.settings.guidance.scale
+            mixed[allowed] = views[1][allowed] + scale * (views[0] - views[1])[allowed]
+        if self.settings.temperature == 0:
+            return int(mixed.argmax())
+        share = torch.softmax(mixed / self.settings.temperature, dim=-1)
+        ordered, index = share.sort(descending=True)
+        kept = ordered.cumsum(dim=0) - ordered < self.settings.top_p
+        return int(index[torch.multinomial(ordered * kept, 1, generator=generator)])
