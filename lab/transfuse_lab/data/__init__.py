@@ -1,1 +1,38 @@
-"""Where documents come from: built-in data sets, folders and stores."""
+"""Where documents come from: `--data` takes a data set's name, a folder of images or a packed store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.datasets import DataSet
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.plugins import Plugins
+
+STORE_SUFFIX = ".zarr"
+MANIFEST = "manifest.json"  # what tells a store's folder from a folder of images
+
+
+def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> DataSet:
+    """The data set that ``--data TEXT`` means.
+
+    text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
+    ``.zarr`` or holds a manifest), else of a folder of captioned images. ``./digits`` is always a path.
+    settings: the data set's own, such as ``{"size": 32}`` (``--set data.size=32``).
+    Raises TransfuseError, with the nearest name, where it is none of these.
+    """
+    return plugins.choose("dataset", data_section(text, plugins, settings), place="data").build()
+
+
+def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The section that ``--data TEXT`` stands for: ``{"name": "folder", "path": "pets", "size": 32}``."""
+    told = dict(settings or {})
+    names = plugins.parts("dataset")
+    path = Path(text)
+    if text in names:
+        return {"name": text, **told}
+    if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
+        return {"name": "store", "path": text, **told}
+    if text and path.is_dir():
+        return {"name": "folder", "path": text, **told}
+    what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
+    raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")

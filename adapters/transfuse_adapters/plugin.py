@@ -1,0 +1,31 @@
+"""What the adapters offer: other people's systems behind this framework's doors."""
+
+from transfuse.datasets import DataSet
+from transfuse.hooks import hookimpl
+from transfuse.parts import Part, Settings
+
+
+class StoreSettings(Settings):
+    """path: the store's folder."""
+
+    path: str
+
+
+def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataSet:
+    """The store at ``path``; with ``source``, that data set is packed there first, and verified."""
+    from transfuse_adapters.zarr_store import Store
+    from transfuse_adapters.zarr_writer import write_store
+
+    if source is None:
+        return Store(settings.path)
+    write_store(source, settings.path)
+    store = Store(settings.path)
+    store.verify()
+    return store
+
+
+@hookimpl
+def transfuse_datasets() -> list[Part]:
+    return [
+        Part("dataset", "store", StoreSettings, build_store, "documents packed with `transfuse data pack`")
+    ]
