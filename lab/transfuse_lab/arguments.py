@@ -1,0 +1,53 @@
+"""What texts on the command line mean: seeds, and axes of a comparison."""
+
+from collections.abc import Sequence
+
+from transfuse.errors import TransfuseError
+
+CLOSING = {")": "(", "]": "[", "}": "{"}
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Distinct whole numbers from 0, separated by commas.
+
+    >>> read_seeds("0,1,2")
+    (0, 1, 2)
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 19 for word in words):
+        raise TransfuseError(f"--seeds {text!r}: write whole numbers such as 0,1,2")
+    seeds = tuple(int(word) for word in words)
+    if len(set(seeds)) < len(seeds):
+        raise TransfuseError(f"--seeds {text!r}: a seed stands twice")
+    return seeds
+
+
+def read_axes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """``key=v1,v2`` by key, sorted; commas inside brackets belong to a value.
+
+    >>> read_axes(["mask=causal,same(doc) & delta(frame, hi=1)", "loss.image=1,5"])
+    {'loss.image': ('1', '5'), 'mask': ('causal', 'same(doc) & delta(frame, hi=1)')}
+    """
+    axes: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        key, equals, given = (part.strip() for part in text.partition("="))
+        values = _split(given)
+        if not key or not equals or not all(values):
+            raise TransfuseError(f"--axis {text!r}: write key=value,value such as loss.image=1,5")
+        if key in axes:
+            raise TransfuseError(f"--axis {key}: stands twice; give all its values in one")
+        if len(set(values)) < len(values):
+            raise TransfuseError(f"--axis {text!r}: a value stands twice")
+        axes[key] = values
+    return dict(sorted(axes.items()))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    values, depth = [""], 0
+    for letter in text:
+        depth += (letter in CLOSING.values()) - (letter in CLOSING)
+        if letter == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    return tuple(value.strip() for value in values)

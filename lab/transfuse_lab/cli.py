@@ -1,0 +1,199 @@
+"""The command line. Nothing slow is imported before a command runs: `transfuse --help` is instant."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from transfuse.errors import TransfuseError
+from typer.core import TyperGroup
+
+GOES_ON = {
+    "train": "The same command goes on where it was.",
+    "compare": "The same command goes on with what is missing.",
+}
+
+
+class Bench(TyperGroup):
+    """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TransfuseError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            tail = GOES_ON.get(ctx.invoked_subcommand, "")
+            print(f"\ninterrupted. {tail}".rstrip(), file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Bench,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train, sample and compare models that predict the next token and diffuse the rest.",
+)
+plugins_app = typer.Typer(no_args_is_help=True, help="The plugins at hand.", rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets and stores.", rich_markup_mode=None)
+app.add_typer(plugins_app, name="plugins")
+app.add_typer(data_app, name="data")
+
+RegistryFile = Annotated[
+    Path | None, typer.Option("--registry", metavar="FILE", help="A registry laid over all others.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as loss.image=2; repeatable."),
+]
+Data = Annotated[
+    str, typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training run.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name; `transfuse recipes`.")],
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the run is kept; goes on if there.")
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
+    ] = False,
+    registry: RegistryFile = None,
+) -> None:
+    """Train a recipe on a data set. An interrupted run goes on when the command is given again."""
+    if out is None and not dry_run:
+        raise TransfuseError("--out is missing: the folder in which the run is kept")
+    from transfuse_lab.training import train_command
+
+    train_command(recipe, data, out, tuple(overrides or ()), registry, dry_run)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="A caption to show as an image.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE.png", help="An image to caption.")] = None,
+    document: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
+) -> None:
+    """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
+    if sum(given is not None for given in (prompt, image, document)) != 1:
+        raise TransfuseError("give exactly one of --prompt, --image and --document")
+    from transfuse_lab.sampling import sample_command
+
+    sample_command(run, prompt, image, document, n, out, seed)
+
+
+@app.command(name="eval")
+def evaluate(run: RunFolder) -> None:
+    """Evaluate a trained run on the held-out data."""
+    from transfuse_lab.evaluation import eval_command
+
+    eval_command(run)
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and report are kept.")],
+    recipes: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE]...", help="The recipes; all by default.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run each, paired over recipes.")] = "0,1,2",
+    overrides: Overrides = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--axis", metavar="KEY=V1,V2", help="Compare values of a setting; repeatable."),
+    ] = None,
+    registry: RegistryFile = None,
+) -> None:
+    """Train and evaluate recipes under equal budgets; report.html and compare.json are left in DIR."""
+    from transfuse_lab.arguments import read_axes, read_seeds
+
+    chosen, values = read_seeds(seeds), read_axes(axes or ())
+    from transfuse_lab.comparison import compare_command
+
+    compare_command(tuple(recipes or ()), data, chosen, out, tuple(overrides or ()), values, registry)
+
+
+@app.command()
+def recipes(registry: RegistryFile = None) -> None:
+    """List the recipes: modalities, mask, loss weights, size and budget."""
+    from transfuse_lab.listings import recipes_command
+
+    recipes_command(registry)
+
+
+@plugins_app.command(name="list")
+def plugins_list(registry: RegistryFile = None) -> None:
+    """List the plugins, what they offer, and why one is not loaded."""
+    from transfuse.plugins import PluginWarning
+
+    from transfuse_lab.listings import plugins_command
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the table has the reasons
+        plugins_command(registry)
+
+
+@app.command()
+def doctor(registry: RegistryFile = None) -> None:
+    """Show versions, threads, plugins, attention backends, registry files, packages; exit 1 on a fault."""
+    from transfuse_lab.doctor import doctor_command
+
+    if doctor_command(registry):
+        raise typer.Exit(1)
+
+
+@app.command()
+def mask(
+    expression: Annotated[str, typer.Argument(metavar="EXPR", help="Such as 'same(doc) & le(idx)'.")],
+    layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="A picture; else text.")] = None,
+) -> None:
+    """Draw a mask over a layout."""
+    from transfuse_lab.mask_command import run
+
+    run(expression, layout, out)
+
+
+@data_app.command()
+def pack(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
+    out: Annotated[Path, typer.Option("--out", metavar="STORE", help="The store to write, ending in .zarr.")],
+    registry: RegistryFile = None,
+) -> None:
+    """Pack a data set into a store."""
+    from transfuse.registry import Registry
+
+    from transfuse_lab import data_command
+
+    data_command.pack(name, out, Registry.open(registry).plugins)
+    print(f"packed {name} into {out}")
+
+
+def main() -> None:
+    """The entry point: runs the command line, with warnings as plain lines."""
+    warnings.formatwarning = _plain
+    app()
+
+
+def _plain(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning for users as one line; any other with its place in the code, for developers."""
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    return f"warning: {place}{message}\n"
