@@ -108,23 +108,15 @@ def _groups(
     for (name, _), places in alike.items():
         modality = modalities[name]
         assert isinstance(modality, SpanModality)
-        drawn = [_corrupted(place, modality, key, clean) for place in places]
+        x_t = target = torch.from_numpy(np.stack([place.span.payload for place in places]))
+        t = torch.full((len(places),), modality.clean_time)
+        noised = [i for i, place in enumerate(places) if place.span.noised and not clean]
+        if noised:
+            spoilt = [places[i] for i in noised]
+            generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
+            drawn = modality.corrupt(x_t[noised], generators, [p.leads for p in spoilt])
+            where = torch.tensor(noised)
+            x_t, t, target = (full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True))
         starts = torch.tensor([place.start for place in places])
-        yield SpanGroup(
-            name,
-            starts[:, None] + torch.arange(places[0].span.length),
-            torch.stack([x_t for x_t, _, _ in drawn]),
-            torch.tensor([t for _, t, _ in drawn], dtype=torch.float32),
-            torch.stack([target for _, _, target in drawn]),
-            torch.tensor([place.span.loss and place.span.noised and not clean for place in places]),
-        )
-
-
-def _corrupted(
-    place: PlacedSpan, modality: SpanModality, key: Key, clean: bool
-) -> tuple[Tensor, float, Tensor]:
-    payload = torch.from_numpy(place.span.payload)
-    if clean or not place.span.noised:
-        return payload, modality.clean_time, payload
-    generator = key.generator("noise", place.visit, place.document, place.item)
-    return modality.corrupt(payload, generator, place.leads)
+        loss = torch.tensor([place.span.loss and place.span.noised and not clean for place in places])
+        yield SpanGroup(name, starts[:, None] + torch.arange(places[0].span.length), x_t, t, target, loss)

@@ -135,10 +135,10 @@ class SpanModality(Modality):
 
     @abstractmethod
     def corrupt(
-        self, clean: Float[Tensor, "..."], generator: torch.Generator, leads: bool
-    ) -> tuple[Tensor, float, Tensor]:
-        """(x_t, t, target) of one span. ``leads``: later items are predicted from this one, where
-        the paper limits the noise (section 4.3)."""
+        self, clean: Float[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool]
+    ) -> tuple[Float[Tensor, "B ..."], Float[Tensor, " B"], Float[Tensor, "B ..."]]:
+        """(x_t, t, target) of B spans, each from its own generator. ``leads``: later items are
+        predicted from the span, where the paper limits the noise (section 4.3.4)."""
 
     @abstractmethod
     def embed(

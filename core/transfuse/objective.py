@@ -61,13 +61,12 @@ class SpanObjective(ABC):
         """Times from pure noise towards clean at which a sampler evaluates the model."""
 
     def corrupt(
-        self, x0: Float[Tensor, "..."], generator: torch.Generator, leads: bool
-    ) -> tuple[Tensor, float, Tensor]:
-        """(x_t, t, target) of one span, from one draw of a time and one of noise."""
-        t = self.draw_time(generator, leads)
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-        time = torch.tensor([t], dtype=torch.float32)
-        return self.noised(x0[None], eps[None], time)[0], t, self.target(x0[None], eps[None], time)[0]
+        self, x0: Float[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool]
+    ) -> tuple[Float[Tensor, "B ..."], Float[Tensor, " B"], Float[Tensor, "B ..."]]:
+        """(x_t, t, target) of B spans, each from one draw of a time and one of noise."""
+        t = torch.tensor([self.draw_time(g, lead) for g, lead in zip(generators, leads, strict=True)])
+        eps = torch.stack([torch.randn(x0.shape[1:], generator=g, dtype=x0.dtype) for g in generators])
+        return self.noised(x0, eps, t), t, self.target(x0, eps, t)
 
     def noised(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         signal, noise = (spread(c, x0) for c in self.coefficients(t))

@@ -108,6 +108,8 @@ class Packer:
     look_ahead: how many documents may wait; the oldest of them always goes into the next row.
     fill: end each row in filler, so that all have ``budget`` positions.
     too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
+    waiting, arrived: documents not yet in a row, by their place in the stream, and how many came so
+        far: a packer made with them goes on exactly where another stopped.
     used, offered: positions of documents and of rows so far; their ratio is the utilisation.
     """
 
@@ -115,6 +117,8 @@ class Packer:
     look_ahead: int = 64
     fill: bool = False
     too_long: Literal["error", "cut"] = "error"
+    waiting: list[tuple[int, Sequence]] = field(default_factory=list)
+    arrived: int = 0
     used: int = field(default=0, init=False)
     offered: int = field(default=0, init=False)
 
@@ -124,13 +128,17 @@ class Packer:
 
     def rows(self, sequences: Iterable[Sequence]) -> Iterator[Row]:
         """Rows in order. A row is full, or nothing that waits fits its rest; the last holds what is left."""
-        waiting: list[tuple[int, Sequence]] = []
-        for arrival, sequence in enumerate(sequences):
-            waiting.append((arrival, self._fitting(sequence)))
-            if len(waiting) >= self.look_ahead and sum(len(s) for _, s in waiting) >= self.budget:
-                yield self._row(waiting)
-        while waiting:
-            yield self._row(waiting)
+        waits = sum(len(s) for _, s in self.waiting)
+        for sequence in sequences:
+            self.waiting.append((self.arrived, self._fitting(sequence)))
+            self.arrived += 1
+            waits += len(self.waiting[-1][1])
+            if len(self.waiting) >= self.look_ahead and waits >= self.budget:
+                row = self._row(self.waiting)
+                waits -= row.used
+                yield row
+        while self.waiting:
+            yield self._row(self.waiting)
 
     def _fitting(self, sequence: Sequence) -> Sequence:
         if len(sequence) <= self.budget:

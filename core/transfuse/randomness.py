@@ -25,6 +25,10 @@ class Key:
         digest = blake2b(words + stream.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
+    def uniform(self, stream: str, *ids: int) -> float:
+        """One number in [0, 1)."""
+        return self.number(stream, *ids) / (1 << 63)
+
     def generator(self, stream: str, *ids: int) -> torch.Generator:
         """A fresh CPU generator for one draw."""
         return torch.Generator().manual_seed(self.number(stream, *ids))

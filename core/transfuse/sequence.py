@@ -101,9 +101,11 @@ class Layout:
         """Each item through its codec, checked: the expensive part, worth keeping."""
         if not document.items:
             raise TransfuseError(f"{document.source}: the document is empty; give it at least one item")
-        return [self._payload(document, i, item) for i, item in enumerate(document.items)]
+        return [self.payload(document, i) for i in range(len(document.items))]
 
-    def _payload(self, document: Document, index: int, item: Item) -> np.ndarray:
+    def payload(self, document: Document, index: int) -> np.ndarray:
+        """One item through its codec, checked."""
+        item = document.items[index]
         place = f"{document.source}: item {index} ({item.modality})"
         if item.modality not in self.modalities:
             raise TransfuseError(
@@ -169,7 +171,7 @@ class _Writer:
         self.layout, self.source, self.visit = layout, document, visit
         self.pen = pen or Pen()
         self.length = 0
-        self.chunks: list[dict[str, np.ndarray]] = []
+        self.chunks: list[tuple[int, int, dict[str, int | np.ndarray]]] = []
         self.placed: list[PlacedSpan] = []
 
     def document(self, payloads: list[np.ndarray]) -> None:
@@ -225,7 +227,7 @@ class _Writer:
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
 
     def _write(self, n: int, **values: int | np.ndarray) -> None:
-        self.chunks.append({k: np.broadcast_to(np.asarray(v, np.int64), (n,)) for k, v in values.items()})
+        self.chunks.append((self.length, self.length + n, values))
         self.length += n
 
     def _leader(self) -> int:
@@ -233,18 +235,18 @@ class _Writer:
         return self.layout.names.index(leader) if leader else NONE
 
     def finish(self) -> Sequence:
-        flags = dict.fromkeys(self.layout.names, 0)
-        names = {name for chunk in self.chunks for name in chunk} | flags.keys()
+        missing = dict.fromkeys(self.layout.names, 0)
         arrays: dict[str, np.ndarray] = {}
-        for name in sorted(names):
-            missing = flags.get(name, NONE)
-            arrays[name] = np.concatenate([
-                chunk[name] if name in chunk else np.full(len(chunk["tokens"]), missing) for chunk in self.chunks
-            ])  # fmt: skip
+        for name in {name for _, _, values in self.chunks for name in values} | missing.keys():
+            arrays[name] = np.full(self.length, missing.get(name, NONE), np.int64)
+        for start, stop, values in self.chunks:
+            for name, value in values.items():
+                arrays[name][start:stop] = value
         tokens, predicted = arrays.pop("tokens"), arrays.pop("scored")
         # What is scored at a position is the prediction of the next one.
-        scored = np.append(predicted[1:], NONE)
-        targets = np.where(scored != NONE, np.append(tokens[1:], NONE), NONE)
+        scored, targets = np.full_like(predicted, NONE), np.full_like(tokens, NONE)
+        scored[:-1] = predicted[1:]
+        targets[:-1] = np.where(predicted[1:] == NONE, NONE, tokens[1:])
         return Sequence(
             self.source.id,
             self.visit,

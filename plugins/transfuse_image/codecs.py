@@ -175,7 +175,7 @@ class Autoencoder(Codec):
         image = check_image(raw, self.image_channels)
         self.grid(image.shape)
         with torch.no_grad():
-            return self.encoder(torch.from_numpy(image)[None] * 2 - 1)
+            return self.encoder(torch.tensor(image)[None] * 2 - 1)
 
     def _image(self, latents: Tensor) -> np.ndarray:
         with torch.no_grad():

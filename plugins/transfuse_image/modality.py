@@ -108,9 +108,9 @@ class Image(SpanModality):
     # -- in the model
 
     def corrupt(
-        self, clean: Float[Tensor, "c h w"], generator: torch.Generator, leads: bool
-    ) -> tuple[Tensor, float, Tensor]:
-        return self.diffusion.corrupt(clean, generator, leads)
+        self, clean: Float[Tensor, "B c h w"], generators: list[torch.Generator], leads: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return self.diffusion.corrupt(clean, generators, leads)
 
     def embed(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
         return self.patcher.down(x_t, t)

@@ -1,0 +1,60 @@
+"""The training stream: which document comes when, as a pure function of its place in the stream."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from transfuse.datasets import DataSet
+from transfuse.documents import Document
+from transfuse.randomness import Key
+from transfuse.sequence import Layout, Sequence
+
+
+@dataclass
+class Stream:
+    """Epoch after epoch over a data set's training split, each in its own order.
+
+    Every recipe that is given the same data and key reads the same documents in the same order. Of
+    each document's droppable items, a share ``drop`` of its visits leaves all out, for guidance.
+    Payloads are encoded once and kept.
+    """
+
+    data: DataSet
+    layout: Layout
+    key: Key
+    drop: float
+    _payloads: dict[tuple[int, str, int], np.ndarray] = field(default_factory=dict)
+    _order: tuple[int, np.ndarray] | None = None
+
+    def document(self, place: int) -> tuple[Document, int]:
+        """The document at a place of the stream, and how often it was visited before."""
+        visit, at = divmod(place, self.data.size("train"))
+        if self._order is None or self._order[0] != visit:
+            self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
+        index = int(self._order[1][at])
+        document = self.data.document("train", index, self.key.rng("order", visit, index))
+        if self.key.uniform("drop", visit, index) < self.drop:
+            kept = document.without_droppable()
+            document = kept if kept.items else document
+        return document, visit
+
+    def sequence(self, place: int) -> Sequence:
+        """The same, laid out."""
+        document, visit = self.document(place)
+        seen: dict[str, int] = {}
+        payloads = []
+        for index, item in enumerate(document.items):
+            nth = seen[item.modality] = seen.get(item.modality, -1) + 1
+            name = (document.id, item.modality, nth)
+            if name not in self._payloads:
+                self._payloads[name] = self.layout.payload(document, index)
+            payloads.append(self._payloads[name])
+        return self.layout.sequence(document, payloads or None, visit=visit)
+
+    def sequences(self, start: int = 0) -> Iterator[Sequence]:
+        """Without end, from a place on."""
+        place = start
+        while True:
+            yield self.sequence(place)
+            place += 1
