@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 from transfuse.datasets import DataSet
 from transfuse.hooks import hookimpl
+from transfuse.metrics import Metric
 from transfuse.parts import Part, Settings
 
 
@@ -18,6 +19,10 @@ class FolderSettings(Settings):
     path: str
     size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] = 3
+
+
+class MetricSettings(Settings):
+    """The lab's metrics have no settings."""
 
 
 def build_digits(settings: DigitsSettings) -> DataSet:
@@ -38,3 +43,29 @@ def transfuse_datasets() -> list[Part]:
         Part("dataset", "digits", DigitsSettings, build_digits, "1,797 real 8x8 digits with their names"),
         Part("dataset", "folder", FolderSettings, build_folder, "your images, with a caption each"),
     ]
+
+
+METRICS = {
+    "generation_accuracy": ("GenerationAccuracy", "a classifier reads what prompted images show"),
+    "caption_accuracy": ("CaptionAccuracy", "held-out images captioned exactly"),
+    "caption_nll": ("CaptionLikelihood", "nats a token and a byte of held-out captions"),
+    "frechet_distance": ("FrechetDistance", "generated to held-out images, in the classifier's features"),
+    "reconstruction_error": ("ReconstructionError", "the image codec's squared error a pixel"),
+}
+"""Each metric's class in `transfuse_lab.metrics`, named so that listing it imports no torch."""
+
+
+def metric(name: str) -> Part:
+    class_name, summary = METRICS[name]
+
+    def build(settings: MetricSettings) -> Metric:
+        from transfuse_lab import metrics
+
+        return getattr(metrics, class_name)()
+
+    return Part("metric", name, MetricSettings, build, summary)
+
+
+@hookimpl
+def transfuse_metrics() -> list[Part]:
+    return [metric(name) for name in METRICS]
