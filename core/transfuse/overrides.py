@@ -23,7 +23,7 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Written
     Raises `TransfuseError`.
     """
     named, rest = Written.by(SOURCE, {}), Written.by(SOURCE, {})
-    read = [_read(text, roles) for text in texts]
+    read = sorted((_read(text, roles) for text in texts), key=lambda item: len(item[0]))
     if {("train", key) for key in ALTERNATIVES} <= {loc for loc, _ in read}:
         raise TransfuseError(f"{SOURCE}: give one of train.steps and train.flops")
     for loc, over in read:

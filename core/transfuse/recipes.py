@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -24,6 +25,16 @@ COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "mark
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise Misfit([((), f"should be a number, not {str(value).lower()}")])
+    return value
+
+
+Weight = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e9)]
+Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 
 
 class ModelSettings(Settings):
@@ -91,7 +102,7 @@ class TrainSettings(Settings):
     budget: int = Field(default=1408, ge=2, le=1 << 24)
     warmup: Share = 0.05
     final_lr: Share = 0.05
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0, le=1)
     weight_decay: float = Field(default=0.1, ge=0, le=10)
     clip: float = Field(default=1.0, gt=0, le=1e6)
@@ -137,7 +148,7 @@ class Recipe(Settings):
     name: str
     modalities: dict[Role, Annotated[Chosen, PartOf("modality")]] = Field(min_length=1)
     mask: str
-    loss: dict[Role, Annotated[float, Field(ge=0, le=1e9)]]
+    loss: dict[Role, Weight]
     model: ModelSettings = ModelSettings()
     train: TrainSettings
     attention: Attention = "auto"
