@@ -1,8 +1,8 @@
 """Keys and values kept between decoding steps: each stream owns a contiguous stretch of slots.
 
 The life of a step: `slots` names the next positions of some streams; `label` says their columns; every layer
-`write`s its keys and values there and attends over `keys`, `values` with `columns` as key columns. Writing the
-same slots again overwrites (each denoising step does); `commit` keeps the first n and frees what lies beyond.
+`write`s its keys and values there and attends over `keys`, `values` with `columns` as key columns. Writing
+the same slots again overwrites, as each denoising step does; `commit` keeps the first n and frees the rest.
 
 Free slots have doc = −1, so a mask that is used with a cache must demand `same(doc)`.
 """
@@ -21,7 +21,7 @@ FREE = -1
 
 
 class Cache:
-    """K and V of all layers, [kv_heads, streams · capacity, head_dim] each, written in place, without gradients.
+    """K and V of all layers, [kv_heads, streams · capacity, head_dim] each, written in place, no gradients.
 
     Stream s owns slots [s · capacity, (s + 1) · capacity); the first `length[s]` of them are committed.
     """
@@ -60,8 +60,8 @@ class Cache:
         if full.size:
             s = int(ids[full[0]])
             raise TransfuseError(
-                f"cache: stream {s} holds {int(self.length[s])} of {self.capacity} positions and has no room for "
-                f"{int(counts[full[0]])} more; make the cache with a larger capacity"
+                f"cache: stream {s} holds {int(self.length[s])} of {self.capacity} positions and has no room "
+                f"for {int(counts[full[0]])} more; make the cache with a larger capacity"
             )
         first = ids * self.capacity + self.length[ids]
         offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

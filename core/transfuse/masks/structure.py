@@ -115,7 +115,7 @@ class Rising:
         self.start, self.end = start[self.ids], end[self.ids]
 
     def position(self, stretch: Ints, value: Ints) -> Ints:
-        """Per item the first key of its stretch (an index into `start`) of at least that value, or its end."""
+        """Per item the first key of its stretch (index into `start`) of at least that value, or its end."""
         inside = np.clip(value - self._least, 0, self._reach - 1)
         return np.searchsorted(self._code, self.ids[stretch] * self._reach + inside)
 

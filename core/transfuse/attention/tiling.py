@@ -1,0 +1,297 @@
+"""Cuts a mask's slices into tiles: blocks of queries with the keys they see, small ones alike in one batch.
+
+Letters: a tile has n queries and m keys; a batch has B tiles padded to one n and m; T of anything is never
+squared. All of it is numpy over slices, so that planning a batch costs little beside one layer's attention.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transfuse.masks import Slices
+from transfuse.masks.bands import expand
+
+Ints = np.ndarray
+
+BLOCK = 64
+"""Queries a tile aims at: on CPUs smaller ones multiply slower, larger ones compute pairs nobody sees."""
+SMALL = 96 * 96
+"""Tiles of at most this many pairs are batched with others of their padded shape."""
+MANY = 2**32
+"""Weight that keeps two depths apart in one running sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B tiles of n queries and m keys. Rows and columns beyond a tile's own repeat one of its own."""
+
+    queries: Ints
+    """Query of each row [B, n]."""
+    keys: Ints
+    """Key of each column [B, m]."""
+    real_rows: Ints | None
+    """bool [B, n]: rows that are the tile's own; None if all are."""
+    real_columns: Ints | None
+    """bool [B, m]: columns that are the tile's own; None if all are."""
+    partial: tuple[int, int]
+    """Outside these columns all rows see all keys."""
+    bias: Ints | None
+    """float32 [B or 1, n, partial]: 0 where the row sees the key, else −∞. None if all rows see all keys."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """All tiles: their queries [start, end), and their pieces of slices, in order of tile."""
+
+    start: Ints
+    end: Ints
+    piece_tile: Ints
+    row0: Ints
+    row1: Ints
+    lo: Ints
+    hi: Ints
+    slope_lo: Ints
+    slope_hi: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class _Keys:
+    """What tiles see: ranges of keys in order of tile; `offset`: where one begins among its tile's keys."""
+
+    range_tile: Ints
+    start: Ints
+    end: Ints
+    offset: Ints
+    count: Ints
+    partial0: Ints
+    partial1: Ints
+
+
+def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL) -> list[Batch]:
+    """The tiles of a mask in batches; each query that sees a key is in exactly one tile."""
+    if not len(slices):
+        return []
+    tiles = _pieces(slices, *_blocks(slices, block))
+    keys = _seen(tiles, slices.keys)
+    piece_range = (
+        np.searchsorted(
+            _place(keys.range_tile, keys.start, slices.keys),
+            _place(tiles.piece_tile, tiles.lo, slices.keys),
+            "right",
+        )
+        - 1
+    )
+    shift = keys.offset[piece_range] - keys.start[piece_range]
+    n, m = tiles.end - tiles.start, keys.count
+    batched = n * m <= small
+    found = [_one(tiles, keys, int(t), shift) for t in np.flatnonzero(~batched)]
+    some = np.flatnonzero(batched)
+    if len(some):
+        rows, columns = _padded(n[some]), _padded(m[some])
+        shape = rows * (slices.keys + 64) + columns
+        for code in np.unique(shape):
+            which = some[shape == code]
+            at = int(np.argmax(shape == code))
+            found.append(_batch(tiles, keys, which, int(rows[at]), int(columns[at]), shift))
+    return found
+
+
+def _place(tile: Ints, key: Ints, keys: int) -> Ints:
+    return tile * (keys + 1) + key
+
+
+def _padded(size: Ints) -> Ints:
+    """Sizes rounded up by at most an eighth, or to a multiple of 4 where they are small; 1 stays 1."""
+    step = np.maximum(2 ** np.maximum(np.floor(np.log2(np.maximum(size, 1))).astype(np.int64) - 3, 0), 4)
+    return np.where(size == 1, 1, -(-size // step) * step)
+
+
+def _blocks(slices: Slices, block: int) -> tuple[Ints, Ints]:
+    """Start and end of each block of queries: cut where the keys seen change altogether, or near `block`."""
+    cuts = np.unique(np.concatenate([slices.q0, slices.q1]))
+    owner, seg = expand(np.searchsorted(cuts, slices.q0), np.searchsorted(cuts, slices.q1))
+    begin = cuts[seg] - slices.q0[owner]
+    end = cuts[seg + 1] - 1 - slices.q0[owner]
+    order = np.argsort(seg, kind="stable")
+    seg = seg[order]
+    head = np.flatnonzero(np.concatenate([[True], seg[1:] != seg[:-1]]))
+    low = np.minimum.reduceat((slices.lo[owner] + slices.slope_lo[owner] * begin)[order], head)
+    high = np.maximum.reduceat((slices.hi[owner] + slices.slope_hi[owner] * end)[order], head)
+    seg = seg[head]
+    q0, q1 = cuts[seg], cuts[seg + 1]
+    apart = (q0[1:] != q1[:-1]) | (high[:-1] <= low[1:]) | (high[1:] <= low[:-1])
+    first = np.concatenate([[True], apart])
+    start, stop = q0[first], q1[np.concatenate([apart, [True]])]
+    size = stop - start
+    count = np.maximum((size + block // 2) // block, 1)
+    owner, step = expand(np.ones_like(count), count)
+    ideal = start[owner] + size[owner] * step // count[owner]
+    if len(ideal):
+        right = np.minimum(np.searchsorted(cuts, ideal), len(cuts) - 1)
+        left = np.maximum(right - 1, 0)
+        near = np.where(cuts[right] - ideal <= ideal - cuts[left], cuts[right], cuts[left])
+        ideal = np.where(np.abs(near - ideal) <= block // 3, near, ideal)
+    # Ideal places are at least 2/3 block apart and move by at most 1/3, so they stay in order.
+    starts = np.unique(np.concatenate([start, ideal]))
+    ends = np.unique(np.concatenate([stop, ideal[step > 0]]))
+    return starts, ends
+
+
+def _pieces(slices: Slices, start: Ints, end: Ints) -> _Tiles:
+    """Each slice cut at the blocks' edges."""
+    owner, tile = expand(np.searchsorted(end, slices.q0, "right"), np.searchsorted(start, slices.q1, "left"))
+    order = np.argsort(tile, kind="stable")
+    owner, tile = owner[order], tile[order]
+    q0 = np.maximum(slices.q0[owner], start[tile])
+    q1 = np.minimum(slices.q1[owner], end[tile])
+    ahead = q0 - slices.q0[owner]
+    slope_lo, slope_hi = slices.slope_lo[owner], slices.slope_hi[owner]
+    return _Tiles(
+        start,
+        end,
+        tile,
+        q0 - start[tile],
+        q1 - start[tile],
+        slices.lo[owner] + slope_lo * ahead,
+        slices.hi[owner] + slope_hi * ahead,
+        slope_lo,
+        slope_hi,
+    )
+
+
+def _seen(tiles: _Tiles, keys: int) -> _Keys:
+    """Per tile the union of the keys its rows see, and the hull of those that not all its rows see."""
+    rows = tiles.row1 - tiles.row0
+    last = rows - 1
+    inner_lo = tiles.lo + tiles.slope_lo * last  # every row of the piece sees [inner_lo, hi)
+    inner = np.flatnonzero(inner_lo < tiles.hi)
+    tile = tiles.piece_tile
+    code = np.concatenate(
+        [
+            _place(tile, tiles.lo, keys),
+            _place(tile, tiles.hi + tiles.slope_hi * last, keys),
+            _place(tile[inner], inner_lo[inner], keys),
+            _place(tile[inner], tiles.hi[inner], keys),
+        ]
+    )
+    ones = np.ones(len(tile), np.int64)
+    weight = rows[inner] * MANY
+    order = np.argsort(code, kind="stable")
+    depth = np.cumsum(np.concatenate([ones, -ones, weight, -weight])[order])
+    code = code[order]
+    kept = np.concatenate([code[1:] != code[:-1], [True]])
+    code, depth = code[kept], depth[kept]
+    outer, full = depth % MANY > 0, depth // MANY
+    edge = np.flatnonzero(outer != np.concatenate([[False], outer[:-1]]))
+    opened, closed = code[edge[::2]], code[edge[1::2]]
+    range_tile = opened // (keys + 1)
+    start, end = opened - range_tile * (keys + 1), closed - range_tile * (keys + 1)
+    before = np.cumsum(end - start) - (end - start)
+    count_tiles = len(tiles.start)
+    bounds = np.searchsorted(range_tile, np.arange(count_tiles + 1))
+    total = np.concatenate([before, [before[-1] + end[-1] - start[-1]]])
+    base = total[bounds]
+    offset = before - base[range_tile]
+    # Stretches [code[i], code[i+1]) that some row sees and some row does not.
+    at = code // (keys + 1)
+    some = np.flatnonzero(outer & (full < (tiles.end - tiles.start)[at]))
+    stretch_tile = at[some]
+    owner = np.searchsorted(opened, code[some], "right") - 1
+    local = offset[owner] - start[owner] - stretch_tile * (keys + 1)
+    from_, to = code[some] + local, code[some + 1] + local
+    partial0, partial1 = np.zeros(count_tiles, np.int64), np.zeros(count_tiles, np.int64)
+    if len(some):
+        head = np.flatnonzero(np.concatenate([[True], stretch_tile[1:] != stretch_tile[:-1]]))
+        tail = np.concatenate([head[1:], [len(some)]]) - 1
+        partial0[stretch_tile[head]], partial1[stretch_tile[head]] = from_[head], to[tail]
+    return _Keys(range_tile, start, end, offset, base[1:] - base[:-1], partial0, partial1)
+
+
+def _one(tiles: _Tiles, keys: _Keys, tile: int, shift: Ints) -> Batch:
+    """A batch of one large tile, nothing padded; its bias is painted piece by piece."""
+    n = int(tiles.end[tile] - tiles.start[tile])
+    a, b = np.searchsorted(keys.range_tile, [tile, tile + 1])
+    ranges = [np.arange(s, e) for s, e in zip(keys.start[a:b].tolist(), keys.end[a:b].tolist(), strict=True)]
+    seen = ranges[0] if len(ranges) == 1 else np.concatenate(ranges)
+    p0, p1 = int(keys.partial0[tile]), int(keys.partial1[tile])
+    bias = None
+    if p0 < p1:
+        bias = np.full((1, n, p1 - p0), -np.inf, np.float32)
+        for piece in range(*np.searchsorted(tiles.piece_tile, [tile, tile + 1]).tolist()):
+            _paint(bias[0], tiles, piece, int(shift[piece]) - p0)
+    return Batch(np.arange(tiles.start[tile], tiles.end[tile])[None], seen[None], None, None, (p0, p1), bias)
+
+
+def _paint(bias: Ints, tiles: _Tiles, piece: int, shift: int) -> None:
+    """Write 0 where a piece lets rows see columns of one tile's bias [n, columns]."""
+    r0, r1 = int(tiles.row0[piece]), int(tiles.row1[piece])
+    lo, hi = int(tiles.lo[piece]) + shift, int(tiles.hi[piece]) + shift
+    slope_lo, slope_hi = int(tiles.slope_lo[piece]), int(tiles.slope_hi[piece])
+    if not slope_lo and not slope_hi:
+        bias[r0:r1, max(lo, 0) : max(hi, 0)] = 0
+        return
+    step = np.arange(r1 - r0)[:, None]
+    left, right = max(lo, 0), max(hi + slope_hi * (r1 - r0 - 1), 0)
+    column = np.arange(left, min(right, bias.shape[1]))[None]
+    sees = column < hi + slope_hi * step
+    if lo + slope_lo * (r1 - r0 - 1) > left:
+        sees &= column >= lo + slope_lo * step
+    bias[r0:r1, left:right][sees] = 0
+
+
+def _batch(tiles: _Tiles, keys: _Keys, which: Ints, n: int, m: int, shift: Ints) -> Batch:
+    """Small tiles padded to n rows and m columns; padded columns are seen by no row of a tile's own."""
+    B = len(which)
+    own_n, own_m = (tiles.end - tiles.start)[which], keys.count[which]
+    row = np.arange(n)
+    queries = tiles.start[which, None] + np.minimum(row, own_n[:, None] - 1)
+    slot = np.full(len(tiles.start), -1)
+    slot[which] = np.arange(B)
+    mine = np.flatnonzero(slot[keys.range_tile] >= 0)
+    owner, key = expand(keys.start[mine], keys.end[mine])
+    owner = mine[owner]
+    columns = np.repeat(keys.start[np.searchsorted(keys.range_tile, which)], m).reshape(B, m)
+    columns[slot[keys.range_tile[owner]], key - keys.start[owner] + keys.offset[owner]] = key
+    real_rows = None if (own_n == n).all() else row < own_n[:, None]
+    real_columns = None if (own_m == m).all() else np.arange(m) < own_m[:, None]
+    partial = keys.partial0[which] < keys.partial1[which]
+    p0 = int(np.where(partial, keys.partial0[which], m).min())
+    p1 = int(np.where(partial, keys.partial1[which], 0).max())
+    if real_columns is not None:
+        p0, p1 = min(p0, int(own_m.min())), m
+    if p0 >= p1:
+        return Batch(queries, columns, real_rows, real_columns, (0, 0), None)
+    sees = np.zeros((B, n, p1 - p0), bool)
+    pieces = np.flatnonzero(slot[tiles.piece_tile] >= 0)
+    _mark(sees, tiles, pieces, slot[tiles.piece_tile[pieces]], shift[pieces] - p0)
+    if real_rows is not None:
+        sees[~real_rows] = True  # nobody reads these rows: let them see something, so that they stay finite
+    if B > 1 and (sees == sees[:1]).all():
+        sees = sees[:1]
+    return Batch(
+        queries,
+        columns,
+        real_rows,
+        real_columns,
+        (p0, p1),
+        np.where(sees, np.float32(0), np.float32(-np.inf)),
+    )
+
+
+def _mark(sees: Ints, tiles: _Tiles, pieces: Ints, slot: Ints, shift: Ints) -> None:
+    """Set what pieces let rows see in a batch's [B, n, columns]: each row's intervals, first ones first."""
+    owner, row = expand(tiles.row0[pieces], tiles.row1[pieces])
+    piece = pieces[owner]
+    ahead = row - tiles.row0[piece]
+    lo = tiles.lo[piece] + tiles.slope_lo[piece] * ahead + shift[owner]
+    hi = tiles.hi[piece] + tiles.slope_hi[piece] * ahead + shift[owner]
+    place = slot[owner] * sees.shape[1] + row
+    order = np.argsort(place, kind="stable")
+    place, lo, hi = place[order], lo[order], hi[order]
+    flat = sees.reshape(-1, sees.shape[2])
+    column = np.arange(sees.shape[2])
+    new = np.flatnonzero(np.concatenate([[True], place[1:] != place[:-1]]))
+    nth = np.arange(len(place)) - np.repeat(new, np.diff(np.concatenate([new, [len(place)]])))
+    for turn in range(int(nth.max()) + 1):
+        now = nth == turn
+        flat[place[now]] |= (column >= lo[now, None]) & (column < hi[now, None])

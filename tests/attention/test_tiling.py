@@ -1,0 +1,71 @@
+"""Tiles hold every allowed pair exactly once and see no other, whatever the mask and the block size."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transfuse.attention import Request, Tiles, tiles
+from transfuse.attention.tiling import tiling
+from transfuse.masks import Mask
+from transfuse.testing import strategies
+
+settings.register_profile("attention", deadline=None, derandomize=True, max_examples=100)
+settings.load_profile("attention")
+
+
+def counted(batches: list, rows: int, keys: int) -> np.ndarray:
+    """How often each pair is computed and not masked."""
+    count = np.zeros((rows, keys), int)
+    for batch in batches:
+        B, n = batch.queries.shape
+        sees = np.ones((B, n, batch.keys.shape[1]), bool)
+        if batch.bias is not None:
+            p0, p1 = batch.partial
+            sees[:, :, p0:p1] = batch.bias == 0
+        real = np.ones((B, n), bool) if batch.real_rows is None else batch.real_rows
+        assert sees.any(2).all(), "every row of a tile sees something, so that nothing is NaN"
+        for b, i, j in zip(*np.nonzero(sees & real[:, :, None]), strict=True):
+            count[batch.queries[b, i], batch.keys[b, j]] += 1
+    return count
+
+
+@given(
+    strategies.masks(),
+    strategies.columns(max_size=24),
+    strategies.columns(max_size=24),
+    st.integers(1, 9),
+    st.sampled_from([0, 20, 10000]),
+)
+def test_every_allowed_pair_is_in_exactly_one_tile(
+    mask: Mask, queries: dict, keys: dict, block: int, small: int
+) -> None:
+    for other in (None, keys):
+        allowed = mask.allowed(queries, other)
+        batches = tiling(mask.slices(queries, other), block, small)
+        assert (counted(batches, *allowed.shape) == allowed).all()
+
+
+@settings(max_examples=60)
+@given(
+    strategies.masks(),
+    strategies.columns(max_size=24),
+    strategies.columns(max_size=24),
+    st.sampled_from([0, 20, 10000]),
+    st.booleans(),
+)
+def test_output_and_gradients(mask: Mask, queries: dict, keys: dict, small: int, keep: bool) -> None:
+    allowed = mask.dense(queries, keys)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, len(queries["idx"]), 8), (2, len(keys["idx"]), 8), (2, len(keys["idx"]), 8)]
+    q, k, v = (torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes)
+    scores = (q @ k.repeat_interleave(2, 0).mT / 8**0.5).masked_fill(~allowed, -1e30)
+    expected = (scores.softmax(-1) * allowed) @ v.repeat_interleave(2, 0)
+    request = Request(q.device, q.dtype, 4, 2, 8, q.shape[1], k.shape[1])
+    plan = tiles.lower(tiling(mask.slices(queries, keys), 6, small), request, 2**28 if keep else 0)
+    out = Tiles().attend(q, k, v, plan)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-13)
+    g = torch.randn(out.shape, dtype=torch.float64, generator=generator)
+    wanted = torch.autograd.grad(expected, (q, k, v), g)
+    got = torch.autograd.grad(out, (q, k, v), g)
+    for a, b in zip(wanted, got, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
