@@ -21,7 +21,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 def transfuse_codecs() -> list[Part]:  # type: ignore[empty-body]
     """Frozen encoders and decoders between raw data and what a model sees.
 
-    build(settings) -> a codec module, of the interface the modalities that use it state.
+    build(settings) -> `transfuse.codec.Codec`.
     """
 
 
@@ -30,7 +30,7 @@ def transfuse_patchers() -> list[Part]:  # type: ignore[empty-body]
     """Ways from latents to the model's width and back, such as a linear layer or a U-Net.
 
     build(settings, shape=(c, h, w), dim=D) -> a patcher module for latents ``[c, h, w]`` and a model of
-    width D.
+    width D, of the interface that the modality which uses it states.
     """
 
 
@@ -38,7 +38,7 @@ def transfuse_patchers() -> list[Part]:  # type: ignore[empty-body]
 def transfuse_objectives() -> list[Part]:  # type: ignore[empty-body]
     """What is predicted and how it is scored: next-token, DDPM, flow.
 
-    build(settings) -> an objective, of the interface the modalities that use it state.
+    build(settings) -> `transfuse.objective.TokenObjective` or `transfuse.objective.SpanObjective`.
     """
 
 
@@ -46,7 +46,7 @@ def transfuse_objectives() -> list[Part]:  # type: ignore[empty-body]
 def transfuse_samplers() -> list[Part]:  # type: ignore[empty-body]
     """How predictions become data: DDIM, Euler, a temperature.
 
-    build(settings) -> a sampler, of the interface the modalities that use it state.
+    build(settings) -> `transfuse.objective.Sampler`.
     """
 
 
@@ -54,8 +54,8 @@ def transfuse_samplers() -> list[Part]:  # type: ignore[empty-body]
 def transfuse_modalities() -> list[Part]:  # type: ignore[empty-body]
     """Modalities; in a section the part is named by ``kind``.
 
-    build(settings, name=role, dim=D) -> `transfuse.modality.Modality` for a model of width D. ``role``
-    is the name a recipe gives it: several roles may share a kind.
+    build(settings, name=role) -> `transfuse.modality.Modality`. ``role`` is the name a recipe gives it:
+    several roles may share a kind.
     """
 
 

@@ -1,0 +1,141 @@
+"""docs/plugins.md has every hook with its exact signature, and examples that work as they stand."""
+
+import inspect
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transfuse import hooks, masks
+from transfuse.attention import attend
+from transfuse.hooks import HOOKS, PARTS_HOOKS
+from transfuse.metrics import Evaluation
+from transfuse.plugins import Plugins
+from transfuse.registry import Registry
+from transfuse.registry_files import packaged_file
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+SECTIONS = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+
+
+def example(hook: str) -> types.ModuleType:
+    """The plugin module on the page, under the hook's heading."""
+    (source,) = re.findall(r"^```python\n(.*?)^```", SECTIONS[hook], flags=re.MULTILINE | re.DOTALL)
+    module = types.ModuleType(f"page_{hook}")
+    exec(compile(source, f"docs/plugins.md {hook}", "exec"), module.__dict__)
+    return module
+
+
+def built(hook: str, **context: Any) -> Any:
+    """The first part that the example offers, built with its default settings."""
+    own = Plugins.load(only=["text"])
+    plugins = Plugins([*own.offers, *Plugins.of({"page": example(hook)}).offers])
+    kind = next(kind for kind, name in PARTS_HOOKS.items() if name == hook)
+    (part,) = [part for offer in plugins.offers if offer.origin.name == "page" for part in offer.parts]
+    assert part.summary
+    return plugins.choose(kind, part.name).build(**context)
+
+
+def test_every_hook_is_on_the_page_and_nothing_else() -> None:
+    assert tuple(SECTIONS) == HOOKS
+
+
+def test_every_hook_of_the_module_is_listed() -> None:
+    specs = [name for name, function in vars(hooks).items() if hasattr(function, "transfuse_spec")]
+    assert tuple(specs) == HOOKS
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_signature_is_exact(hook: str) -> None:
+    signature = str(inspect.signature(getattr(hooks, hook)))
+    spelt = signature.replace("transfuse.parts.", "").replace("typing.", "")
+    assert f"`{hook}{spelt}`" in SECTIONS[hook]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_build_context_is_the_hooks_own(hook: str) -> None:
+    calls = re.findall(r"build\(settings.*?\)(?= ->|`| )", str(getattr(hooks, hook).__doc__))
+    for call in calls:
+        assert f"`{call}`" in SECTIONS[hook]
+    assert bool(calls) == (hook != "transfuse_registry")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_example_is_a_plugin(hook: str) -> None:
+    plugins = Plugins.of({"page": example(hook)})
+    (row,) = plugins.listing()
+    assert bool(row.offers) == (hook != "transfuse_registry")
+
+
+def test_the_codec_goes_there_and_back() -> None:
+    codec = built("transfuse_codecs")
+    image = np.full((3, 8, 8), 0.25, np.float32)
+    codec.fit([image], 0, print)
+    assert codec.encode(image).shape == (codec.channels, *codec.grid(image.shape)) == (3, 4, 4)
+    np.testing.assert_allclose(codec.decode(codec.encode(image)), image)
+
+
+def test_the_patcher_goes_there_and_back() -> None:
+    patcher = built("transfuse_patchers", shape=(3, 4, 5), dim=16)
+    latents, t = torch.randn(2, 3, 4, 5), torch.zeros(2)
+    vectors, state = patcher.down(latents, t)
+    assert vectors.shape == (2, 4, 16)
+    assert patcher.up(vectors, state, t).shape == latents.shape
+
+
+def test_the_objective_scores() -> None:
+    loss = built("transfuse_objectives").score(torch.zeros(5, 7), torch.arange(5))
+    assert loss.count == 5
+    assert float(loss.sum) == pytest.approx(5 * np.log(7))
+
+
+def test_the_sampler_samples() -> None:
+    own = Plugins.load(only=["image"])
+    ddpm = own.choose("objective", "ddpm").build()
+    noise = torch.randn(2, 1, 4, 4)
+    sample = built("transfuse_samplers").sample(lambda x, t: torch.zeros_like(x), ddpm, noise, [], 1.0)
+    assert sample.shape == noise.shape
+    assert float(sample.abs().max()) <= 1
+
+
+def test_the_modality_reads_and_writes() -> None:
+    modality = built("transfuse_modalities", name="genes")
+    assert modality.name == "genes"
+    assert modality.decode(modality.encode("GATTACA")) == "GATTACA"
+    with pytest.raises(ValueError, match="letters of ACGT"):
+        modality.encode("GATTAXA")
+    assert modality.objective(torch.zeros(7, 9), torch.arange(7)).count == 7
+
+
+def test_the_backend_equals_the_oracle() -> None:
+    backend = built("transfuse_attention_backends")
+    columns = {"doc": [0, 0, 0, 1, 1, -1], "idx": [0, 1, 2, 3, 4, 5]}
+    mask = masks.parse("same(doc) & le(idx)")
+    q, k, v = torch.randn(3, 2, 6, 8)
+    ours = attend(q, k, v, mask=mask, columns=columns, backend="plain", backends={"plain": backend})
+    torch.testing.assert_close(ours, attend(q, k, v, mask=mask, columns=columns, backend="dense"))
+
+
+def test_the_data_set_has_documents() -> None:
+    data = built("transfuse_datasets")
+    ids = {data.document(split, i).id for split in ("train", "heldout") for i in range(data.size(split))}
+    assert len(ids) == 80
+    assert set(data.raw("train", "text")) == {"across", "down"}
+
+
+def test_the_metric_measures() -> None:
+    images = np.zeros((2, 1, 4, 4), np.float32)
+    evaluation = Evaluation(
+        images, ["a", "b"], images, ["a", "b"], ["a", "b"], images + 0.5, ["a"], images, 1.0, 1, 1
+    )
+    assert built("transfuse_metrics").compute(evaluation) == {"brightness_gap": 0.5}
+
+
+def test_the_registry_entries_resolve() -> None:
+    own = Plugins.load(only=["text", "image", "vq"])
+    plugins = Plugins([*own.offers, *Plugins.of({"page": example("transfuse_registry")}).offers])
+    registry = Registry.load(plugins, [packaged_file()])
+    assert registry.recipe("captions-only").mask == registry.mask("windowed")
