@@ -29,11 +29,11 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
 
 
 def fit_modalities(
-    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report
+    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report, effort: float = 1.0
 ) -> Mapping[str, Modality]:
-    """Each codec trained on all raw data of its role in the training split."""
+    """Each codec trained on all raw data of its role in the training split, by a share ``effort``."""
     for role, modality in modalities.items():
-        modality.fit(data.raw("train", role), seed, report)
+        modality.fit(data.raw("train", role), seed, report, effort)
     return modalities
 
 

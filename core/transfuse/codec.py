@@ -23,8 +23,8 @@ class Codec(nn.Module, ABC):
     bound: float
 
     @abstractmethod
-    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report) -> None:
-        """Train on all raw data of the training split, then freeze."""
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
+        """Train on all raw data of the training split, then freeze. ``effort``: the share of it to do."""
 
     @abstractmethod
     def restore(self, facts: dict[str, Any]) -> None:

@@ -182,7 +182,7 @@ class _Decoder:
             begins = []
         allowed[begins] = True
         if open_ended or not begins:
-            allowed[vocabulary.marker(END)] = True
+            allowed[vocabulary.marker(END)] = wanted is None or bool(w.open_ids) or leader is None
             if leader is not None and len(w.open_ids) < self.tokens:
                 r = vocabulary.range(leader)
                 allowed[r.start : r.stop] = True
@@ -225,52 +225,49 @@ class _Decoder:
         return payload, modality.spans(Item(name, None), payload)
 
     def _make(self, documents: list[_Written], name: str, label: str) -> None:
+        """An item of this shape for each: sampled in the modality's own views, committed in all."""
         modality = self.modalities[name]
-        views = modality.views
         payload, _ = self._blank(name, label)
-        streams = [w.first + v for v in range(views) for w in documents]  # view by view
-        pens = [w.pens[v] for v in range(views) for w in documents]
-        laid = [self.layout.continuation(Document(()), Item(name, None), payload, pen)[0] for pen in pens]
-        laid = [s.part(0, _first_span_end(s)) for s in laid]  # a clean copy is written when it is known
+        owners = [(w, v) for v in range(modality.views) for w in documents]  # view by view
+        streams = [w.first + v for w, v in owners]
+        laid = [
+            self.layout.continuation(Document(()), Item(name, None), payload, w.pens[v])[0] for w, v in owners
+        ]
         if isinstance(modality, TokenModality):
-            ids = self._spell(modality, documents, streams, laid, name)
-            payloads = ids.reshape(len(documents), *payload.shape)
+            payloads, written = self._spell(modality, documents, streams, laid, name)
         else:
             assert isinstance(modality, SpanModality)
+            start, stop = _sampled(laid[0])
+            if start:
+                self._run(streams, [s.part(0, start) for s in laid])
+            evaluate = _CachedEvaluate(self, streams, [s.part(start, stop) for s in laid])
             generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
-            evaluate = _CachedEvaluate(self, modality, streams, laid, len(documents))
-            payloads = modality.sample(evaluate, label, generators).cpu().numpy()
-        self._commit(documents, name, payloads)
+            payloads, written = modality.sample(evaluate, label, generators).cpu().numpy(), start
+        payloads = payloads.reshape(len(documents), *payload.shape)
+        self._commit(documents, name, payloads, dict.fromkeys(streams, written))
 
     def _spell(
-        self,
-        modality: TokenModality,
-        documents: list[_Written],
-        streams: list[int],
-        laid: list[Laid],
-        name: str,
-    ) -> np.ndarray:
-        """A fixed number of ids, one after another, each drawn from all views' logits."""
+        self, modality: TokenModality, documents: list[_Written], streams: list[int], laid: list[Laid], name: str
+    ) -> tuple[np.ndarray, int]:
+        """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         r = self.model.vocabulary.range(name)
         n, views = len(laid[0]) - 2, modality.views
         ids = np.zeros((len(documents), n), np.int64)
-        tokens: list[np.ndarray | None] = [None] * len(laid)  # the begin marker as it was laid out
         for i in range(n):
-            pieces = [s.part(i, i + 1, t) for s, t in zip(laid, tokens, strict=True)]
+            tokens = np.tile(ids[:, i - 1] + r.start, views) if i else [s.tokens[0] for s in laid]
+            pieces = [s.part(i, i + 1, np.array([t])) for s, t in zip(laid, tokens, strict=True)]
             logits = self.model.logits(self._run(streams, pieces)).unflatten(0, (views, len(documents)))
+            own = torch.full_like(logits, -torch.inf)
+            own[..., r.start : r.stop] = logits[..., r.start : r.stop]
             for d, w in enumerate(documents):
-                own = torch.full_like(logits[:, d], -torch.inf)
-                own[:, r.start : r.stop] = logits[:, d, r.start : r.stop]
                 generator = self.key.generator("sample", w.index, len(w.document.items), i)
-                ids[d, i] = modality.choose(own, generator) - r.start
-            tokens = [np.array([r.start + ids[j % len(documents), i]]) for j in range(len(laid))]
-        for w in documents:  # what was spelt is written again whole, in every view, with its end marker
-            for v in range(views):
-                self.cache.rewind([w.first + v], int(self.cache.length[w.first + v]) - n)
-        return ids
+                ids[d, i] = modality.choose(own[:, d], generator) - r.start
+        return ids, n
 
-    def _commit(self, documents: list[_Written], name: str, payloads: np.ndarray) -> None:
-        """The finished item, clean, in every view of its document."""
+    def _commit(
+        self, documents: list[_Written], name: str, payloads: np.ndarray, written: Mapping[int, int]
+    ) -> None:
+        """The finished item, clean, in every view of its document; ``written``: positions a stream has of it."""
         modality = self.modalities[name]
         streams: list[int] = []
         laid: list[Laid] = []
@@ -279,11 +276,10 @@ class _Decoder:
             for v in range(self.views):
                 sequence, w.pens[v] = self.layout.continuation(w.document, item, payload, w.pens[v])
                 streams.append(w.first + v)
-                laid.append(sequence)
+                laid.append(sequence.part(written.get(w.first + v, 0), len(sequence)))
             self._append(w, item)
             w.label = None
-            made = len(w.document.items) - w.given
-            w.done = self.want is not None or made >= self.items
+            w.done = self.want is not None or len(w.document.items) - w.given >= self.items
         logits = self.model.logits(self._run(streams, laid))
         for i, w in enumerate(documents):
             w.logits = list(logits[i * self.views : (i + 1) * self.views])
@@ -293,7 +289,7 @@ class _Decoder:
     def _run(self, streams: list[int], laid: list[Laid]) -> Float[Tensor, "streams D"]:
         """Append sequences to their streams; the transformer's output at the last position of each."""
         step = _Step(self, streams, laid)
-        hidden = step(step.batch)
+        hidden, _ = step.run(step.batch)
         self.cache.commit(streams, [len(s) for s in laid])
         return hidden[step.ends]
 
@@ -330,11 +326,8 @@ class _Step:
         self.batch: Batch = batch.to(model.tokens.weight.device)
         self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(model.tokens.weight.device)
 
-    def __call__(self, batch: Batch) -> Float[Tensor, "T D"]:
-        hidden, self.states = self.forward(batch)
-        return hidden
-
-    def forward(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list]:
+    def run(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list]:
+        """The transformer's output for this row, or one with other values in its spans."""
         x, states = self.decoder.model.embed(batch)
         return self.decoder.model.backbone(x, batch.positions, self._attend), states
 
@@ -347,24 +340,24 @@ class _Step:
 class _CachedEvaluate(Evaluate):
     """Predictions for spans in their contexts: the prefix is cached, the span's slots are overwritten."""
 
-    def __init__(
-        self, decoder: _Decoder, modality: SpanModality, streams: list[int], laid: list[Laid], count: int
-    ) -> None:
-        self.decoder, self.modality, self.count = decoder, modality, count
+    def __init__(self, decoder: _Decoder, streams: list[int], laid: list[Laid]) -> None:
+        self.model = decoder.model
         self.step = _Step(decoder, streams, laid)
-        self.views = len(streams) // count
+        (self.group,) = self.step.batch.groups
 
     def __call__(self, x_t: Tensor, t: Tensor) -> list[Tensor]:
-        group = self.step.batch.groups[0]
-        group = replace(group, x_t=x_t.repeat(self.views, *[1] * (x_t.dim() - 1)), t=t.repeat(self.views))
-        batch = replace(self.step.batch, groups=(group, *self.step.batch.groups[1:]))
-        hidden, states = self.step.forward(batch)
-        return list(self.decoder.model.predict(hidden, group, states[0]).chunk(self.views))
+        views = len(self.group.x_t) // len(x_t)
+        group = replace(self.group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
+        hidden, states = self.step.run(replace(self.step.batch, groups=(group,)))
+        return list(self.model.predict(hidden, group, states[0]).chunk(views))
 
 
-def _first_span_end(sequence: Laid) -> int:
-    """Where the first span of an item ends, markers included; an item of ids has only one."""
-    if not sequence.spans:
-        return len(sequence)
+def _sampled(sequence: Laid) -> tuple[int, int]:
+    """Where the span that is sampled begins and ends: an item's first, with markers if they are inside it.
+
+    What stands before it does not see it, so it is written once; a clean copy behind it is written
+    when it is known.
+    """
     first = sequence.spans[0]
-    return first.start + first.span.length + (1 if first.span.label is not None else 0)
+    margin = int(first.span.inside and first.span.label is not None)
+    return first.start - margin, first.start + first.span.length + margin

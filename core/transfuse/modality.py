@@ -66,8 +66,11 @@ class Modality(nn.Module, ABC):
     # -- before the model
 
     @abstractmethod
-    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
-        """Learn the codec from all raw data of the training split: a tokenizer, an autoencoder."""
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
+        """Learn the codec from all raw data of the training split: a tokenizer, an autoencoder.
+
+        effort: the share of its training to do; 0 only makes what has the right shapes.
+        """
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:

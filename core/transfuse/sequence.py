@@ -70,6 +70,13 @@ class Sequence:
             ),
         )
 
+    def without_loss(self, scored: int) -> "Sequence":
+        """The same positions, with nothing to predict where modality number ``scored`` was."""
+        kept = self.scored != scored
+        return replace(
+            self, targets=np.where(kept, self.targets, NONE), scored=np.where(kept, self.scored, NONE)
+        )
+
     def cut(self, length: int) -> "Sequence":
         """The first ``length`` positions; an error where that would cut a span."""
         span = self.columns["span"]

@@ -27,21 +27,23 @@ class Stream:
     _payloads: dict[tuple[int, str, int], np.ndarray] = field(default_factory=dict)
     _order: tuple[int, np.ndarray] | None = None
 
-    def document(self, place: int) -> tuple[Document, int]:
-        """The document at a place of the stream, and how often it was visited before."""
+    def document(self, place: int) -> tuple[Document, int, bool]:
+        """The document at a place of the stream, how often it was visited before, and whether this
+        visit leaves its droppable items out."""
         visit, at = divmod(place, self.data.size("train"))
         if self._order is None or self._order[0] != visit:
             self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
         index = int(self._order[1][at])
         document = self.data.document("train", index, self.key.rng("order", visit, index))
-        if self.key.uniform("drop", visit, index) < self.drop:
-            kept = document.without_droppable()
-            document = kept if kept.items else document
-        return document, visit
+        kept = document.without_droppable()
+        dropped = self.key.uniform("drop", visit, index) < self.drop
+        dropped = dropped and 0 < len(kept.items) < len(document.items)
+        return kept if dropped else document, visit, dropped
 
     def sequence(self, place: int) -> Sequence:
-        """The same, laid out."""
-        document, visit = self.document(place)
+        """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:
+        text and markers carry no loss there, only what guidance is for."""
+        document, visit, dropped = self.document(place)
         seen: dict[str, int] = {}
         payloads = []
         for index, item in enumerate(document.items):
@@ -50,7 +52,9 @@ class Stream:
             if name not in self._payloads:
                 self._payloads[name] = self.layout.payload(document, index)
             payloads.append(self._payloads[name])
-        return self.layout.sequence(document, payloads or None, visit=visit)
+        sequence = self.layout.sequence(document, payloads, visit=visit)
+        leader = self.layout.leader
+        return sequence.without_loss(self.layout.names.index(leader)) if dropped and leader else sequence
 
     def sequences(self, start: int = 0) -> Iterator[Sequence]:
         """Without end, from a place on."""

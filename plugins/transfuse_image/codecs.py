@@ -49,7 +49,7 @@ class PixelCodec(Codec):
     def __init__(self, settings: PixelSettings) -> None:
         super().__init__()
 
-    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report) -> None:
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
         self.channels = check_image(raws[0]).shape[0]
 
     def restore(self, facts: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ class Autoencoder(Codec):
         """Channels the encoder puts out."""
         return self.settings.channels
 
-    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report) -> None:
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
         images = [check_image(raw) for raw in raws]
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
@@ -129,7 +129,7 @@ class Autoencoder(Codec):
         with torch.random.fork_rng(devices=[]):  # layers and codebooks draw from the global state
             torch.manual_seed(key.number("codec weights"))
             self.make(x.shape[1])
-            self._train(x, key, report)
+            self._train(x, key, report, round(s.steps * effort))
         self.requires_grad_(False).eval()
         with torch.no_grad():
             moments = torch.cat([self.encoder(part * 2 - 1) for part in x.split(s.batch)])
@@ -138,13 +138,13 @@ class Autoencoder(Codec):
         self._facts["reconstruction"] = float(error)
         report(f"autoencoder of {sum(p.numel() for p in self.parameters()):,} weights: mean squared error {error:.5f}")
 
-    def _train(self, x: Float[Tensor, "N c h w"], key: Key, report: Report) -> None:
+    def _train(self, x: Float[Tensor, "N c h w"], key: Key, report: Report, steps: int) -> None:
         s = self.settings
         optimizer = torch.optim.AdamW(self.parameters(), lr=s.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.lr, total_steps=s.steps, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.lr, total_steps=max(steps, 1) + 1, pct_start=0.1)
         generator = key.generator("codec batches")
         self.train()
-        for step in range(s.steps):
+        for step in range(steps):
             batch = x[torch.randint(len(x), (s.batch,), generator=generator)] * 2 - 1
             latents, own = self.bottleneck(self.encoder(batch), generator)
             out = self.decoder(latents)
@@ -153,8 +153,8 @@ class Autoencoder(Codec):
             loss.backward()
             optimizer.step()
             schedule.step()
-            if (step + 1) % max(1, s.steps // 5) == 0:
-                report(f"autoencoder step {step + 1}/{s.steps}: loss {float(loss.detach()):.4f}")
+            if (step + 1) % max(1, steps // 5) == 0:
+                report(f"autoencoder step {step + 1}/{steps}: loss {float(loss.detach()):.4f}")
 
     def restore(self, facts: dict[str, Any]) -> None:
         self._facts = dict(facts)

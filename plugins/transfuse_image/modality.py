@@ -59,11 +59,11 @@ class Image(SpanModality):
 
     # -- before the model
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         images = list(raws)
         if not images:
             raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
-        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"))
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
         self.sizes = sorted({self.codec.grid(image.shape) for image in images})
         self._check_patches()
 

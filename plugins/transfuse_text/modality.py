@@ -43,7 +43,7 @@ class Text(TokenModality):
     def codes(self) -> int:
         return self.settings.vocab
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()

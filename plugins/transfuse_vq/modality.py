@@ -54,11 +54,11 @@ class VQ(TokenModality):
     def codes(self) -> int:
         return self.codec.codes
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report) -> None:
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         images = list(raws)
         if not images:
             raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
-        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"))
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
         self._check_codes()
         self.sizes = sorted({self.codec.grid(image.shape) for image in images})
 

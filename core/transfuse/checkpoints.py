@@ -1,0 +1,213 @@
+"""Checkpoints: weights in safetensors, everything else in JSON, each written whole or not at all.
+
+A run's folder holds ``recipe.json``, ``modalities.json`` and ``checkpoints/STEP/`` with
+``model.safetensors``, ``optimizer.safetensors`` and ``state.json``; ``latest`` names the newest
+complete STEP. No pickle is read or written.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transfuse.assembly import build_modalities, build_model
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.modality import Modality
+from transfuse.model import Model
+from transfuse.plugins import Plugins
+from transfuse.recipes import Recipe
+from transfuse.vocabulary import Vocabulary
+
+FORMAT = 1
+SIZE_CAP = 64 << 20  # bytes of JSON that is read
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run's newest checkpoint holds besides the weights."""
+
+    step: int
+    state: dict[str, Any]
+    optimizer: dict[str, Tensor]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at once: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    os.replace(fresh, path)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Raises TransfuseError naming the file where it is missing, too large or no JSON."""
+    try:
+        if path.stat().st_size > SIZE_CAP:
+            raise TransfuseError(f"{path}: {what} of more than {SIZE_CAP >> 20} MiB is not read")
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise TransfuseError(f"{path} is missing: {path.parent} holds no {what}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
+
+
+def write_description(folder: Path, recipe: Recipe, model: Model, facts: Mapping[str, Any]) -> None:
+    """What rebuilds the model: the recipe, each modality's facts, the vocabulary; and further facts."""
+    write_json(folder / "recipe.json", recipe.dump())
+    described = {
+        "format": FORMAT,
+        "modalities": {name: modality.facts() for name, modality in model.parts()},
+        "vocabulary": model.vocabulary.dump(),
+        **facts,
+    }
+    write_json(folder / "modalities.json", described)
+
+
+def write_checkpoint(
+    folder: Path, step: int, model: Model, optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
+    home = folder / "checkpoints"
+    fresh, final = home / f".{step}.new", home / str(step)
+    for leftover in (fresh, final):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, fresh / "model.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors")
+    write_json(fresh / "state.json", {"step": step, **state})
+    for file in fresh.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    os.replace(fresh, final)
+    latest = home / ".latest.new"
+    latest.write_text(str(step))
+    os.replace(latest, home / "latest")
+    for old in home.iterdir():
+        if old.is_dir() and old != final:
+            shutil.rmtree(old)
+
+
+def newest(folder: Path) -> Path | None:
+    """The folder of a run's newest complete checkpoint, None where there is none yet."""
+    pointer = folder / "checkpoints" / "latest"
+    if not pointer.is_file():
+        return None
+    step = pointer.read_text().strip()
+    if not step.isdecimal():
+        raise TransfuseError(f"{pointer} is damaged: it should hold a step, not {step!r:.40}")
+    return pointer.parent / step
+
+
+def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
+    """Load a run's newest weights into the model; the rest is returned.
+
+    Raises TransfuseError where the checkpoint is missing, truncated, or of another model.
+    """
+    where = newest(folder)
+    if where is None:
+        raise TransfuseError(f"{folder} holds no checkpoint: train it first, or name the folder of a run")
+    weights = _tensors(where / "model.safetensors")
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        if name not in weights:
+            raise TransfuseError(f"{where}: the weights {name!r} are missing; it was saved by another recipe")
+        if name not in expected:
+            raise TransfuseError(f"{where}: the weights {name!r} have no place in the recipe's model")
+        if weights[name].shape != expected[name].shape:
+            raise TransfuseError(
+                f"{where}: the weights {name!r} are {tuple(weights[name].shape)}, "
+                f"and the recipe's model has {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(weights)
+    state = read_json(where / "state.json", "state")
+    return Checkpoint(int(state["step"]), state, _tensors(where / "optimizer.safetensors"))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise TransfuseError(f"{path} is missing: the checkpoint is not complete") from None
+    except SafetensorError as error:
+        raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
+
+
+def read_recipe(folder: Path, plugins: Plugins) -> Recipe:
+    """The resolved recipe of a run."""
+    if not folder.is_dir():
+        raise TransfuseError(f"{folder} is not there: name the folder of a run (transfuse train ... --out DIR)")
+    path = folder / "recipe.json"
+    return Recipe.from_dump(read_json(path, "run"), plugins, source=str(path))
+
+
+def rebuild(folder: Path, plugins: Plugins) -> tuple[Recipe, Model]:
+    """A run's model as it was before training, its modalities restored; weights are loaded apart."""
+    recipe = read_recipe(folder, plugins)
+    path = folder / "modalities.json"
+    described = read_json(path, "run")
+    if described.get("format") != FORMAT:
+        raise TransfuseError(f"{path}: format {described.get('format')} is not this version's {FORMAT}")
+    modalities = build_modalities(recipe)
+    try:
+        for name, modality in modalities.items():
+            modality.restore(described["modalities"][name])
+        vocabulary = Vocabulary.from_dump(described["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+    return recipe, build_model(recipe, modalities, plugins, vocabulary)
+
+
+def save_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
+    """What modalities learnt from the data before any model: facts and frozen weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, modality in modalities.items():
+        weights = {key: value.detach().contiguous() for key, value in modality.state_dict().items()}
+        save_file(weights, folder / f"{name}.safetensors")
+    # Written last: a folder without it is not complete.
+    write_json(folder / "codecs.json", {name: modality.facts() for name, modality in modalities.items()})
+
+
+def restore_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
+    """The inverse, into modalities built from the same settings and not yet connected."""
+    facts = read_json(folder / "codecs.json", "set of codecs")
+    for name, modality in modalities.items():
+        if name not in facts:
+            raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")
+        modality.restore(facts[name])
+        modality.load_state_dict(_tensors(folder / f"{name}.safetensors"))
+
+
+def load(folder: Path | str, plugins: Plugins | None = None) -> tuple[Recipe, Model]:
+    """A run's recipe and its trained model, in evaluation mode."""
+    folder = Path(folder)
+    recipe, model = rebuild(folder, plugins or Plugins.load())
+    read_checkpoint(folder, model)
+    return recipe, model.eval()
+
+
+def optimizer_tensors(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name, flat: ``NAME/exp_avg`` and so on."""
+    flat: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            flat[f"{name}/{key}"] = torch.as_tensor(value)
+    return flat
+
+
+def restore_optimizer(model: Model, optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """The inverse, parameter by parameter."""
+    named = dict(model.named_parameters())
+    for path, value in flat.items():
+        name, _, key = path.rpartition("/")
+        if name not in named:
+            raise TransfuseError(f"the optimiser's state is of a parameter {name!r}, which the model has not")
+        optimizer.state[named[name]][key] = value

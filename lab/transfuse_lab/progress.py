@@ -1,0 +1,57 @@
+"""Progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """What a long job tells about itself."""
+
+    def update(self, share: float, note: str) -> None:
+        """``share`` of the job done, from 0 to 1."""
+        ...
+
+
+class Lines:
+    """A line each time another tenth is done."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.told, self.start = title, -1, time.monotonic()
+
+    def update(self, share: float, note: str) -> None:
+        tenth = int(share * 10)
+        if tenth > self.told:
+            self.told = tenth
+            seconds = time.monotonic() - self.start
+            print(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}", flush=True)
+
+
+class RichBar:
+    def __init__(self, progress, task) -> None:
+        self.progress, self.task = progress, task
+
+    def update(self, share: float, note: str) -> None:
+        self.progress.update(self.task, completed=share, note=note)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Bar]:
+    """A bar of one job, drawn where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield Lines(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield RichBar(progress, progress.add_task(title, total=1.0, note=""))
+
+
+def say(line: str) -> None:
+    """One plain line on standard output, at once."""
+    print(line, flush=True)
