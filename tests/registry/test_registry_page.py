@@ -1,0 +1,105 @@
+"""docs/registry.md has every key, its default, and examples that work as they stand."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from transfuse.overrides import ROOTS
+from transfuse.plugins import Plugins
+from transfuse.recipes import ModelSettings, TrainSettings
+from transfuse.registry import Registry
+from transfuse.registry_files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
+
+PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
+OWN = ("text", "image", "vq")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The cells of each row of a section's table, by its key."""
+    section = re.split(r"^#+ ", PAGE.split(f" {heading}\n", 1)[1], flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, flags=re.MULTILINE)
+    return {key: cells.split(" | ") for key, cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Top level", RegistryFile),
+        ("Recipes", RecipeEntry),
+        ("model", ModelSettings),
+        ("train", TrainSettings),
+    ],
+)
+def test_every_key_is_on_the_page(heading: str, model: type[BaseModel]) -> None:
+    assert sorted(table(heading)) == sorted(model.model_fields)
+
+
+def test_the_switches_are_on_the_page() -> None:
+    assert all(f"`plugins.{key}`" in PAGE for key in PluginSwitches.model_fields)
+
+
+@pytest.mark.parametrize(("heading", "model"), [("model", ModelSettings), ("train", TrainSettings)])
+def test_defaults_are_the_ones_that_hold(heading: str, model: type[BaseModel]) -> None:
+    for key, (shown, _) in table(heading).items():
+        default = model.model_fields[key].default
+        if default is None:
+            assert not re.fullmatch(r"[\d.e-]+", shown)
+        elif isinstance(default, bool):
+            assert shown == str(default).lower()
+        elif isinstance(default, tuple):
+            assert shown == f"`[{', '.join(map(str, default))}]`"
+        else:
+            assert float(shown) == default
+
+
+def test_the_roots_of_overrides_are_on_the_page() -> None:
+    section = PAGE.split("## Overrides", 1)[1]
+    assert all(f"`{root}" in section for root in ROOTS)
+
+
+def _parts() -> Iterator[tuple[str, str]]:
+    for row in Plugins.load(only=OWN).listing():
+        for offer in row.offers:
+            yield tuple(offer.split(" ", 1))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kind", "name"), list(_parts()))
+def test_every_setting_of_our_parts_is_on_the_page(kind: str, name: str) -> None:
+    (cells,) = re.findall(rf"^\| {kind} `{re.escape(name)}` \| (.*) \|$", PAGE, flags=re.MULTILINE)
+    settings = Plugins.load(only=OWN).part(kind, name).settings
+    assert [key for key in _keys(settings) if f"`{key}`" not in cells] == []
+
+
+def _keys(settings: type[BaseModel]) -> Iterator[str]:
+    for key, field in settings.model_fields.items():
+        yield key
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation)
+
+
+def test_the_yaml_is_a_registry(tmp_path: Path) -> None:
+    (text,) = blocks("yaml")
+    path = tmp_path / "registry.yaml"
+    path.write_text(text)
+    registry = Registry.load(Plugins.load(only=OWN), [packaged_file(), path])
+    assert registry.faults() == []
+    fine = registry.recipe("fine").dump()["modalities"]["image"]
+    assert (fine["codec"]["channels"], fine["patcher"]["patch"]) == (8, 2)
+    assert list(registry.recipe("captions").modalities) == ["text"]
+    path.write_text(text.replace("channels: 8", "chanels: 8"))
+    (fault, _) = Registry.load(Plugins.load(only=OWN), [packaged_file(), path]).faults()
+    assert str(fault).endswith(re.findall(r"`registry.yaml(:.*channels'\?)`", PAGE)[0])
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_the_python_runs(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRANSFUSE_REGISTRY", raising=False)
+    monkeypatch.setenv("TRANSFUSE_PLUGINS", ",".join(OWN))
+    exec(compile(source, "docs/registry.md", "exec"), {})
