@@ -9,7 +9,7 @@ from transfuse.errors import TransfuseError
 
 from transfuse_lab.comparison_json import by_entry
 from transfuse_lab.records import RunRecord, write_whole
-from transfuse_lab.report import sections
+from transfuse_lab.report import method, pictures, sections
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.mask_picture import MaskPicture as MaskPicture
@@ -48,11 +48,11 @@ def page(
         sections.opening(name, sentences(entries), entries),
         sections.table(entries),
         sections.curves(entries),
-        sections.samples(entries),
-        sections.captions(entries),
-        sections.mask_pictures(masks),
-        sections.method(entries, data, command),
-        sections.settings(entries),
+        pictures.samples(entries),
+        pictures.captions(entries),
+        pictures.mask_pictures(masks),
+        method.method(entries, data, command),
+        method.settings(entries),
     )
     head = join(
         tag("meta", charset="utf-8"),
@@ -60,7 +60,7 @@ def page(
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{name} · transfuse"),
-        tag("style", Html(files(__package__).joinpath("style.css").read_text("utf-8"))),
+        tag("style", Html(files("transfuse_lab.report").joinpath("style.css").read_text("utf-8"))),
     )
     whole = tag("html", tag("head", head), tag("body", tag("main", body)), lang="en")
     return f"<!doctype html>\n{whole}"

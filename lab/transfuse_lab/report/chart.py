@@ -33,16 +33,16 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, description
     mean is drawn only where all its seeds have data. Curves that are not finite end where they stop
     being so.
     """
-    lines = [(s, *_merged(s)) for s in series]
-    lines = [line for line in lines if len(line[1])]
+    lines = [(one, merged) for one in series if len((merged := _merged(one))[0])]
     if not lines:
         return tag("p", "No curve was recorded.", class_="quiet")
-    x_high = max(x[-1] for _, x, *_ in lines)
-    lows, highs = (np.concatenate([line[k] for line in lines]) for k in (3, 4))
-    axis = _Axis(float(lows.min()), float(highs.max()), log=bool(lows.min() > 0))
+    x_high = max(float(x[-1]) for _, (x, *_) in lines)
+    lowest = min(float(low.min()) for _, (_, _, low, _) in lines)
+    highest = max(float(high.max()) for _, (_, _, _, high) in lines)
+    axis = _Axis(lowest, highest, log=lowest > 0)
     across = (WIDTH - LEFT - RIGHT) / (x_high or 1)
     parts = [*_grid(axis, x_high, across), *_labels(x_label, y_label)]
-    for one, x, mean, low, high in lines:
+    for one, (x, mean, low, high) in lines:
         place = LEFT + x * across
         colour = f"c{one.colour % 6}"
         if len(one.curves) > 1:
@@ -56,16 +56,16 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, description
     )
 
 
-def strip(groups: Sequence[tuple[int, Sequence[float | None]]], description: str) -> Html:
-    """Single values as dots on one line, a row a group: (colour, values)."""
-    known = [value for _, values in groups for value in values if value is not None]
+def strip(groups: Sequence[Sequence[float | None]], description: str) -> Html:
+    """Single values as dots on a line, a line a group, in the colours of the palette's order."""
+    known = [value for values in groups for value in values if value is not None]
     if not known:
         return Html("")
     low, high = min(known), max(known)
     row, width = 11, 120
     dots = []
-    for number_, (colour, values) in enumerate(groups):
-        y = row * number_ + row / 2
+    for colour, values in enumerate(groups):
+        y = row * colour + row / 2
         dots.append(tag("line", x1=4, x2=width - 4, y1=y, y2=y, class_="rule"))
         for value in values:
             if value is not None:
@@ -75,14 +75,18 @@ def strip(groups: Sequence[tuple[int, Sequence[float | None]]], description: str
     return tag("svg", *dots, viewbox=size, role="img", aria_label=description, class_="strip")
 
 
-def _merged(series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+Lines = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+NO_LINES: Lines = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+
+
+def _merged(series: Series) -> Lines:
     """x, and over seeds mean, lowest and highest y, on a grid where every seed has data."""
     curves = [_finite(np.array(x, float), np.array(y, float)) for x, y in series.curves]
     if not curves or any(len(x) == 0 for x, _ in curves):
-        return (np.empty(0),) * 4
+        return NO_LINES
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if end < start:
-        return (np.empty(0),) * 4
+        return NO_LINES
     x = curves[0][0] if len(curves) == 1 else np.linspace(start, end, GRID_POINTS)
     rows = np.stack([np.interp(x, *curve) for curve in curves])
     return x, rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0)

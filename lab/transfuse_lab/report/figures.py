@@ -59,7 +59,7 @@ FIGURES = {
         ),
         Figure(
             "caption_nll_byte", "Caption NLL per byte", "nats", "lower", "number",
-            "the same a UTF-8 byte, which can be compared between tokenizers",
+            "the same, a UTF-8 byte, which can be compared between tokenizers",
         ),
         Figure(
             "frechet_distance", "Fréchet distance", "", "lower", "number",
@@ -67,7 +67,7 @@ FIGURES = {
             "whose features are Inception's, and is comparable within this page only",
         ),
         Figure(
-            "frechet_floor", "… of real images", "", "", "number",
+            "frechet_floor", "… of real training images", "", "", "number",
             "the Fréchet distance of as many real training images to the held-out ones: as low as one gets",
         ),
         Figure(
@@ -82,7 +82,7 @@ FIGURES = {
             "positions_per_second", "Speed", "positions/s", "higher", "count",
             "training positions a second of process CPU time, one thread, on the machine that ran this",
         ),
-        Figure("train_flops", "Training FLOPs", "", "", "number", "spent by the formula below"),
+        Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
     )
 }  # fmt: skip
 

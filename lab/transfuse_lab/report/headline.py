@@ -8,6 +8,7 @@ from transfuse_lab.report.figures import figure
 from transfuse_lab.statistics import FEWEST, Summary
 
 CEILING = 0.02  # nearer than this to the classifier's own accuracy, generation accuracy ranks nobody
+MOST_NAMED = 3  # entries named one by one
 SAID_OF = {
     "generation_accuracy": "prompted images that show what was asked for",
     "caption_accuracy": "held-out images captioned exactly right",
@@ -17,7 +18,7 @@ SAID_OF = {
 
 def title(entries: Sequence[str], data_name: str) -> str:
     """``transfusion against chameleon on digits``."""
-    if len(entries) > 3:
+    if len(entries) > MOST_NAMED:
         return f"{len(entries)} recipes on {data_name}"
     return f"{' against '.join(entries)} on {data_name}"
 
@@ -39,22 +40,21 @@ def _finding(
     means = {entry: figures[name].mean for entry, figures in found.items() if name in figures}
     if not means:
         return ""
-    shown = ", ".join(f"{entry} {figure(name).show(mean)}" for entry, mean in _best_first(name, means))
-    return f"{SAID_OF[name][0].upper()}{SAID_OF[name][1:]}: {shown}.{_verdict(name, entries)}"
-
-
-def _best_first(name: str, means: Mapping[str, float | None]) -> list[tuple[str, float | None]]:
-    if len(means) <= 3:
-        return list(means.items())
-    known = [(entry, mean) for entry, mean in means.items() if mean is not None]
-    known.sort(key=lambda pair: pair[1], reverse=figure(name).better == "higher")
-    return [*known[:1], *known[-1:]] if len(known) > 1 else list(known)
+    one, head = figure(name), f"{SAID_OF[name][0].upper()}{SAID_OF[name][1:]}"
+    if len(means) <= MOST_NAMED:
+        shown = ", ".join(f"{entry} {one.show(mean)}" for entry, mean in means.items())
+        return f"{head}: {shown}.{_verdict(name, entries)}"
+    known = sorted((mean, entry) for entry, mean in means.items() if mean is not None)
+    if not known:
+        return f"{head}: no recipe has a figure."
+    (low, lowest), (high, highest) = known[0], known[-1]
+    return f"{head}: from {one.show(low)} ({lowest}) to {one.show(high)} ({highest})."
 
 
 def _verdict(name: str, entries: Mapping[str, Sequence[RunRecord]]) -> str:
     """Whether two entries differ; nothing for one, or for more than three (the table says it)."""
     (reference, runs), *others = entries.items()
-    if not others or len(others) > 2:
+    if not others or len(entries) > MOST_NAMED:
         return ""
     words = []
     for entry, other in others:
@@ -64,12 +64,11 @@ def _verdict(name: str, entries: Mapping[str, Sequence[RunRecord]]) -> str:
         elif difference.low is None or difference.high is None:
             continue  # said once, of all metrics, by `_limits`
         else:
-            low, high = (figure(name).show_difference(v) for v in (difference.low, difference.high))
-            interval = f"{entry} minus {reference} is between {low} and {high} (95 % interval)"
-            if difference.verdict == "undecided":
-                words.append(f" Undecided: {interval}, zero included.")
-            else:
-                words.append(f" {interval[0].upper()}{interval[1:]}, zero excluded.")
+            one = figure(name)
+            zero = "includes zero: undecided" if difference.verdict == "undecided" else "excludes zero"
+            mean, low, high = map(one.show_difference, (difference.mean, difference.low, difference.high))
+            words.append(f" Difference, {entry} minus {reference}: {mean}; ")
+            words.append(f"its 95\u00a0% interval, {low} to {high}, {zero}.")
     return "".join(words)
 
 

@@ -3,7 +3,8 @@
 from html import escape
 from typing import Any
 
-VOID = frozenset({"br", "img", "meta", "rect", "circle", "line", "path"})
+VOID = frozenset({"wbr", "img", "meta"})
+SHAPES = frozenset({"rect", "circle", "line", "path"})
 
 
 class Html(str):
@@ -22,8 +23,10 @@ def tag(name_: str, *children: Any, **attributes: Any) -> Html:
     '<p class="note">a &lt; b</p>'
     """
     said = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
-    if name_ in VOID and not children:
-        return Html(f"<{name_}{said}>" if name_ in ("br", "img", "meta") else f"<{name_}{said}/>")
+    if name_ in VOID:
+        return Html(f"<{name_}{said}>")
+    if name_ in SHAPES and not children:
+        return Html(f"<{name_}{said}/>")
     return Html(f"<{name_}{said}>{join(*children)}</{name_}>")
 
 

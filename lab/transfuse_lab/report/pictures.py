@@ -1,0 +1,110 @@
+"""The report's pictures: what each recipe draws, its captions, and the masks."""
+
+from collections.abc import Sequence
+
+from transfuse_lab.records import RunRecord
+from transfuse_lab.report.html import Html, tag
+from transfuse_lab.report.mask_picture import MaskPicture, draw
+from transfuse_lab.report.sections import Entries, section, swatch
+
+MOST_PROMPTS, MOST_A_PROMPT, MOST_CAPTIONS = 12, 8, 40
+
+
+def samples(entries: Entries) -> Html:
+    """What each entry draws for each prompt, beside real held-out images of the same caption."""
+    prompts = list(dict.fromkeys(s.prompt for runs in entries.values() for run in runs for s in run.samples))[
+        :MOST_PROMPTS
+    ]
+    if not prompts:
+        return Html("")
+    real: dict[str, dict[str, None]] = {}
+    for runs in entries.values():
+        for one in runs[0].captions:
+            real.setdefault(one.truth, {})[one.image] = None
+    cards = []
+    if any(prompt in real for prompt in prompts):
+        rows = [
+            (prompt, [_image(image, prompt) for image in list(real.get(prompt, {}))[:MOST_A_PROMPT]])
+            for prompt in prompts
+        ]
+        cards.append(_grid(tag("span", "real, held out", class_="swatch"), rows))
+    for colour, (entry, runs) in enumerate(entries.items()):
+        cards.append(_grid(swatch(entry, colour), _sample_rows(runs[0], prompts), f"seed {runs[0].seed}"))
+    more = [
+        _grid(swatch(entry, colour), _sample_rows(run, prompts), f"seed {run.seed}")
+        for colour, (entry, runs) in enumerate(entries.items())
+        for run in runs[1:]
+        if run.samples
+    ]
+    note = (
+        "The first images each run drew, none chosen by hand. A marked image is one in which the classifier "
+        "reads another caption."
+    )
+    rest = (
+        tag("details", tag("summary", "The other seeds"), tag("div", *more, class_="cards")) if more else None
+    )
+    return section("Samples", tag("p", note, class_="quiet"), tag("div", *cards, class_="cards"), rest)
+
+
+def _sample_rows(run: RunRecord, prompts: Sequence[str]) -> list[tuple[str, list[Html]]]:
+    drawn: dict[str, list[Html]] = {prompt: [] for prompt in prompts}
+    for one in run.samples:
+        if one.prompt in drawn and len(drawn[one.prompt]) < MOST_A_PROMPT:
+            drawn[one.prompt].append(_image(one.image, one.prompt, one.seen))
+    return list(drawn.items())
+
+
+def _grid(head: Html, rows: Sequence[tuple[str, Sequence[Html]]], note: str = "") -> Html:
+    lines = [
+        tag("div", tag("span", prompt, class_="prompt"), tag("span", *images, class_="images"), class_="row")
+        for prompt, images in rows
+    ]
+    caption = tag("figcaption", head, tag("span", f" {note}", class_="quiet") if note else None)
+    return tag("figure", caption, *lines, class_="grid")
+
+
+def _image(image: str, prompt: str, seen: str | None = None) -> Html:
+    wrong = seen is not None and seen != prompt
+    said = f"{prompt}, read as {seen}" if wrong else prompt
+    return tag(
+        "img", src=f"data:image/png;base64,{image}", alt=said, title=said, class_="wrong" if wrong else None
+    )
+
+
+def captions(entries: Entries) -> Html:
+    """Held-out images with the caption each entry gives them, right or wrong."""
+    cards = []
+    for colour, (entry, runs) in enumerate(entries.items()):
+        shown = runs[0].captions[:MOST_CAPTIONS]
+        if not shown:
+            continue
+        right = sum(one.truth == one.predicted for one in shown)
+        note = f" seed {runs[0].seed}: {right} of these {len(shown)} right"
+        tiles = [
+            tag(
+                "div",
+                _image(one.image, one.truth),
+                tag("span", "✓ " if one.truth == one.predicted else "✗ ", one.predicted or "(empty)"),
+                None if one.truth == one.predicted else tag("span", f"is {one.truth}", class_="quiet"),
+                class_="tile right" if one.truth == one.predicted else "tile mistaken",
+            )
+            for one in sorted(shown, key=lambda one: one.truth == one.predicted)
+        ]
+        head = tag("figcaption", swatch(entry, colour), tag("span", note, class_="quiet"))
+        cards.append(tag("figure", head, tag("div", *tiles, class_="tiles")))
+    if not cards:
+        return Html("")
+    note = f"The first {MOST_CAPTIONS} held-out images and their greedy captions, mistakes first."
+    return section("Captions", tag("p", note, class_="quiet"), tag("div", *cards, class_="cards"))
+
+
+def mask_pictures(masks: Sequence[MaskPicture]) -> Html:
+    """Who sees whom."""
+    if not masks:
+        return Html("")
+    cards = [
+        tag("figure", tag("figcaption", ", ".join(one.entries)), draw(one), tag("code", one.expression))
+        for one in masks
+    ]
+    note = "A row is a position that looks, a column one that is looked at; filled: it is seen."
+    return section("Masks", tag("p", note, class_="quiet"), tag("div", *cards, class_="cards"))

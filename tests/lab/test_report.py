@@ -1,0 +1,275 @@
+"""The report says what the numbers allow, escapes what others wrote, and loads nothing from anywhere."""
+
+import re
+from html.parser import HTMLParser
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transfuse import TransfuseError
+from transfuse_lab.comparison_json import by_entry
+from transfuse_lab.records import Captioned, CurvePoint, RunRecord, Sample, picture
+from transfuse_lab.report import MaskPicture, page, write_report
+from transfuse_lab.report.figures import FIGURES, figure, number, ordered
+from transfuse_lab.report.headline import sentences, title
+from transfuse_lab.report.html import Html, join, tag
+from transfuse_lab.report.method import flat
+
+EVIL = "<script>alert('&\"')</script>"
+IMAGE = picture(np.eye(8)[None])
+
+
+def run(entry: str, seed: int, accuracy: float = 0.9, **change: Any) -> RunRecord:
+    fields: dict[str, Any] = {
+        "entry": entry,
+        "recipe": entry.split(";")[0],
+        "seed": seed,
+        "metrics": {"generation_accuracy": accuracy, "classifier_accuracy": 0.99, "train_flops": 2e12},
+        "curve": tuple(
+            CurvePoint(step=n, flops=1e11 * (n + 1), losses={"text": 3 / (n + 1), "image": 1 / (n + 1)})
+            for n in range(5)
+        ),
+        "samples": (Sample(prompt="seven", image=IMAGE, seen="one"),),
+        "captions": (Captioned(image=IMAGE, truth="seven", predicted="six"),),
+        "settings": {"loss": {"image": 5 if entry == "transfusion" else 1}, "model": {"dim": 128}},
+        "facts": {"codec_seconds": {"image": 12.0}, "versions": {"torch": "2.13"}},
+    }
+    return RunRecord(**fields | change)
+
+
+def pair(seeds: int, one: float = 0.95, two: float = 0.8) -> list[RunRecord]:
+    return [
+        run(entry, seed, mean + 0.001 * seed)
+        for entry, mean in (("transfusion", one), ("chameleon", two))
+        for seed in range(seeds)
+    ]
+
+
+class Checker(HTMLParser):
+    """Fails where elements do not close in order; collects what the page would load."""
+
+    VOID = ("meta", "img", "wbr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.add(name)
+        self.loads += [value or "" for key, value in attributes if key in ("src", "href", "srcset", "data")]
+        if name not in self.VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.add(name)
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name
+
+
+def checked(text: str) -> Checker:
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+MASK = MaskPicture(("transfusion",), "same(doc) & le(idx)", ("#..", "##.", "###"), ("a", "b", EVIL))
+
+
+def test_the_page_is_well_formed_and_loads_nothing() -> None:
+    text = page(pair(2), {"name": "digits"}, [MASK], "transfuse compare")
+    checker = checked(text)
+    assert not checker.seen & {"script", "link", "iframe", "object"}
+    assert checker.loads
+    assert all(load.startswith("data:image/png;base64,") for load in checker.loads)
+    assert "default-src" in text
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_everything_others_wrote_is_escaped() -> None:
+    records = [
+        run(
+            EVIL, seed, recipe=EVIL, metrics={EVIL: 1.0, "caption_accuracy": 0.5},
+            curve=tuple(CurvePoint(step=n, flops=n, losses={EVIL: n + 1}) for n in range(2)),
+            samples=(Sample(prompt=EVIL, image=EVIL, seen=EVIL),),
+            captions=(Captioned(image=EVIL, truth=EVIL, predicted=EVIL + "!"),),
+            settings={EVIL: EVIL}, facts={EVIL: [EVIL], "versions": {EVIL: EVIL}, "loss_units": {EVIL: EVIL}},
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    text = page(records, {"name": EVIL, EVIL: EVIL}, [MaskPicture((EVIL,), EVIL, ("#",))], EVIL)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "script" not in checked(text).seen
+
+
+def test_it_is_written_to_its_place(tmp_path: Path) -> None:
+    write_report(tmp_path / "new" / "report.html", pair(1), {"name": "digits"})
+    assert (tmp_path / "new" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_page_without_runs_is_an_error() -> None:
+    with pytest.raises(TransfuseError, match="no run to report on"):
+        page([], {})
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_show_values_and_say_so(seeds: int) -> None:
+    text = page(pair(seeds), {"name": "digits"})
+    assert "differences are hints, not findings" in text
+    assert "interval, " not in text
+    assert " · ".join(f"{95 + 0.1 * n:.1f}\u00a0%" for n in range(seeds)) in text
+
+
+def test_three_seeds_have_intervals_and_a_paired_verdict() -> None:
+    said = " ".join(sentences(by_entry(pair(3))))
+    assert "Difference, chameleon minus transfusion: −15.0\u00a0points" in said
+    assert "excludes zero" in said
+    assert "hints" not in said
+    assert "95.1\u00a0%" in page(pair(3), {})
+
+
+def test_a_difference_within_the_noise_is_undecided() -> None:
+    values = {"transfusion": (0.9, 0.91, 0.92), "chameleon": (0.92, 0.90, 0.91)}
+    runs = [run(entry, seed, value) for entry, all_ in values.items() for seed, value in enumerate(all_)]
+    assert "includes zero: undecided" in " ".join(sentences(by_entry(runs)))
+    assert "(zero included)" in page(runs, {})
+
+
+def test_equal_figures_are_the_same_not_undecided() -> None:
+    text = page(pair(3), {})
+    assert ">the same<" in text
+
+
+def test_at_the_classifiers_ceiling_nobody_is_ranked() -> None:
+    assert "can rank nobody" in " ".join(sentences(by_entry(pair(3, 0.98, 0.975))))
+    assert "can rank nobody" not in " ".join(sentences(by_entry(pair(3, 0.98, 0.8))))
+
+
+def test_a_diverged_run_is_named_not_averaged() -> None:
+    runs = [run("transfusion", 0), run("transfusion", 1, nan), run("chameleon", 0), run("chameleon", 1)]
+    assert "transfusion has no figure for some seed" in " ".join(sentences(by_entry(runs)))
+    assert "90.0\u00a0% · –" in page(runs, {})
+
+
+def test_runs_that_share_no_seed_are_not_compared() -> None:
+    runs = [run("transfusion", seed) for seed in range(3)] + [run("chameleon", seed) for seed in range(3, 6)]
+    assert "Difference" not in " ".join(sentences(by_entry(runs)))
+
+
+def test_many_entries_are_said_by_their_range() -> None:
+    runs = [run(f"transfusion;loss.image={n}", 0, 0.5 + n / 20) for n in range(5)]
+    said = " ".join(sentences(by_entry(runs)))
+    assert "from 50.0\u00a0% (transfusion;loss.image=0) to 70.0\u00a0% (transfusion;loss.image=4)" in said
+    assert title([r.entry for r in runs], "digits") == "5 recipes on digits"
+    checked(page(runs, {}))
+
+
+def test_a_record_with_nothing_but_a_metric_makes_a_page() -> None:
+    bare = RunRecord(entry="a", recipe="a", seed=0, metrics={"new_metric": 3.0})
+    text = page([bare], {})
+    checked(text)
+    assert "new metric" in text
+    assert all(f"<h2>{head}</h2>" not in text for head in ("Samples", "Captions", "Masks", "Learning curves"))
+
+
+def test_losses_of_unlike_units_are_drawn_apart() -> None:
+    units = {"transfusion": "squared error", "chameleon": "nats"}
+    runs = [
+        run(entry, 0, facts={"loss_units": {"image": unit, "text": "nats"}}) for entry, unit in units.items()
+    ]
+    text = page(runs, {})
+    assert text.count('class="chart"') == 3
+    assert page(pair(1), {}).count('class="chart"') == 2
+
+
+def test_wrong_images_and_captions_are_marked() -> None:
+    text = page([run("transfusion", 0)], {})
+    assert re.search(r'alt="seven, read as one"[^>]*class="wrong"', text)
+    assert "✗ six" in text
+    right = run(
+        "transfusion",
+        0,
+        samples=(Sample(prompt="seven", image=IMAGE, seen="seven"), Sample(prompt="six", image=IMAGE)),
+        captions=(Captioned(image=IMAGE, truth="six", predicted="six"),),
+    )
+    assert 'class="wrong"' not in page([right], {})
+    assert "✓ six" in page([right], {})
+
+
+def test_every_setting_is_there_and_those_that_differ_are_marked() -> None:
+    text = page(pair(1), {})
+    assert re.search(r'<tr class="unlike"><th scope="row">loss.image</th><td>5</td><td>1</td>', text)
+    assert re.search(r'<tr><th scope="row">model.dim</th><td>128</td><td>128</td>', text)
+
+
+def test_the_method_names_codec_time_versions_seeds_and_command() -> None:
+    text = page(pair(2), {"name": "digits", "licence": "CC BY"}, command="transfuse compare --seeds 0,1")
+    for said in ("12.0 s (transfusion)", "torch 2.13", "chameleon: 0, 1", "--seeds 0,1", "licence: CC BY"):
+        assert said in text
+
+
+def test_each_known_metric_is_explained_where_it_is_shown() -> None:
+    text = page([run("transfusion", 0, metrics=dict.fromkeys(FIGURES, 1.0))], {})
+    for one in FIGURES.values():
+        assert one.meaning
+        assert str(join(one.meaning)) in text
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "text"),
+    [
+        (0, False, "0"),
+        (0.012345, False, "0.0123"),
+        (1.5, False, "1.50"),
+        (14.04, False, "14.0"),
+        (1234.5, True, "1,234"),
+        (2.5e12, False, "2.5 × 10¹²"),
+        (5.68e-5, False, "5.68 × 10⁻⁵"),
+        (-0.5, False, "-0.500"),
+    ],
+)
+def test_numbers(value: float, whole: bool, text: str) -> None:
+    assert number(value, whole) == text
+
+
+def test_figures() -> None:
+    accuracy = figure("generation_accuracy")
+    assert accuracy.show(None) == "–"
+    assert accuracy.show_difference(-0.0004) == "0.0\u00a0points"
+    assert accuracy.show_difference(0.1) == "+10.0\u00a0points"
+    assert figure("frechet_distance").show_difference(-2.5) == "−2.50"
+    assert [one.arrow for one in (accuracy, figure("frechet_distance"), figure("frechet_floor"))] == [
+        "↑",
+        "↓",
+        "",
+    ]
+    assert ordered(["b", "caption_accuracy", "a", "generation_accuracy"]) == [
+        "generation_accuracy",
+        "caption_accuracy",
+        "a",
+        "b",
+    ]
+
+
+def test_tags_escape_children_and_attributes_once() -> None:
+    assert tag("p", "a < b", class_="x\"'") == '<p class="x&quot;&#x27;">a &lt; b</p>'
+    assert tag("p", [tag("b", "&"), None, Html("<i>")]) == "<p><b>&amp;</b><i></p>"
+    assert tag("line", stroke_width=2, viewbox="0 0") == '<line stroke-width="2" viewBox="0 0"/>'
+    assert tag("details", open=True, id=None) == "<details open></details>"
+    assert tag("meta", name="viewport") == '<meta name="viewport">'
+
+
+def test_flat_settings() -> None:
+    assert flat({"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}}) == {
+        "a.b": 1,
+        "a.c.d": [1, {"e": 2}],
+        "f": {},
+    }
+    assert flat({}) == {}
