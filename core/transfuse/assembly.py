@@ -23,7 +23,9 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
     for role, chosen in recipe.modalities.items():
         modality = chosen.build(name=role)
         if not isinstance(modality, Modality):
-            raise TypeError(f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality")
+            raise TypeError(
+                f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality"
+            )
         built[role] = modality
     return built
 
@@ -65,5 +67,3 @@ def build_model(
         attention=name,
         backends=offered,
     )
-
-

@@ -116,7 +116,9 @@ def _groups(
             generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
             drawn = modality.corrupt(x_t[noised], generators, [p.leads for p in spoilt])
             where = torch.tensor(noised)
-            x_t, t, target = (full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True))
+            x_t, t, target = (
+                full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)
+            )
         starts = torch.tensor([place.start for place in places])
         loss = torch.tensor([place.span.loss and place.span.noised and not clean for place in places])
         yield SpanGroup(name, starts[:, None] + torch.arange(places[0].span.length), x_t, t, target, loss)

@@ -82,7 +82,9 @@ def write_checkpoint(
     fresh.mkdir(parents=True)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, fresh / "model.safetensors")
-    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors"
+    )
     write_json(fresh / "state.json", {"step": step, **state})
     for file in fresh.iterdir():
         with file.open("rb") as handle:
@@ -144,7 +146,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def read_recipe(folder: Path, plugins: Plugins) -> Recipe:
     """The resolved recipe of a run."""
     if not folder.is_dir():
-        raise TransfuseError(f"{folder} is not there: name the folder of a run (transfuse train ... --out DIR)")
+        raise TransfuseError(
+            f"{folder} is not there: name the folder of a run (transfuse train ... --out DIR)"
+        )
     path = folder / "recipe.json"
     return Recipe.from_dump(read_json(path, "run"), plugins, source=str(path))
 

@@ -22,6 +22,10 @@ class Codec(nn.Module, ABC):
     channels: int
     bound: float
 
+    def train(self, mode: bool = True) -> "Codec":
+        """A codec is frozen: training the model around it leaves it in evaluation mode."""
+        return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
     @abstractmethod
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
         """Train on all raw data of the training split, then freeze. ``effort``: the share of it to do."""

@@ -247,7 +247,12 @@ class _Decoder:
         self._commit(documents, name, payloads, dict.fromkeys(streams, written))
 
     def _spell(
-        self, modality: TokenModality, documents: list[_Written], streams: list[int], laid: list[Laid], name: str
+        self,
+        modality: TokenModality,
+        documents: list[_Written],
+        streams: list[int],
+        laid: list[Laid],
+        name: str,
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         r = self.model.vocabulary.range(name)

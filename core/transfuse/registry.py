@@ -57,6 +57,10 @@ class Registry:
         """The names under ``modalities``, ``masks`` or ``recipes``, sorted."""
         return sorted(self._named(what))
 
+    def recipes(self) -> list[str]:
+        """The recipes' names, each behind the one it extends."""
+        return sorted(self._named("recipes"), key=lambda name: (len(self._chain(name)), name))
+
     def summary(self, recipe: str) -> str:
         """A recipe's line for lists."""
         return self._named("recipes")[recipe].get("summary", "")

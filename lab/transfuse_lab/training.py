@@ -1,7 +1,6 @@
-"""Training: rows from the stream, the combined loss, AdamW, until the budget is spent.
+"""``transfuse train``: a run in a folder, which holds all it takes to go on.
 
-A run's folder holds all it takes to go on: training in a folder that holds the same run resumes it,
-step for step as if it had never stopped.
+Training in a folder that holds the same run resumes it, step for step as if it had never stopped.
 """
 
 import json
@@ -9,155 +8,33 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from transfuse import checkpoints
 from transfuse.assembly import build_modalities, build_model, fit_modalities
-from transfuse.batch import Batch, collate
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.losses import Combiner, add_counts
-from transfuse.modality import Modality, Report
-from transfuse.model import Model, check_leak, flops
-from transfuse.packing import Packer, Row
+from transfuse.modality import Report
+from transfuse.model import Model, parameter_counts
 from transfuse.plugins import Plugins
-from transfuse.randomness import Key
 from transfuse.recipes import Recipe
+from transfuse.registry import Registry
 from transfuse_lab.progress import bar, say
-from transfuse_lab.stream import Stream
+from transfuse_lab.trainer import Spent, Trainer
 
 SAVE_EVERY = 60.0  # seconds between checkpoints
 
 
-@dataclass
-class Spent:
-    """What training has used up so far; all of it is saved and resumed."""
-
-    step: int = 0
-    flops: float = 0.0
-    documents: int = 0
-    positions: int = 0
-    seconds: float = 0.0  # process CPU time of the steps
-
-    def share(self, recipe: Recipe) -> float:
-        """The share of the budget that is spent."""
-        train = recipe.train
-        return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
-
-
-def learning_rate(recipe: Recipe, share: float) -> float:
-    """Linear warm-up, then a cosine down to ``final_lr``, by share of the budget spent (paper, section 4.1)."""
-    train = recipe.train
-    if share < train.warmup:
-        return train.lr * share / train.warmup
-    along = min(1.0, (share - train.warmup) / max(1e-9, 1 - train.warmup))
-    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * along)))
-
-
-@dataclass
-class Trainer:
-    """One run: its model, optimiser and stream; ``step`` goes on by one optimiser step."""
-
-    recipe: Recipe
-    model: Model
-    data: DataSet
-    spent: Spent = field(default_factory=Spent)
-
-    def __post_init__(self) -> None:
-        train = self.recipe.train
-        self.key = Key(train.seed)
-        self.modalities: dict[str, Modality] = dict(self.model.parts())
-        self.combiner = Combiner(self.recipe.loss)
-        self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
-        self.packer = Packer(train.budget)
-        self.rows = self.packer.rows(self.stream.sequences())
-        self.optimizer = torch.optim.AdamW(
-            self.model.trained(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
-        )
-        self.model.train()
-
-    # -- state
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "spent": vars(self.spent).copy(),
-            "waiting": [place for place, _ in self.packer.waiting],
-            "arrived": self.packer.arrived,
-        }
-
-    def resume(self, state: Mapping[str, Any], optimizer: Mapping[str, torch.Tensor]) -> None:
-        self.spent = Spent(**state["spent"])
-        self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
-        self.packer.arrived = state["arrived"]
-        self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
-        checkpoints.restore_optimizer(self.model, self.optimizer, optimizer)
-
-    @property
-    def done(self) -> bool:
-        return self.spent.share(self.recipe) >= 1
-
-    # -- one step
-
-    def batch(self, row: Row) -> Batch:
-        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(self.model.tokens.weight.device)
-
-    def step(self) -> dict[str, float]:
-        """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
-
-        Raises TransfuseError, before any weight is changed, where the loss or gradient is not finite.
-        """
-        started = time.process_time()
-        rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
-        if self.spent.step == 0:
-            check_leak(self.model.mask, rows[0])
-        batches = [self.batch(row) for row in rows]
-        counts = add_counts(batch.counts for batch in batches)
-        rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))
-        self.optimizer.zero_grad(set_to_none=True)
-        means: dict[str, float] = {}
-        for batch in batches:
-            combined = self.combiner.combine(self.model.losses(batch), counts)
-            combined.total.backward()
-            for name, mean in combined.means.items():
-                means[name] = means.get(name, 0.0) + mean
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
-        self._check_finite(means, norm, rows)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.spent.step += 1
-        self.spent.flops += sum(flops(self.model, row) for row in rows)
-        self.spent.documents += sum(len(row.arrivals) for row in rows)
-        self.spent.positions += sum(row.used for row in rows)
-        self.spent.seconds += time.process_time() - started
-        return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
-
-    def _steps_ahead(self) -> float:
-        """About how many steps the whole budget is: half a step sets the rate in a step's middle."""
-        if self.recipe.train.steps:
-            return self.recipe.train.steps
-        each = self.spent.flops / self.spent.step if self.spent.step else math.inf
-        return (self.recipe.train.flops or math.inf) / each if each != math.inf else 1000
-
-    def _check_finite(self, means: Mapping[str, float], norm: float, rows: list[Row]) -> None:
-        wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if wrong or not math.isfinite(norm):
-            what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
-            first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise TransfuseError(
-                f"step {self.spent.step}: {what} is not finite, and no weight was changed; the step holds "
-                f"{first} …; lower train.lr or train.clip"
-            )
-
-
 def prepare(
-    recipe: Recipe, data: DataSet, plugins: Plugins, report: Report, codecs: Path | None = None, effort: float = 1.0
+    recipe: Recipe,
+    data: DataSet,
+    plugins: Plugins,
+    report: Report,
+    codecs: Path | None = None,
+    effort: float = 1.0,
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
     modalities = build_modalities(recipe)
@@ -169,13 +46,18 @@ def prepare(
 
 
 def open_run(
-    recipe: Recipe, data: DataSet, folder: Path, plugins: Plugins, report: Report, codecs: Path | None = None
+    recipe: Recipe,
+    data: DataSet,
+    section: dict[str, Any],
+    folder: Path,
+    plugins: Plugins,
+    report: Report,
+    codecs: Path | None = None,
 ) -> Trainer:
     """The run in a folder, resumed if the folder holds one.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
-    facts = {"data": data.identity(), "plugins": versions(plugins)}
     if (folder / "modalities.json").is_file() and checkpoints.newest(folder):
         _check_same(folder, recipe, data, plugins)
         _, model = checkpoints.rebuild(folder, plugins)
@@ -184,7 +66,14 @@ def open_run(
         trainer.resume(saved.state, saved.optimizer)
         report(f"{folder}: going on after step {trainer.spent.step}")
         return trainer
+    began = time.process_time()
     trainer = Trainer(recipe, prepare(recipe, data, plugins, report, codecs), data)
+    facts = {
+        "data": data.identity(),
+        "data_section": section,
+        "plugins": versions(plugins),
+        "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
+    }
     checkpoints.write_description(folder, recipe, trainer.model, facts)
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     save(folder, trainer)
@@ -192,7 +81,9 @@ def open_run(
 
 
 def versions(plugins: Plugins) -> dict[str, str]:
-    return {row.name: f"{row.distribution} {row.version}" for row in plugins.listing() if row.status == "loaded"}
+    return {
+        row.name: f"{row.distribution} {row.version}" for row in plugins.listing() if row.status == "loaded"
+    }
 
 
 def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -> None:
@@ -211,7 +102,9 @@ def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -
 def _flat(tree: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {place: tree}
-    return {k: v for key, sub in tree.items() for k, v in _flat(sub, f"{place}.{key}" if place else key).items()}
+    return {
+        k: v for key, sub in tree.items() for k, v in _flat(sub, f"{place}.{key}" if place else key).items()
+    }
 
 
 def save(folder: Path, trainer: Trainer) -> None:
@@ -222,6 +115,7 @@ def save(folder: Path, trainer: Trainer) -> None:
 def train(
     recipe: Recipe,
     data: DataSet,
+    section: dict[str, Any],
     folder: Path,
     plugins: Plugins,
     *,
@@ -230,10 +124,11 @@ def train(
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
-    Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM), it finishes the step, saves
+    section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit
+    before (``save_codecs``). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM), it finishes the step, saves
     and raises KeyboardInterrupt.
     """
-    trainer = open_run(recipe, data, folder, plugins, report, codecs)
+    trainer = open_run(recipe, data, section, folder, plugins, report, codecs)
     log = folder / "metrics.jsonl"
     _forget_after(log, trainer.spent.step)
     with log.open("a") as lines, bar(f"train {recipe.name}") as progress, _interrupts() as interrupted:
@@ -283,3 +178,48 @@ def _interrupts() -> Iterator[threading.Event]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def codec_seconds(codecs: Path) -> float:
+    """Process CPU seconds that fitting a folder's codecs took."""
+    return float(checkpoints.read_json(codecs / "seconds.json", "set of codecs"))
+
+
+def train_facts(folder: Path, model: Model, spent: Spent) -> dict[str, Any]:
+    """What a run was, for its record."""
+    described = checkpoints.read_json(folder / "modalities.json", "run")
+    codecs = {
+        name: facts.get("codec") for name, facts in described["modalities"].items() if facts.get("codec")
+    }
+    return {
+        "parameters": parameter_counts(model),
+        "steps": spent.step,
+        "documents": spent.documents,
+        "positions": spent.positions,
+        "training_seconds": spent.seconds,
+        "codec_seconds": described.get("codec_seconds", 0.0),
+        "codecs": codecs,
+        "plugins": described.get("plugins", {}),
+    }
+
+
+def train_command(
+    recipe: str, data: str, out: Path | None, overrides: tuple[str, ...], registry: Path | None, dry_run: bool
+) -> None:
+    """``transfuse train``; with ``dry_run`` nothing is trained or written."""
+    from transfuse_lab.data import data_section
+
+    opened = Registry.open(registry)
+    resolved = opened.recipe(recipe, overrides)
+    section = data_section(data, opened.plugins)
+    documents = opened.plugins.choose("dataset", section, "data").build()
+    if dry_run:
+        from transfuse_lab.dry_run import describe
+
+        say(describe(resolved, documents, opened.plugins))
+        return
+    assert out is not None
+    trainer = train(resolved, documents, section, out, opened.plugins)
+    spent = trainer.spent
+    say(f"{out}: {spent.step} steps, {spent.positions:,} positions, {spent.flops:.3g} FLOPs")
+    say(f"next: transfuse eval {out}   or   transfuse sample {out} --prompt ... --n 16 --out grid.png")

@@ -21,7 +21,9 @@ from transfuse_image.autoencoder import decoder, encoder
 def check_image(raw: Any, channels: int | None = None) -> np.ndarray:
     """A float image ``[c, h, w]`` in [0, 1], or an error that says what it is instead."""
     if not isinstance(raw, np.ndarray):
-        raise TransfuseError(f"an image must be a numpy array [channels, height, width], not {type(raw).__name__}")
+        raise TransfuseError(
+            f"an image must be a numpy array [channels, height, width], not {type(raw).__name__}"
+        )
     if raw.ndim != 3:
         raise TransfuseError(
             f"an image must have 3 axes [channels, height, width], not {raw.ndim}: shape {raw.shape}"
@@ -136,12 +138,16 @@ class Autoencoder(Codec):
             self._facts = {"channels": x.shape[1], **self.settle(moments)}
         error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:256]])
         self._facts["reconstruction"] = float(error)
-        report(f"autoencoder of {sum(p.numel() for p in self.parameters()):,} weights: mean squared error {error:.5f}")
+        report(
+            f"autoencoder of {sum(p.numel() for p in self.parameters()):,} weights: mean squared error {error:.5f}"
+        )
 
     def _train(self, x: Float[Tensor, "N c h w"], key: Key, report: Report, steps: int) -> None:
         s = self.settings
         optimizer = torch.optim.AdamW(self.parameters(), lr=s.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.lr, total_steps=max(steps, 1) + 1, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, s.lr, total_steps=max(steps, 1) + 1, pct_start=0.1
+        )
         generator = key.generator("codec batches")
         self.train()
         for step in range(steps):
@@ -168,7 +174,9 @@ class Autoencoder(Codec):
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
         down = self.settings.down
         if shape[1] % down or shape[2] % down:
-            raise TransfuseError(f"an image of {shape[1]}x{shape[2]} does not divide by the codec's down={down}")
+            raise TransfuseError(
+                f"an image of {shape[1]}x{shape[2]} does not divide by the codec's down={down}"
+            )
         return shape[1] // down, shape[2] // down
 
     def _moments(self, raw: np.ndarray) -> Tensor:

@@ -98,9 +98,7 @@ class Image(SpanModality):
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         h, w = payload.shape[1:]
         n = (h // self._patch) * (w // self._patch)
-        return [
-            Span(payload, n, self._label(h, w), noised=item.noised, loss=item.loss and item.noised)
-        ]
+        return [Span(payload, n, self._label(h, w), noised=item.noised, loss=item.loss and item.noised)]
 
     def blank(self, label: str) -> np.ndarray:
         return np.zeros((self.codec.channels, *self._size(label)), np.float32)
@@ -112,10 +110,14 @@ class Image(SpanModality):
     ) -> tuple[Tensor, Tensor, Tensor]:
         return self.diffusion.corrupt(clean, generators, leads)
 
-    def embed(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+    def embed(
+        self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B n D"], Any]:
         return self.patcher.down(x_t, t)
 
-    def head(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+    def head(
+        self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B c h w"]:
         return self.patcher.up(hidden, state, t)
 
     def objective(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:

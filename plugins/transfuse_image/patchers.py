@@ -22,11 +22,15 @@ class Patcher(nn.Module, ABC):
     patch: int
 
     @abstractmethod
-    def down(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+    def down(
+        self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B n D"], Any]:
         """Vectors in row-major order, and what ``up`` needs besides the transformer's output."""
 
     @abstractmethod
-    def up(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+    def up(
+        self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B c h w"]:
         """The prediction, in the shape of the latents."""
 
 
@@ -66,9 +70,13 @@ class LinearPatcher(Patcher):
         self.into = nn.Linear(width, dim)
         self.out = nn.Linear(dim, width)
 
-    def down(self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+    def down(
+        self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B n D"], Any]:
         patches = F.unfold(x_t, self.patch, stride=self.patch).transpose(1, 2)
         return self.into(patches) + self.time(t)[:, None], x_t.shape[2:]
 
-    def up(self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]) -> Float[Tensor, "B c h w"]:
+    def up(
+        self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B c h w"]:
         return F.fold(self.out(hidden).transpose(1, 2), state, self.patch, stride=self.patch)

@@ -1,0 +1,266 @@
+"""Evaluation of a trained model on held-out captioned images, and the record it leaves."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from transfuse import checkpoints
+from transfuse.batch import collate
+from transfuse.datasets import DataSet
+from transfuse.decoding import generate
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
+from transfuse.metrics import Evaluation
+from transfuse.model import Model
+from transfuse.packing import Packer
+from transfuse.plugins import Plugins
+from transfuse.randomness import Key
+from transfuse.recipes import Recipe
+from transfuse_lab.progress import bar, say
+from transfuse_lab.records import Captioned, CurvePoint, RunRecord, Sample, entry_name, picture, save_record
+from transfuse_lab.trainer import Spent
+from transfuse_lab.training import train_facts
+
+AT_ONCE = 100  # documents decoded together
+MOST = 1000  # held-out pairs that are evaluated; the first ones
+SHOWN = 40  # samples and captions kept in the record
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Captions and images of a split, aligned; and the two modalities' names."""
+
+    text: str
+    image: str
+    captions: list[str]
+    images: list[np.ndarray]
+
+    def prompt(self, i: int) -> Document:
+        """Caption i, to be shown as an image."""
+        return Document((Item(self.text, self.captions[i], droppable=True),), id=i, source=f"caption {i}")
+
+    def question(self, i: int) -> Document:
+        """Image i, to be captioned."""
+        return Document((Item(self.image, self.images[i], noised=False),), id=i, source=f"image {i}")
+
+    def answered(self, i: int) -> Document:
+        """Image i and its caption: what the likelihood is of."""
+        asked = Item(self.image, self.images[i], loss=False, noised=False)
+        return Document((asked, Item(self.text, self.captions[i])), id=i, source=f"image {i}")
+
+
+def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = None) -> Pairs:
+    """The split's captioned images. Raises TransfuseError naming a document that is no pair of the two."""
+    captions, images = [], []
+    for i in range(min(data.size(split), most or data.size(split))):
+        document = data.document(split, i)
+        raws = {item.modality: item.data for item in document.items}
+        if raws.keys() != {text, image} or len(document.items) != 2:
+            raise TransfuseError(
+                f"{document.source}: evaluation takes one {text} and one {image} a document, "
+                f"not {[item.modality for item in document.items]}"
+            )
+        captions.append(raws[text])
+        images.append(raws[image])
+    return Pairs(text, image, captions, images)
+
+
+def roles(model: Model) -> tuple[str, str]:
+    """The names of the modality that writes captions and of the one that shows images."""
+    leader = model.layout.leader
+    shown = [name for name, modality in model.parts() if modality.labels()]
+    if leader is None or len(shown) != 1:
+        raise TransfuseError("evaluation and captions need a recipe of text and one modality with markers")
+    return leader, shown[0]
+
+
+def show(model: Model, prompts: Sequence[Document], image: str, seed: int = 0) -> Iterator[np.ndarray]:
+    """One image a prompt, a hundred prompts at a time; noise is keyed by a prompt's place."""
+    for start in range(0, len(prompts), AT_ONCE):
+        part = prompts[start : start + AT_ONCE]
+        made = generate(model, part, want=image, seed=seed, indices=range(start, start + len(part)))
+        yield from (document.items[-1].data for document in made)
+
+
+def describe(model: Model, questions: Sequence[Document], text: str) -> Iterator[str]:
+    """The greedy caption of each."""
+    for start in range(0, len(questions), AT_ONCE):
+        for document in generate(model, questions[start : start + AT_ONCE], want=text):
+            yield document.items[-1].data if document.items[-1].modality == text else ""
+
+
+def caption_likelihood(model: Model, documents: Sequence[Document], text: str) -> tuple[float, int]:
+    """Negative log-likelihood in nats of the documents' text, all else given and clean; and its tokens."""
+    layout, modalities = model.layout, dict(model.parts())
+    own = model.vocabulary.range(text)
+    nats, count = 0.0, 0
+    with torch.inference_mode():
+        for row in Packer(4096).rows(layout.sequence(document) for document in documents):
+            batch = collate(row, modalities, Key(0), model.settings.rope, clean=True)
+            batch = batch.to(model.tokens.weight.device)
+            hidden, _ = model(batch)
+            said = (batch.targets >= own.start) & (batch.targets < own.stop)
+            logits = model.logits(hidden[batch.predicted[said]])
+            chosen = torch.log_softmax(logits.double(), dim=-1).gather(1, batch.targets[said][:, None])
+            nats -= float(chosen.sum())
+            count += int(said.sum())
+    return nats, count
+
+
+def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
+    """Everything the metrics are computed from. Images are drawn at the recipe's guidance."""
+    model.eval()
+    text, image = roles(model)
+    train, held = pairs(data, "train", text, image), pairs(data, "heldout", text, image, MOST)
+    everything = range(len(held.captions))
+    with bar("evaluate") as progress:
+        captions = list(describe(model, [held.question(i) for i in everything], text))
+        nats, count = caption_likelihood(model, [held.answered(i) for i in everything], text)
+        progress.update(0.1, "captions")
+        generated = []
+        for made in show(model, [held.prompt(i) for i in everything], image, seed):
+            generated.append(made)
+            progress.update(0.1 + 0.9 * len(generated) / len(held.captions), "images")
+    codec = dict(model.parts())[image]
+    return Evaluation(
+        train_images=np.stack(train.images),
+        train_captions=train.captions,
+        heldout_images=np.stack(held.images),
+        heldout_captions=held.captions,
+        prompts=held.captions,
+        generated=np.stack(generated),
+        predicted_captions=captions,
+        reconstructions=np.stack([codec.decode(codec.encode(i)) for i in held.images]),
+        caption_nats=nats,
+        caption_tokens=count,
+        caption_bytes=sum(len(caption.encode()) for caption in held.captions),
+    )
+
+
+def measure(evaluation: Evaluation, plugins: Plugins) -> dict[str, float]:
+    """Every metric on offer."""
+    figures: dict[str, float] = {}
+    for name in sorted(plugins.parts("metric")):
+        figures |= plugins.choose("metric", {"name": name}, "metric").build().compute(evaluation)
+    return figures
+
+
+def record(
+    folder: Path, recipe: Recipe, model: Model, data: DataSet, plugins: Plugins, entry: str | None = None
+) -> RunRecord:
+    """The record of the trained run in a folder: figures, curve, samples, captions, settings, facts."""
+    evaluation = evaluate(model, data, recipe.train.seed)
+    figures = measure(evaluation, plugins)
+    state = checkpoints.read_json(folder / "checkpoints" / _step(folder) / "state.json", "checkpoint")
+    spent = Spent(**state["spent"])
+    figures |= {
+        "positions_per_second": spent.positions / max(spent.seconds, 1e-9),
+        "train_flops": spent.flops,
+    }
+    seen = _seen(evaluation)
+    text, image = roles(model)
+    return RunRecord(
+        entry=entry or entry_name(recipe.name),
+        recipe=recipe.name,
+        seed=recipe.train.seed,
+        metrics=figures,
+        curve=tuple(_curve(folder / "metrics.jsonl")),
+        samples=tuple(
+            Sample(prompt=evaluation.prompts[i], image=picture(evaluation.generated[i]), seen=seen[i])
+            for i in _spread(evaluation.prompts, SHOWN)
+        ),
+        captions=tuple(
+            Captioned(
+                image=picture(evaluation.heldout_images[i]),
+                truth=evaluation.heldout_captions[i],
+                predicted=evaluation.predicted_captions[i],
+            )
+            for i in range(min(SHOWN, len(evaluation.heldout_captions)))
+        ),
+        settings=recipe.dump(),
+        facts={
+            **train_facts(folder, model, spent),
+            "evaluated_pairs": len(evaluation.prompts),
+            "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
+            "loss_units": {text: "nats a token", image: _unit(model, image)},
+        },
+    )
+
+
+def _unit(model: Model, image: str) -> str:
+    from transfuse.modality import TokenModality
+
+    return (
+        "nats a code" if isinstance(dict(model.parts())[image], TokenModality) else "squared error a latent"
+    )
+
+
+def _seen(evaluation: Evaluation) -> list[str | None]:
+    """What the classifier reads in each generated image, where captions are classes."""
+    from transfuse_lab.classifier import classifier_of
+    from transfuse_lab.metrics import captions_are_classes
+
+    if not captions_are_classes(evaluation):
+        return [None] * len(evaluation.prompts)
+    judge = classifier_of(evaluation.train_images, evaluation.train_captions)
+    return list(judge.read(evaluation.generated))
+
+
+def _spread(prompts: Sequence[str], most: int) -> list[int]:
+    """Places of prompts to show: as many of each different one as fit."""
+    by_prompt: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        by_prompt.setdefault(prompt, []).append(i)
+    each = max(1, most // len(by_prompt))
+    chosen = [i for prompt in sorted(by_prompt) for i in by_prompt[prompt][:each]]
+    return sorted(chosen[:most])
+
+
+def _curve(log: Path, points: int = 100) -> Iterator[CurvePoint]:
+    """The training log in at most so many points, losses averaged between them."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for part in np.array_split(np.arange(len(lines)), min(points, len(lines))):
+        rows = [lines[i] for i in part]
+        names = sorted({name for row in rows for name in row if name.startswith("loss_")})
+        means = {
+            name[len("loss_") :]: float(np.mean([row[name] for row in rows if name in row])) for name in names
+        }
+        yield CurvePoint(step=rows[-1]["step"], flops=rows[-1]["flops"], losses=means)
+
+
+def _step(folder: Path) -> str:
+    newest = checkpoints.newest(folder)
+    if newest is None:
+        raise TransfuseError(f"{folder} holds no checkpoint: train it first, or name the folder of a run")
+    return newest.name
+
+
+def open_trained(folder: Path, plugins: Plugins) -> tuple[Recipe, Model, DataSet]:
+    """A run's recipe, trained model and data. Raises TransfuseError where the data have changed."""
+    recipe, model = checkpoints.load(folder, plugins)
+    described: dict[str, Any] = checkpoints.read_json(folder / "modalities.json", "run")
+    section = described.get("data_section")
+    data = plugins.choose("dataset", section, f"{folder / 'modalities.json'}: data_section").build()
+    if data.identity() != described.get("data"):
+        raise TransfuseError(f"{folder}: its data set {data.name} has changed since it was trained")
+    return recipe, model, data
+
+
+def eval_command(run: Path) -> None:
+    """``transfuse eval DIR``: prints the figures and leaves ``DIR/record.json``."""
+    from transfuse_lab.report.figures import figure, ordered
+
+    plugins = Plugins.load()
+    recipe, model, data = open_trained(run, plugins)
+    made = record(run, recipe, model, data, plugins)
+    save_record(run / "record.json", made)
+    for name in ordered(list(made.metrics)):
+        unit = f" {figure(name).unit}" if figure(name).unit else ""
+        say(f"{name:24} {figure(name).show(made.metrics[name])}{unit}")
+    say(f"all of it: {run / 'record.json'}")

@@ -1,0 +1,136 @@
+"""``transfuse sample``: images for a prompt, a caption for an image, or what follows any document."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfuse import checkpoints
+from transfuse.decoding import generate
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
+from transfuse.model import Model
+from transfuse.plugins import Plugins
+from transfuse_lab.data.picture import read_image
+from transfuse_lab.evaluation import describe, roles, show
+from transfuse_lab.progress import say
+
+
+def grid(images: list[np.ndarray], zoom: int | None = None) -> Any:
+    """Images ``[channels, h, w]`` in [0, 1] in rows of nearly equal number, as a Pillow image.
+
+    zoom: each pixel becomes a square of so many; by default small images are enlarged to about 64.
+    """
+    from PIL import Image
+
+    across = int(np.ceil(np.sqrt(len(images))))
+    height, width = images[0].shape[1:]
+    zoom = zoom or max(1, 64 // height)
+    gap = 2
+    down = -(-len(images) // across)
+    sheet = np.ones((3, down * (height * zoom + gap) + gap, across * (width * zoom + gap) + gap), np.float32)
+    for i, image in enumerate(images):
+        y, x = (
+            gap + (n * (side * zoom + gap))
+            for n, side in zip(divmod(i, across), (height, width), strict=True)
+        )
+        big = image.repeat(zoom, axis=1).repeat(zoom, axis=2)
+        sheet[:, y : y + big.shape[1], x : x + big.shape[2]] = big
+    return Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+
+
+def save_image(image: Any, out: Path) -> None:
+    """Raises TransfuseError where the file's ending names no picture format or it cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        image.save(out)
+    except (ValueError, OSError) as error:
+        raise TransfuseError(
+            f"--out {out}: cannot be written ({error}); use a name such as grid.png"
+        ) from None
+
+
+def read_document(path: Path, model: Model) -> Document:
+    """A prompt from JSON: ``[{"text": "seven"}, {"image": "seven.png"}, …]``, in any order.
+
+    Each entry may say ``"droppable": true``: guidance then compares with the document without it.
+    Images are paths beside the file. Raises TransfuseError naming the file and the entry.
+    """
+    text, image = roles(model)
+    try:
+        entries = json.loads(path.read_text())
+    except OSError as error:
+        raise TransfuseError(f"--document {path}: cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TransfuseError(f"--document {path}: is no JSON ({error})") from None
+    if not isinstance(entries, list):
+        raise TransfuseError(f'--document {path}: must be a list such as [{{"{text}": "seven"}}]')
+    items = []
+    for i, entry in enumerate(entries):
+        place = f"--document {path}: entry {i}"
+        rest = dict(entry) if isinstance(entry, dict) else {}
+        droppable = rest.pop("droppable", False)
+        if (
+            len(rest) != 1
+            or not isinstance(droppable, bool)
+            or not all(isinstance(v, str) for v in rest.values())
+        ):
+            raise TransfuseError(
+                f'{place} must be {{"{text}": "words"}} or {{"{image}": "file.png"}}, not {entry!r:.80}'
+            )
+        ((role, value),) = rest.items()
+        if role == image:
+            value = read_image(path.parent / value, channels=_channels(model, image))
+        elif role != text:
+            raise TransfuseError(f"{place}: this model has {text} and {image}, not {role!r}")
+        items.append(Item(role, value, noised=False, droppable=droppable))
+    return Document(tuple(items), source=str(path))
+
+
+def _channels(model: Model, image: str) -> int:
+    facts = dict(model.parts())[image].facts()
+    return int(facts["codec"]["channels"])
+
+
+def sample_command(
+    run: Path,
+    prompt: str | None,
+    image: Path | None,
+    document: Path | None,
+    n: int,
+    out: Path | None,
+    seed: int,
+) -> None:
+    """Exactly one of prompt, image and document is given; ``n`` samples of it."""
+    _, model = checkpoints.load(run, Plugins.load())
+    text, shown = roles(model)
+    if prompt is not None:
+        if out is None:
+            raise TransfuseError("--out is missing: where the picture goes, such as grid.png")
+        asked = Document((Item(text, prompt, droppable=True),) if prompt else (), source="--prompt")
+        save_image(grid(list(show(model, [asked] * n, shown, seed))), out)
+        say(f"{n} x {prompt!r}: {out}")
+    elif image is not None:
+        raw = read_image(image, channels=_channels(model, shown))
+        asked = Document((Item(shown, raw, noised=False),), source=str(image))
+        for said in describe(model, [asked] * n, text):
+            say(said)
+    else:
+        assert document is not None
+        asked = read_document(document, model)
+        for i, made in enumerate(generate(model, [asked] * n, seed=seed)):
+            _tell(made, len(asked.items), shown, out, i if n > 1 else None)
+
+
+def _tell(made: Document, given: int, shown: str, out: Path | None, number: int | None) -> None:
+    """What was generated, a line an item; images go to files named after ``out``."""
+    for i, item in enumerate(made.items[given:]):
+        if item.modality != shown:
+            say(f"{item.modality}: {item.data}")
+            continue
+        base = out or Path("sample.png")
+        name = "-".join(str(part) for part in (base.stem, number, i) if part is not None)
+        path = base.with_name(f"{name}{base.suffix or '.png'}")
+        save_image(grid([item.data]), path)
+        say(f"{item.modality}: {path}")

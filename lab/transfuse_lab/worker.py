@@ -1,0 +1,74 @@
+"""One job of a comparison in a process of its own: fit codecs, or train and evaluate a run.
+
+``python -m transfuse_lab.worker JOB.json``; what it has to say goes to standard output.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transfuse import checkpoints
+from transfuse.assembly import build_modalities, fit_modalities
+from transfuse.errors import TransfuseError
+from transfuse.model import Model
+from transfuse.packing import join
+from transfuse.plugins import Plugins
+from transfuse.recipes import Recipe
+from transfuse_lab.progress import say
+
+
+def fit(job: dict[str, Any], plugins: Plugins) -> None:
+    """Codecs of a recipe, left in ``job["folder"]``."""
+    folder = Path(job["folder"])
+    recipe = Recipe.from_dump(job["recipe"], plugins)
+    data = plugins.choose("dataset", job["data"], "data").build()
+    began = time.process_time()
+    modalities = fit_modalities(build_modalities(recipe), data, 0, say)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.write_json(folder / "seconds.json", time.process_time() - began)
+    checkpoints.save_codecs(folder, modalities)
+
+
+def run(job: dict[str, Any], plugins: Plugins) -> None:
+    """A run trained and evaluated; its ``record.json`` is written last."""
+    from transfuse_lab.evaluation import record
+    from transfuse_lab.records import save_record
+    from transfuse_lab.training import train
+
+    folder = Path(job["folder"])
+    recipe = Recipe.from_dump(job["recipe"], plugins)
+    data = plugins.choose("dataset", job["data"], "data").build()
+    trainer = train(recipe, data, job["data"], folder, plugins, codecs=Path(job["codecs"]))
+    made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
+    documents = [data.document("train", i) for i in range(2)]
+    documents[1] = type(documents[1])(documents[1].items[::-1], documents[1].id, documents[1].source)
+    checkpoints.write_json(folder / "mask.json", drawing(trainer.model, documents))
+    save_record(folder / "record.json", made)
+
+
+def drawing(model: Model, documents: list) -> dict[str, Any]:
+    """The model's mask over one row of these documents, and a word for each position."""
+    row = join([model.layout.sequence(document) for document in documents])
+    names = [name for name, _ in model.parts()]
+    labels = [
+        model.vocabulary.name(int(token)) if token >= 0 else names[mod]
+        for token, mod in zip(row.tokens, row.columns["mod"], strict=True)
+    ]
+    labels = [label.split("[")[0] for label in labels]
+    return {"expression": str(model.mask), "drawing": model.mask.draw(row.columns), "labels": labels}
+
+
+def main() -> None:
+    job = checkpoints.read_json(Path(sys.argv[1]), "job")
+    try:
+        {"fit": fit, "run": run}[job["kind"]](job, Plugins.load())
+    except TransfuseError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
