@@ -1,7 +1,7 @@
 """Attention in tiles: the CPU's training path. It computes little more than the allowed pairs, never T×T.
 
 Forward and backward are registered custom operators, so that torch.compile keeps them whole. The weights
-(the softmaxed scores of the tiles) are kept for the backward pass up to `KEPT` bytes, else computed again.
+(the softmaxed scores of the tiles) are kept for the backward pass up to `KEPT` chunks, else computed again.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,19 @@ from transfuse.attention.backend import Backend, Plan, Request
 from transfuse.attention.tiling import Batch, tiling
 from transfuse.masks import Columns, Mask
 
-KEPT = 256 * 2**20
-"""Bytes of weights that one layer may keep between forward and backward."""
+CHUNK = 2**20
+"""Weights are kept in chunks of this many. Larger blocks of memory come fresh from the system at every step,
+and touching their pages for the first time costs as much as computing what lies in them."""
+KEPT = 64
+"""Chunks of weights that one layer may keep between forward and backward; the rest is computed again."""
 
 
 @dataclass(frozen=True, eq=False)
 class TilesPlan:
     """Batches of tiles as three tensors, which is what a custom operator can take.
 
-    `table` int64 [batches, 13] on the CPU holds shapes and offsets (see `_Entry`) into `index` (int64) and
-    `bias` (float32), which live on the request's device. `kept` is the number of weights a head keeps.
+    `table` int64 [batches, 15] on the CPU holds shapes and offsets (see `_Entry`) into `index` (int64) and
+    `bias` (float32), which live on the request's device. `kept` is the number of chunks of weights.
     """
 
     table: Tensor
@@ -41,9 +44,8 @@ class _Entry:
     n: int
     m: int
     query: int
-    """First query if the batch's queries are consecutive, else −1."""
     key: int
-    """First key if B = 1 and its keys are consecutive, else −1."""
+    """First query and key, where the batch's are consecutive, else −1."""
     queries: int
     """Offset of the queries of all rows [B·n]; −1 if consecutive."""
     keys: int
@@ -57,6 +59,9 @@ class _Entry:
     bias: int
     """Offset of the bias [shared ? 1 : B, n, p1 − p0]."""
     shared: int
+    chunk: int
+    """In which chunk the weights are kept, or −1; and from where, times the number of heads."""
+    at: int
 
 
 class Tiles(Backend):
@@ -77,7 +82,8 @@ class Tiles(Backend):
 
 
 def lower(batches: list[Batch], request: Request, keep: int = KEPT) -> TilesPlan:
-    """Tiles as a plan that keeps at most `keep` bytes of weights a layer."""
+    """Tiles as a plan that keeps at most `keep` chunks of weights a layer."""
+    space = _Space(CHUNK // request.heads, keep if request.requires_grad else 0)
     lists: list[np.ndarray] = []
     biases: list[np.ndarray] = []
     used = [0, 0]
@@ -91,49 +97,56 @@ def lower(batches: list[Batch], request: Request, keep: int = KEPT) -> TilesPlan
 
     rows = []
     for batch in batches:
-        B, n = batch.queries.shape
-        m = batch.keys.shape[1]
-        first_q, first_k = int(batch.queries[0, 0]), int(batch.keys[0, 0])
-        flat = batch.queries.reshape(-1)
-        in_line_q = batch.real_rows is None and bool((flat == np.arange(first_q, first_q + B * n)).all())
-        in_line_k = B == 1 and batch.real_columns is None and int(batch.keys[0, -1]) - first_k == m - 1
-        real = -1
-        if batch.real_rows is not None:
+        real = bias = -1
+        if batch.real_rows is not None and batch.queries is not None:
             places = np.flatnonzero(batch.real_rows)
-            real = put([len(places)], places, flat[places])
-        bias = -1
+            real = put([len(places)], places, batch.queries.reshape(-1)[places])
         if batch.bias is not None:
             biases.append(batch.bias.reshape(-1))
             bias, used[1] = used[1], used[1] + batch.bias.size
         rows.append(
             _Entry(
-                B,
-                n,
-                m,
-                first_q if in_line_q else -1,
-                first_k if in_line_k else -1,
-                -1 if in_line_q else put(flat),
-                -1 if in_line_k else put(batch.keys),
+                batch.B,
+                batch.n,
+                batch.m,
+                batch.query,
+                batch.key,
+                -1 if batch.queries is None else put(batch.queries),
+                -1 if batch.keys is None else put(batch.keys),
                 real,
-                _rounds(batch, put) if request.requires_grad and not in_line_k else -1,
+                -1 if batch.keys is None or not request.requires_grad else _rounds(batch, put),
                 *batch.partial,
                 bias,
                 int(batch.bias is not None and len(batch.bias) == 1),
+                *space.place(batch.B * batch.n * batch.m),
             )
         )
-    kept = sum(entry.B * entry.n * entry.m for entry in rows)
-    itemsize = torch.promote_types(request.dtype, torch.float32).itemsize
-    fits = request.requires_grad and kept * request.heads * itemsize <= keep
-    table = torch.tensor([list(vars(entry).values()) for entry in rows], dtype=torch.int64).reshape(
-        len(rows), 13
-    )
+    table = torch.tensor([list(vars(entry).values()) for entry in rows], dtype=torch.int64).reshape(-1, 15)
     index = torch.from_numpy(np.concatenate([*lists, np.zeros(0, np.int64)])).to(request.device)
     bias = torch.from_numpy(np.concatenate([*biases, np.zeros(0, np.float32)])).to(request.device)
-    return TilesPlan(table, index, bias, kept if fits else 0)
+    return TilesPlan(table, index, bias, space.used)
+
+
+class _Space:
+    """Hands out room for weights, chunk after chunk."""
+
+    def __init__(self, room: int, chunks: int) -> None:
+        self.room, self.chunks = room, chunks
+        self.used, self.at = 0, room
+
+    def place(self, size: int) -> tuple[int, int]:
+        """Chunk and offset for `size` weights a head; (−1, 0) if there is no room."""
+        if size > self.room or (self.at + size > self.room and self.used == self.chunks):
+            return -1, 0
+        if self.at + size > self.room:
+            self.used, self.at = self.used + 1, 0
+        self.at += size
+        return self.used - 1, self.at - size
 
 
 def _rounds(batch: Batch, put) -> int:
     """Key gradients of a batch are added in rounds in which no key comes twice."""
+    assert batch.keys is not None
     flat = batch.keys.reshape(-1)
     places = np.arange(len(flat)) if batch.real_columns is None else np.flatnonzero(batch.real_columns)
     order = places[np.argsort(flat[places], kind="stable")]
@@ -182,22 +195,26 @@ def _put_queries(out: Tensor, x: Tensor, entry: _Entry, index: Tensor, groups: i
 
 def _keys(x: Tensor, entry: _Entry, index: Tensor) -> Tensor:
     """The batch's keys of x [Hk, Tk, d] as [Hk·B, m, d]; a view where they are consecutive."""
+    size = entry.B * entry.m
     if entry.key >= 0:
-        return x[:, entry.key : entry.key + entry.m]
-    x = x.index_select(1, index[entry.keys : entry.keys + entry.B * entry.m])
+        x = x[:, entry.key : entry.key + size]
+        if entry.B == 1:
+            return x
+    else:
+        x = x.index_select(1, index[entry.keys : entry.keys + size])
     return x.reshape(-1, entry.m, x.shape[2])
 
 
 def _add_keys(grad: Tensor, left: Tensor, right: Tensor, scale: float, entry: _Entry, index: Tensor) -> None:
     """Add scale · leftᵀ right [Hk·B, m, d] to the batch's keys of grad [Hk, Tk, d]."""
-    if entry.key >= 0 and grad.dtype == left.dtype:
+    if entry.key >= 0 and entry.B == 1:
         grad[:, entry.key : entry.key + entry.m].baddbmm_(left.mT, right, alpha=scale)
         return
     part = torch.baddbmm(left.new_empty(()), left.mT, right, beta=0, alpha=scale)
-    if entry.key >= 0:
-        grad[:, entry.key : entry.key + entry.m] += part
-        return
     part = part.reshape(len(grad), -1, grad.shape[2])
+    if entry.key >= 0:
+        grad[:, entry.key : entry.key + part.shape[1]] += part
+        return
     at = entry.rounds + 1
     for _ in range(int(index[entry.rounds])):
         count = int(index[at])
@@ -225,19 +242,14 @@ def _wide(x: Tensor) -> Tensor:
 @torch.library.custom_op("transfuse::tiles", mutates_args=())
 def _tiles(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
-) -> tuple[Tensor, Tensor]:
-    """Attention [H, Tq, d] and the weights kept for the backward pass [H · kept]."""
+) -> tuple[Tensor, list[Tensor]]:
+    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass."""
     groups = len(q) // len(k)
     out = torch.zeros_like(q, memory_format=torch.contiguous_format)
-    weights = q.new_empty(len(q) * kept, dtype=torch.promote_types(q.dtype, torch.float32))
-    at = 0
+    weights = _chunks(q, kept)
     for entry in _entries(table):
         tile_q, tile_k = _wide(_queries(q, entry, index, groups)), _wide(_keys(k, entry, index))
-        room = None
-        if kept:
-            size = len(q) * entry.B * entry.n * entry.m
-            room = weights[at : at + size].view(-1, groups * entry.n, entry.m)
-            at += size
+        room = None if entry.chunk < 0 else _room(weights, entry, q, groups)
         part = _weights(tile_q, tile_k, entry, bias, groups, room)
         _put_queries(out, torch.bmm(part, _wide(_keys(v, entry, index))), entry, index, groups)
     return out, weights
@@ -245,31 +257,44 @@ def _tiles(
 
 @_tiles.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int):
-    weights = q.new_empty(len(q) * kept, dtype=torch.promote_types(q.dtype, torch.float32))
-    return torch.empty_like(q, memory_format=torch.contiguous_format), weights
+    return torch.empty_like(q, memory_format=torch.contiguous_format), _chunks(q, kept)
+
+
+def _chunks(q: Tensor, kept: int) -> list[Tensor]:
+    return [q.new_empty(CHUNK, dtype=torch.promote_types(q.dtype, torch.float32)) for _ in range(kept)]
+
+
+def _room(weights: list[Tensor], entry: _Entry, q: Tensor, groups: int) -> Tensor:
+    """Where a batch's weights are kept, as [Hk·B, groups·n, m]."""
+    start, size = len(q) * entry.at, len(q) * entry.B * entry.n * entry.m
+    return weights[entry.chunk][start : start + size].view(-1, groups * entry.n, entry.m)
 
 
 @torch.library.custom_op("transfuse::tiles_backward", mutates_args=())
 def _tiles_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, weights: Tensor, table: Tensor, index: Tensor, bias: Tensor
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    table: Tensor,
+    index: Tensor,
+    bias: Tensor,
+    weights: list[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v. dS = P ∘ (dP − rowsum(P ∘ dP)), as everywhere."""
     groups, scale = len(q) // len(k), q.shape[2] ** -0.5
-    wide = weights.dtype
+    wide = torch.promote_types(q.dtype, torch.float32)
     grad_q = torch.zeros_like(q, memory_format=torch.contiguous_format)
     grad_k, grad_v = (torch.zeros(x.shape, dtype=wide, device=x.device) for x in (k, v))
-    at = 0
     for entry in _entries(table):
         tile_q, tile_k = _wide(_queries(q, entry, index, groups)), _wide(_keys(k, entry, index))
         tile_g = _wide(_queries(grad, entry, index, groups))
         if entry.real >= 0:
             tile_g = tile_g * _real(entry, index, groups, tile_g)
-        if len(weights):
-            size = len(q) * entry.B * entry.n * entry.m
-            part = weights[at : at + size].view(-1, groups * entry.n, entry.m)
-            at += size
-        else:
-            part = _weights(tile_q, tile_k, entry, bias, groups, None)
+        kept = entry.chunk >= 0
+        part = (
+            _room(weights, entry, q, groups) if kept else _weights(tile_q, tile_k, entry, bias, groups, None)
+        )
         _add_keys(grad_v, part, tile_g, 1.0, entry, index)
         of_weights = torch.bmm(tile_g, _wide(_keys(v, entry, index)).mT)
         of_scores = torch.ops.aten._softmax_backward_data(of_weights, part, -1, part.dtype)
@@ -289,7 +314,7 @@ def _real(entry: _Entry, index: Tensor, groups: int, like: Tensor) -> Tensor:
 
 
 @_tiles_backward.register_fake
-def _(grad, q, k, v, weights, table, index, bias):
+def _(grad, q, k, v, table, index, bias, weights):
     return (
         torch.empty_like(q, memory_format=torch.contiguous_format),
         torch.empty_like(k, memory_format=torch.contiguous_format),
@@ -299,12 +324,12 @@ def _(grad, q, k, v, weights, table, index, bias):
 
 def _keep(ctx, inputs, output) -> None:
     q, k, v, table, index, bias, _ = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, k, v, output[1], table, index, bias)
+    ctx.save_for_backward(q, k, v, table, index, bias, *output[1])
 
 
-def _back(ctx, grad: Tensor, _: Tensor):
-    return *torch.ops.transfuse.tiles_backward(grad, *ctx.saved_tensors), None, None, None, None
+def _back(ctx, grad: Tensor, _: list[Tensor]):
+    q, k, v, table, index, bias, *weights = ctx.saved_tensors
+    return *_tiles_backward(grad, q, k, v, table, index, bias, weights), None, None, None, None
 
 
 _tiles.register_autograd(_back, setup_context=_keep)

@@ -13,10 +13,12 @@ from transfuse.masks.bands import expand
 
 Ints = np.ndarray
 
-BLOCK = 64
+BLOCK = 80
 """Queries a tile aims at: on CPUs smaller ones multiply slower, larger ones compute pairs nobody sees."""
-SMALL = 96 * 96
+SMALL = 64 * 64
 """Tiles of at most this many pairs are batched with others of their padded shape."""
+BATCH = 2**15
+"""Pairs that one batch of small tiles may have, so that its scores stay in a core's cache."""
 MANY = 2**32
 """Weight that keeps two depths apart in one running sum."""
 
@@ -25,10 +27,17 @@ MANY = 2**32
 class Batch:
     """B tiles of n queries and m keys. Rows and columns beyond a tile's own repeat one of its own."""
 
-    queries: Ints
-    """Query of each row [B, n]."""
-    keys: Ints
-    """Key of each column [B, m]."""
+    B: int
+    n: int
+    m: int
+    query: int
+    """The first query, if the rows of all tiles in turn are consecutive queries; else −1."""
+    key: int
+    """The first key, if the columns of all tiles in turn are consecutive keys; else −1."""
+    queries: Ints | None
+    """Query of each row [B, n]; None if consecutive."""
+    keys: Ints | None
+    """Key of each column [B, m]; None if consecutive."""
     real_rows: Ints | None
     """bool [B, n]: rows that are the tile's own; None if all are."""
     real_columns: Ints | None
@@ -41,7 +50,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """All tiles: their queries [start, end), and their pieces of slices, in order of tile."""
+    """All tiles: their queries [start, end), and the pieces of slices in them, in order of tile."""
 
     start: Ints
     end: Ints
@@ -56,15 +65,20 @@ class _Tiles:
 
 @dataclass(frozen=True, eq=False)
 class _Keys:
-    """What tiles see: ranges of keys in order of tile; `offset`: where one begins among its tile's keys."""
+    """What tiles see, as ranges of keys in order of tile."""
 
     range_tile: Ints
     start: Ints
     end: Ints
     offset: Ints
+    """Where a range begins among its tile's keys."""
     count: Ints
+    """Keys a tile."""
     partial0: Ints
     partial1: Ints
+    """The hull of a tile's keys that some of its rows do not see, counted among its keys."""
+    shift: Ints
+    """What to add to a piece's keys to count among its tile's keys."""
 
 
 def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL) -> list[Batch]:
@@ -73,26 +87,17 @@ def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL) -> list[Batch
         return []
     tiles = _pieces(slices, *_blocks(slices, block))
     keys = _seen(tiles, slices.keys)
-    piece_range = (
-        np.searchsorted(
-            _place(keys.range_tile, keys.start, slices.keys),
-            _place(tiles.piece_tile, tiles.lo, slices.keys),
-            "right",
-        )
-        - 1
-    )
-    shift = keys.offset[piece_range] - keys.start[piece_range]
     n, m = tiles.end - tiles.start, keys.count
-    batched = n * m <= small
-    found = [_one(tiles, keys, int(t), shift) for t in np.flatnonzero(~batched)]
-    some = np.flatnonzero(batched)
+    large = n * m > small
+    found = _large(tiles, keys, np.flatnonzero(large))
+    some = np.flatnonzero(~large)
     if len(some):
-        rows, columns = _padded(n[some]), _padded(m[some])
-        shape = rows * (slices.keys + 64) + columns
-        for code in np.unique(shape):
-            which = some[shape == code]
-            at = int(np.argmax(shape == code))
-            found.append(_batch(tiles, keys, which, int(rows[at]), int(columns[at]), shift))
+        shape = _padded(n[some]) * (2 * slices.keys + 64) + _padded(m[some])
+        order = np.argsort(shape, kind="stable")
+        edges = np.flatnonzero(shape[order][1:] != shape[order][:-1]) + 1
+        for alike in np.split(some[order], edges):
+            many = max(int(BATCH // (n * m)[alike].max()), 1)
+            found += [_small(tiles, keys, alike[i : i + many]) for i in range(0, len(alike), many)]
     return found
 
 
@@ -204,77 +209,117 @@ def _seen(tiles: _Tiles, keys: int) -> _Keys:
         head = np.flatnonzero(np.concatenate([[True], stretch_tile[1:] != stretch_tile[:-1]]))
         tail = np.concatenate([head[1:], [len(some)]]) - 1
         partial0[stretch_tile[head]], partial1[stretch_tile[head]] = from_[head], to[tail]
-    return _Keys(range_tile, start, end, offset, base[1:] - base[:-1], partial0, partial1)
+    at = np.searchsorted(opened, _place(tile, tiles.lo, keys), "right") - 1
+    shift = offset[at] - start[at]
+    return _Keys(range_tile, start, end, offset, base[1:] - base[:-1], partial0, partial1, shift)
 
 
-def _one(tiles: _Tiles, keys: _Keys, tile: int, shift: Ints) -> Batch:
-    """A batch of one large tile, nothing padded; its bias is painted piece by piece."""
-    n = int(tiles.end[tile] - tiles.start[tile])
-    a, b = np.searchsorted(keys.range_tile, [tile, tile + 1])
-    ranges = [np.arange(s, e) for s, e in zip(keys.start[a:b].tolist(), keys.end[a:b].tolist(), strict=True)]
-    seen = ranges[0] if len(ranges) == 1 else np.concatenate(ranges)
-    p0, p1 = int(keys.partial0[tile]), int(keys.partial1[tile])
-    bias = None
-    if p0 < p1:
-        bias = np.full((1, n, p1 - p0), -np.inf, np.float32)
-        for piece in range(*np.searchsorted(tiles.piece_tile, [tile, tile + 1]).tolist()):
-            _paint(bias[0], tiles, piece, int(shift[piece]) - p0)
-    return Batch(np.arange(tiles.start[tile], tiles.end[tile])[None], seen[None], None, None, (p0, p1), bias)
+def _large(tiles: _Tiles, keys: _Keys, which: Ints) -> list[Batch]:
+    """A batch for each of these tiles, nothing padded; each bias is painted piece by piece."""
+    ranges = np.searchsorted(keys.range_tile, [which, which + 1])
+    pieces = np.searchsorted(tiles.piece_tile, [which, which + 1])
+    n, width = (tiles.end - tiles.start)[which], (keys.partial1 - keys.partial0)[which]
+    ends = np.cumsum(n * width)
+    biases = np.full(int(ends[-1]) if len(ends) else 0, -np.inf, np.float32)
+    key = keys.start[ranges[0]]
+    facts = (
+        n,
+        keys.count[which],
+        tiles.start[which],
+        key,
+        keys.partial0[which],
+        width,
+        ends,
+        *ranges,
+        *pieces,
+    )
+    corners = np.stack([tiles.row0, tiles.row1, tiles.lo, tiles.hi, tiles.slope_lo, tiles.slope_hi], 1)
+    corners[:, 2:4] += keys.shift[:, None]
+    found = []
+    for n, m, start, first, p0, wide, end, r0, r1, a, b in np.stack(facts, 1).tolist():
+        bias = seen = None
+        if r1 - r0 > 1:
+            seen = np.concatenate([np.arange(keys.start[i], keys.end[i]) for i in range(r0, r1)])[None]
+            first = -1
+        if wide:
+            bias = biases[end - n * wide : end].reshape(1, n, wide)
+            for piece in corners[a:b].tolist():
+                _paint(bias[0], p0, *piece)
+        found.append(Batch(1, n, m, start, first, None, seen, None, None, (p0, p0 + wide), bias))
+    return found
 
 
-def _paint(bias: Ints, tiles: _Tiles, piece: int, shift: int) -> None:
-    """Write 0 where a piece lets rows see columns of one tile's bias [n, columns]."""
-    r0, r1 = int(tiles.row0[piece]), int(tiles.row1[piece])
-    lo, hi = int(tiles.lo[piece]) + shift, int(tiles.hi[piece]) + shift
-    slope_lo, slope_hi = int(tiles.slope_lo[piece]), int(tiles.slope_hi[piece])
-    if not slope_lo and not slope_hi:
-        bias[r0:r1, max(lo, 0) : max(hi, 0)] = 0
+LOWER = np.tri(2 * BLOCK, k=-1, dtype=bool)
+"""Row i has columns j < i: what a bound that steps by one uncovers."""
+
+
+def _paint(bias: Ints, p0: int, row0: int, row1: int, lo: int, hi: int, slope_lo: int, slope_hi: int) -> None:
+    """Write 0 where a piece lets rows see columns of a tile's bias [n, columns from p0 on]."""
+    last = row1 - row0 - 1
+    left, hi = max(lo - p0, 0), hi - p0
+    if not slope_lo and hi >= left and last < len(LOWER):
+        bias[row0:row1, left:hi] = 0
+        if slope_hi:
+            part = bias[row0:row1, hi : hi + last]
+            np.copyto(part, 0, where=LOWER[: last + 1, : part.shape[1]])
         return
-    step = np.arange(r1 - r0)[:, None]
-    left, right = max(lo, 0), max(hi + slope_hi * (r1 - r0 - 1), 0)
-    column = np.arange(left, min(right, bias.shape[1]))[None]
+    part = bias[row0:row1, left : max(hi + slope_hi * last, 0)]
+    step = np.arange(last + 1)[:, None]
+    column = np.arange(left, left + part.shape[1])
     sees = column < hi + slope_hi * step
-    if lo + slope_lo * (r1 - r0 - 1) > left:
-        sees &= column >= lo + slope_lo * step
-    bias[r0:r1, left:right][sees] = 0
+    if slope_lo:
+        sees &= column >= lo - p0 + step
+    np.copyto(part, 0, where=sees)
 
 
-def _batch(tiles: _Tiles, keys: _Keys, which: Ints, n: int, m: int, shift: Ints) -> Batch:
-    """Small tiles padded to n rows and m columns; padded columns are seen by no row of a tile's own."""
+def _small(tiles: _Tiles, keys: _Keys, which: Ints) -> Batch:
+    """These tiles padded to one shape; padded columns are seen by no row of a tile's own."""
     B = len(which)
     own_n, own_m = (tiles.end - tiles.start)[which], keys.count[which]
-    row = np.arange(n)
+    n, m = int(own_n.max()), int(own_m.max())
+    row, column = np.arange(n), np.arange(m)
+    real_rows = None if (own_n == n).all() else row < own_n[:, None]
+    real_columns = None if (own_m == m).all() else column < own_m[:, None]
     queries = tiles.start[which, None] + np.minimum(row, own_n[:, None] - 1)
     slot = np.full(len(tiles.start), -1)
     slot[which] = np.arange(B)
-    mine = np.flatnonzero(slot[keys.range_tile] >= 0)
-    owner, key = expand(keys.start[mine], keys.end[mine])
-    owner = mine[owner]
-    columns = np.repeat(keys.start[np.searchsorted(keys.range_tile, which)], m).reshape(B, m)
-    columns[slot[keys.range_tile[owner]], key - keys.start[owner] + keys.offset[owner]] = key
-    real_rows = None if (own_n == n).all() else row < own_n[:, None]
-    real_columns = None if (own_m == m).all() else np.arange(m) < own_m[:, None]
+    ranges = np.flatnonzero(slot[keys.range_tile] >= 0)
+    seen = keys.start[ranges[np.searchsorted(keys.range_tile[ranges], which)], None] + column
+    if real_columns is not None or len(ranges) > B:
+        owner, key = expand(keys.start[ranges], keys.end[ranges])
+        owner = ranges[owner]
+        seen = np.repeat(seen[:, :1], m, 1)
+        seen[slot[keys.range_tile[owner]], key - keys.start[owner] + keys.offset[owner]] = key
+    in_line = [
+        int(index[0, 0]) if real is None and (np.diff(index.reshape(-1)) == 1).all() else -1
+        for index, real in ((queries, real_rows), (seen, real_columns))
+    ]
     partial = keys.partial0[which] < keys.partial1[which]
     p0 = int(np.where(partial, keys.partial0[which], m).min())
     p1 = int(np.where(partial, keys.partial1[which], 0).max())
     if real_columns is not None:
         p0, p1 = min(p0, int(own_m.min())), m
-    if p0 >= p1:
-        return Batch(queries, columns, real_rows, real_columns, (0, 0), None)
-    sees = np.zeros((B, n, p1 - p0), bool)
-    pieces = np.flatnonzero(slot[tiles.piece_tile] >= 0)
-    _mark(sees, tiles, pieces, slot[tiles.piece_tile[pieces]], shift[pieces] - p0)
-    if real_rows is not None:
-        sees[~real_rows] = True  # nobody reads these rows: let them see something, so that they stay finite
-    if B > 1 and (sees == sees[:1]).all():
-        sees = sees[:1]
+    bias = None
+    if p0 < p1:
+        sees = np.zeros((B, n, p1 - p0), bool)
+        pieces = np.flatnonzero(slot[tiles.piece_tile] >= 0)
+        _mark(sees, tiles, pieces, slot[tiles.piece_tile[pieces]], keys.shift[pieces] - p0)
+        if real_rows is not None:
+            sees[~real_rows] = True  # nobody reads these rows; seeing all, they stay finite
+        if B > 1 and (sees == sees[:1]).all():
+            sees = sees[:1]
+        bias = np.where(sees, np.float32(0), np.float32(-np.inf))
     return Batch(
-        queries,
-        columns,
+        B,
+        n,
+        m,
+        *in_line,
+        queries if in_line[0] < 0 else None,
+        seen if in_line[1] < 0 else None,
         real_rows,
         real_columns,
-        (p0, p1),
-        np.where(sees, np.float32(0), np.float32(-np.inf)),
+        (p0, p1) if p0 < p1 else (0, 0),
+        bias,
     )
 
 
