@@ -34,6 +34,28 @@ def test_a_folder_with_its_settings(pets: Path) -> None:
     assert next(data.raw("train", "image")).shape == (1, 8, 8)
 
 
+def test_settings_may_follow_the_path(pets: Path) -> None:
+    data = open_data(f"{pets};size=8;channels=1", PLUGINS)
+    assert next(data.raw("train", "image")).shape == (1, 8, 8)
+    assert data_section(f"{pets};size=8", PLUGINS, {"size": 4})["size"] == 4
+
+
+@pytest.mark.parametrize("tail", [";size", ";=3", ";size=3;size=4", ";"])
+def test_a_tail_that_is_no_setting(pets: Path, tail: str) -> None:
+    with pytest.raises(TransfuseError, match="is no setting, or is said twice"):
+        open_data(f"{pets}{tail}", PLUGINS)
+
+
+def test_a_folder_whose_name_has_a_semicolon(pets: Path) -> None:
+    moved = pets.rename(pets.parent / "a;b=c")
+    assert open_data(str(moved), PLUGINS).name == "a;b=c"
+
+
+def test_digits_have_no_settings() -> None:
+    with pytest.raises(TransfuseError, match=r"data\.size"):
+        open_data("digits;size=16", PLUGINS)
+
+
 def test_a_store_by_its_suffix_or_its_manifest(pets: Path, tmp_path: Path) -> None:
     packed = pack(str(pets), tmp_path / "pets.zarr", PLUGINS)
     assert content_hash(packed) == content_hash(open_data(str(pets), PLUGINS))
@@ -55,7 +77,7 @@ def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(
     monkeypatch.chdir(pets.parent)
     assert open_data("digits", PLUGINS).name == "digits"
     assert data_section("digits", PLUGINS) == {"name": "digits"}
-    assert data_section("./digits", PLUGINS) == {"name": "folder", "path": "./digits"}
+    assert data_section("./digits", PLUGINS) == {"name": "folder", "path": str(pets.parent / "digits")}
 
 
 @pytest.mark.parametrize(

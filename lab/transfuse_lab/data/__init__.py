@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfuse import yaml_text
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.plugins import Plugins
@@ -17,22 +18,39 @@ def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = 
 
     text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
     ``.zarr`` or holds a manifest), else of a folder of captioned images. ``./digits`` is always a path.
-    settings: the data set's own, such as ``{"size": 32}`` (``--set data.size=32``).
+    Its settings may follow: ``pets;size=32;channels=1``.
+    settings: the same as a mapping; they win.
     Raises TransfuseError, with the nearest name, where it is none of these.
     """
     return plugins.choose("dataset", data_section(text, plugins, settings), place="data").build()
 
 
 def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The section that ``--data TEXT`` stands for: ``{"name": "folder", "path": "pets", "size": 32}``."""
-    told = dict(settings or {})
+    """The section that ``--data TEXT`` stands for: ``{"name": "folder", "path": "/home/me/pets"}``.
+
+    Paths are absolute, so that the section means the same from anywhere.
+    """
+    text, told = (text, {}) if Path(text).exists() else _told(text)
+    told |= settings or {}
     names = plugins.parts("dataset")
     path = Path(text)
     if text in names:
         return {"name": text, **told}
     if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
-        return {"name": "store", "path": text, **told}
+        return {"name": "store", "path": str(path.resolve()), **told}
     if text and path.is_dir():
-        return {"name": "folder", "path": text, **told}
+        return {"name": "folder", "path": str(path.resolve()), **told}
     what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
     raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")
+
+
+def _told(text: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the first semicolon, and the settings behind it."""
+    text, *pairs = text.split(";")
+    told: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals or key in told:
+            raise TransfuseError(f"--data: {pair!r} is no setting, or is said twice; write {text};key=value")
+        told[key] = yaml_text.read(value, f"--data {key}")[0]
+    return text, told

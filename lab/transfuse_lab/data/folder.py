@@ -127,7 +127,7 @@ def _read_images(folder: Path, names: list[str], side: int | None, channels: int
         odd = next(name for name, image in images.items() if image.shape != usual)
         raise TransfuseError(
             f"data folder {folder}: {odd} is {_size(images[odd])} pixels, others are "
-            f"{usual[2]} x {usual[1]}; give data.size to resize all to one square"
+            f"{usual[2]} x {usual[1]}; give a size to resize all to one square: --data '{folder};size=32'"
         )
     return images
 

@@ -1,0 +1,44 @@
+"""docs/data.md: its blocks run as they stand, print what they say, and its tables name what there is."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transfuse_adapters.plugin
+import transfuse_lab.plugin
+from transfuse_lab.data.captions import KEYS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+COMMAND = "import sys; from transfuse_lab.cli import main; sys.argv[0] = 'transfuse'; main()"
+
+
+def blocks() -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_runs_in_order_and_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for language, text in blocks():
+        if language == "python":
+            exec(compile(text, "docs/data.md", "exec"), {})
+            assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", text)
+        elif language == "sh":
+            for line in text.splitlines():
+                name, *arguments = line.split()
+                assert name == "transfuse"
+                subprocess.run([sys.executable, "-c", COMMAND, *arguments], check=True)
+        else:
+            assert all(set(json.loads(line)) <= set(KEYS) for line in text.splitlines())
+
+
+def test_every_data_set_is_on_the_page() -> None:
+    offered = transfuse_lab.plugin.transfuse_datasets() + transfuse_adapters.plugin.transfuse_datasets()
+    for part in offered:
+        assert re.search(rf"^## .*{part.name}", PAGE, flags=re.MULTILINE), part.name
+        for key in part.settings.model_fields.keys() - {"path"}:
+            assert f"`{key}`" in PAGE
