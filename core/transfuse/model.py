@@ -17,8 +17,8 @@ from transfuse.masks import Mask
 from transfuse.modality import Modality, SpanModality, TokenModality
 from transfuse.packing import Row
 from transfuse.randomness import Key
-from transfuse.sequence import Layout
 from transfuse.recipes import ModelSettings
+from transfuse.sequence import Layout
 from transfuse.vocabulary import Vocabulary
 
 Embedded = tuple[Float[Tensor, "T D"], list[Any]]

@@ -46,7 +46,7 @@ def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Written]:
     if words[0] not in (*roles, *ROOTS):
         raise TransfuseError(f"{SOURCE} {key}: unknown key, {did_you_mean(words[0], [*roles, *ROOTS])}")
     loc = words if words[0] in ROOTS else ("modalities", *words)
-    value = given if loc == ("mask",) else yaml_text.read(given, f"{SOURCE} {key}")[0]
+    value = yaml_text.read(given, f"{SOURCE} {key}")[0]
     for word in reversed(loc):
         value = {word: value}
     return loc, Written(value, {loc: Spot(SOURCE, words)})

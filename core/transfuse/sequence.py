@@ -217,7 +217,7 @@ class _Writer:
         if span.label is not None:
             begin = vocabulary.marker(begin_marker(name, span.label))
             write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._leader() if span.loss else NONE)
-        content = {"span": group, "marker": 0, name: 1}
+        content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
             content["tokens"] = span.payload + vocabulary.range(name).start
             content["scored"] = mod if span.loss else NONE

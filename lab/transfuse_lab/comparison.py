@@ -15,6 +15,7 @@ from transfuse import checkpoints
 from transfuse.errors import TransfuseError
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
+
 from transfuse_lab.comparison_json import summaries, write_comparison
 from transfuse_lab.data import data_section
 from transfuse_lab.jobs import Job, cores, run_all

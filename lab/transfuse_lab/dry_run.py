@@ -4,12 +4,12 @@ from math import prod
 
 import torch
 from torch import Tensor
-
 from transfuse.datasets import DataSet
 from transfuse.losses import Combiner
 from transfuse.model import flops, parameter_counts
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
+
 from transfuse_lab.trainer import Trainer
 from transfuse_lab.training import prepare
 

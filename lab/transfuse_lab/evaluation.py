@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from transfuse import checkpoints
 from transfuse.batch import collate
 from transfuse.datasets import DataSet
@@ -22,6 +21,7 @@ from transfuse.packing import Packer
 from transfuse.plugins import Plugins
 from transfuse.randomness import Key
 from transfuse.recipes import Recipe
+
 from transfuse_lab.progress import bar, say
 from transfuse_lab.records import Captioned, CurvePoint, RunRecord, Sample, entry_name, picture, save_record
 from transfuse_lab.trainer import Spent
@@ -231,7 +231,8 @@ def _curve(log: Path, points: int = 100) -> Iterator[CurvePoint]:
         means = {
             name[len("loss_") :]: float(np.mean([row[name] for row in rows if name in row])) for name in names
         }
-        yield CurvePoint(step=rows[-1]["step"], flops=rows[-1]["flops"], losses=means)
+        last = rows[-1]
+        yield CurvePoint(step=last["step"], flops=last["flops"], positions=last["positions"], losses=means)
 
 
 def _step(folder: Path) -> str:

@@ -13,7 +13,7 @@ from transfuse.checkpoints import write_json
 from transfuse.errors import TransfuseError
 
 # Two busy multi-threaded processes on two cores run several times slower than one: one thread each.
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from transfuse import checkpoints
 from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.model import Model
 from transfuse.plugins import Plugins
+
 from transfuse_lab.data.picture import read_image
 from transfuse_lab.evaluation import describe, roles, show
 from transfuse_lab.progress import say

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from transfuse.datasets import DataSet
 from transfuse.documents import Document
 from transfuse.randomness import Key

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-
 from transfuse import checkpoints
 from transfuse.batch import Batch, collate
 from transfuse.datasets import DataSet
@@ -18,6 +17,7 @@ from transfuse.model import Model, check_leak, flops
 from transfuse.packing import Packer, Row
 from transfuse.randomness import Key
 from transfuse.recipes import Recipe
+
 from transfuse_lab.stream import Stream
 
 

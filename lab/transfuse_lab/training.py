@@ -22,6 +22,7 @@ from transfuse.model import Model, parameter_counts
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
+
 from transfuse_lab.progress import bar, say
 from transfuse_lab.trainer import Spent, Trainer
 
@@ -135,7 +136,8 @@ def train(
         saved = time.monotonic()
         while not trainer.done:
             measured = trainer.step()
-            line = {"step": trainer.spent.step, "flops": trainer.spent.flops, **measured}
+            spent = trainer.spent
+            line = {"step": spent.step, "flops": spent.flops, "positions": spent.positions, **measured}
             lines.write(json.dumps(line) + "\n")
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             progress.update(min(1.0, trainer.spent.share(recipe)), f"step {trainer.spent.step}  {losses}")

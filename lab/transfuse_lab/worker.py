@@ -15,6 +15,7 @@ from transfuse.model import Model
 from transfuse.packing import join
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
+
 from transfuse_lab.progress import say
 
 

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-
 from transfuse.codec import Codec
 from transfuse.errors import TransfuseError
 from transfuse.modality import Report
 from transfuse.parts import Settings
 from transfuse.randomness import Key
+
 from transfuse_image.autoencoder import decoder, encoder
 
 

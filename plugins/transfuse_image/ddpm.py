@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-
 from transfuse.losses import Loss
 from transfuse.objective import SpanObjective, spread
 from transfuse.parts import Settings

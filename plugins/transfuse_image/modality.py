@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-
 from transfuse.codec import Codec
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
@@ -16,6 +15,7 @@ from transfuse.losses import Loss
 from transfuse.modality import Evaluate, Report, Span, SpanModality
 from transfuse.objective import Sampler, SpanObjective
 from transfuse.parts import Chosen, PartOf, Settings
+
 from transfuse_image.patchers import Patcher
 
 
@@ -32,7 +32,7 @@ class ImageSettings(Settings):
     patcher: Annotated[Chosen, PartOf("patcher")] = Field({"name": "linear"}, validate_default=True)  # type: ignore[assignment]
     objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "ddpm"}, validate_default=True)  # type: ignore[assignment]
     sampler: Annotated[Chosen, PartOf("sampler")] = Field({"name": "ddim"}, validate_default=True)  # type: ignore[assignment]
-    guidance: GuidanceSettings = GuidanceSettings()
+    guidance: GuidanceSettings = Field(default_factory=GuidanceSettings)
 
 
 class Image(SpanModality):

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-
 from transfuse.parts import Settings
 
 

@@ -2,6 +2,7 @@
 
 from transfuse.hooks import hookimpl
 from transfuse.parts import Part
+
 from transfuse_image.codecs import (
     KLCodec,
     KLSettings,

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-
 from transfuse.objective import Denoise, Sampler, SpanObjective, spread
 from transfuse.parts import Settings
 

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-
 from transfuse.codec import Codec
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
@@ -34,7 +33,7 @@ class VQSettings(Settings):
     objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "next-token"}, validate_default=True)  # type: ignore[assignment]
     temperature: float = Field(1.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1)
-    guidance: GuidanceSettings = GuidanceSettings()
+    guidance: GuidanceSettings = Field(default_factory=GuidanceSettings)
 
 
 class VQ(TokenModality):

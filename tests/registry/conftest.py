@@ -12,7 +12,9 @@ from transfuse.hooks import PARTS_HOOKS, hookimpl
 from transfuse.parts import Chosen, Part, PartOf, Settings
 from transfuse.plugins import Plugins
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
+
+
+SMALL = Path(__file__).with_name("small.yaml")
 
 
 class Plain(Settings):
@@ -108,19 +110,25 @@ def plugins() -> Plugins:
 
 
 @pytest.fixture
+def small() -> Path:
+    """The small registry's file."""
+    return SMALL
+
+
+@pytest.fixture
 def registry(plugins: Plugins) -> Registry:
-    """The packaged registry over the small plugin."""
-    return Registry.load(plugins, [packaged_file()])
+    """The small registry over the small plugin."""
+    return Registry.load(plugins, [SMALL])
 
 
 @pytest.fixture
 def overlaid(plugins: Plugins, tmp_path: Path) -> Callable[[str], Registry]:
-    """The packaged registry with a text laid over it as ``over.yaml``."""
+    """The small registry with a text laid over it as ``over.yaml``."""
 
     def load(text: str) -> Registry:
         path = tmp_path / "over.yaml"
         path.write_text(text)
-        return Registry.load(plugins, [packaged_file(), path])
+        return Registry.load(plugins, [SMALL, path])
 
     return load
 

@@ -11,7 +11,6 @@ from transfuse.errors import TransfuseError
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
 
 FUZZ = settings(
     deadline=None,
@@ -46,10 +45,13 @@ registries = st.fixed_dictionaries(
 )
 
 
+SMALL = Path(__file__).with_name("small.yaml")
+
+
 def use(plugins: Plugins, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with contextlib.suppress(TransfuseError):
-        registry = Registry.load(plugins, [packaged_file(), path])
+        registry = Registry.load(plugins, [SMALL, path])
         for fault in registry.faults():
             assert str(fault)
         for recipe in registry.names("recipes"):
@@ -65,10 +67,10 @@ def test_any_data_as_a_registry(plugins: Plugins, tmp_path: Path, tree: object) 
 
 @FUZZ
 @given(st.data())
-def test_the_packaged_registry_with_a_piece_cut_or_doubled(
+def test_a_registry_with_a_piece_cut_or_doubled(
     plugins: Plugins, tmp_path: Path, data: st.DataObject
 ) -> None:
-    text = packaged_file().read_text()
+    text = SMALL.read_text()
     start = data.draw(st.integers(0, len(text)))
     stop = data.draw(st.integers(start, min(len(text), start + 40)))
     middle = data.draw(

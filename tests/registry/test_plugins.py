@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from transfuse.errors import TransfuseError
 from transfuse.hooks import HOOKS, hookimpl
-from transfuse.offers import PluginError
+from transfuse.offers import Origin, PluginError, read
 from transfuse.parts import Part
 from transfuse.plugins import Plugins, PluginWarning
+from transfuse.registry import Registry
 
 Install = Callable[..., None]
 Source = Callable[[str], str]
@@ -106,6 +107,16 @@ class TestSeveralPlugins:
         one, other = Plugins.of({"x": a, "y": b}), Plugins.of({"y": b, "x": a})
         assert list(one.parts("codec")) == list(other.parts("codec")) == ["a", "b"]
         assert one.listing() == other.listing()
+
+    def test_order_means_nothing_for_errors_either(self, make_module: Make, part: MakePart) -> None:
+        offers = [
+            read(make_module(part("codec", "kl"), registry={"masks": {"m": text}}), Origin(name))
+            for name, text in (("x", "full"), ("y", "none"))
+        ]
+        one, other = Plugins(offers), Plugins(reversed(offers))
+        assert [str(clash) for clash in one.clashes()] == [str(clash) for clash in other.clashes()]
+        with pytest.warns(PluginWarning, match=r"^plugin 'y' brings masks.m, which plugin 'x' has already"):
+            assert Registry.load(other, []).mask("m") == "full"
 
     def test_one_part_from_two_plugins(self, make_module: Make, part: MakePart) -> None:
         with pytest.raises(TransfuseError) as caught:

@@ -26,7 +26,7 @@ def dumped(registry: Registry, *overrides: str, recipe: str = "transfusion") -> 
 
 
 class TestResolution:
-    def test_the_packaged_recipes(self, registry: Registry) -> None:
+    def test_two_recipes(self, registry: Registry) -> None:
         ours, theirs = registry.recipe("transfusion"), registry.recipe("chameleon")
         assert {role: chosen.name for role, chosen in ours.modalities.items()} == {
             "text": "text",
@@ -193,6 +193,10 @@ class TestOverrides:
     def test_order_means_nothing(self, registry: Registry, overrides: Sequence[str]) -> None:
         assert dumped(registry, *overrides) == dumped(registry, *reversed(overrides))
 
+    def test_a_new_modality_takes_what_else_is_said_of_the_role(self, registry: Registry) -> None:
+        recipe = registry.recipe("transfusion", ["image=image_vq", "image.codec.codes=7"])
+        assert recipe.modalities["image"].settings.codec.settings.codes == 7
+
     def test_the_last_of_one_key_counts(self, registry: Registry) -> None:
         assert registry.recipe("transfusion", ["model.dim=64", "model.dim=32"]).model.dim == 32
 
@@ -211,6 +215,9 @@ class TestOverrides:
             ("loss.image=-1", "--set loss.image: input should be greater than or equal to 0, not -1"),
             ("loss.image=.nan", "--set loss.image: input should be a finite number, not nan"),
             ("loss.image=true", "--set loss.image: should be a number, not true"),
+            ("mask=3", "--set mask: input should be a valid string, not 3"),
+            ("mask=null", "--set mask: should be a mask's name or an expression"),
+            ("model.dim=12", "--set model.dim: must be an even multiple of heads = 4, not 12"),
             ("mask=causl", "--set mask: unknown mask 'causl', did you mean 'causal'?"),
             ("attention=dens", "--set attention: unknown attention backend 'dens', did you mean 'dense'?"),
             ("attention={name: fats}", "--set attention: unknown attention backend 'fats', did you mean 'fast'?"),

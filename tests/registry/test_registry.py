@@ -48,13 +48,13 @@ class TestFiles:
         with pytest.raises(TransfuseError, match=r"none.yaml: there is no such file"):
             Registry.load(plugins, standard_files())
 
-    def test_higher_files_win(self, plugins: Plugins, tmp_path: Path) -> None:
+    def test_higher_files_win(self, plugins: Plugins, small: Path, tmp_path: Path) -> None:
         low, high = tmp_path / "low.yaml", tmp_path / "high.yaml"
         low.write_text(
             "masks: {causal: full, other: none}\nrecipes: {transfusion: {model: {dim: 64, heads: 2}}}"
         )
         high.write_text("masks: {causal: none}\nrecipes: {transfusion: {model: {dim: 32}}}")
-        registry = Registry.load(plugins, [packaged_file(), low, high])
+        registry = Registry.load(plugins, [small, low, high])
         assert (registry.mask("causal"), registry.mask("other")) == ("none", "none")
         model = registry.recipe("transfusion").model
         assert (model.dim, model.heads, model.layers) == (32, 2, 4)
@@ -126,21 +126,23 @@ class TestNames:
 
 
 class TestPluginEntries:
-    def test_a_plugin_brings_a_recipe(self, make_module: Make, part: MakePart, tmp_path: Path) -> None:
+    def test_a_plugin_brings_a_recipe(
+        self, make_module: Make, part: MakePart, small: Path, tmp_path: Path
+    ) -> None:
         entries = {
             "modalities": {"steps": {"kind": "actions"}},
             "masks": {"chunks": "same(doc) & delta(frame, hi=1)"},
             "recipes": {"pi": {"modalities": {"action": "steps"}, "mask": "chunks", "loss": {"action": 1}}},
         }
         plugins = Plugins.of({"robot": make_module(part("modality", "actions"), registry=entries)})
-        registry = Registry.load(plugins, [packaged_file()])
+        registry = Registry.load(plugins, [small])
         recipe = registry.recipe("pi", ["train.steps=1"])
         assert recipe.mask == "same(doc) & delta(frame, hi=1)"
         with pytest.raises(TransfuseError, match=r"^plugin 'robot': recipes.pi.train: takes exactly one"):
             registry.recipe("pi")
         over = tmp_path / "over.yaml"
         over.write_text("recipes: {pi: {train: {steps: 3}}}")
-        assert Registry.load(plugins, [packaged_file(), over]).recipe("pi").train.steps == 3
+        assert Registry.load(plugins, [small, over]).recipe("pi").train.steps == 3
 
     @pytest.mark.parametrize(
         ("entries", "sentence"),

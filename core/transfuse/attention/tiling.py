@@ -17,7 +17,7 @@ BLOCK = 80
 """Queries a tile aims at: on CPUs smaller ones multiply slower, larger ones compute pairs nobody sees."""
 SMALL = 64 * 64
 """Tiles of at most this many pairs are batched with others of their padded shape."""
-BATCH = 2**15
+BATCH = 2**16
 """Pairs that one batch of small tiles may have, so that its scores stay in a core's cache."""
 MANY = 2**32
 """Weight that keeps two depths apart in one running sum."""
@@ -92,7 +92,7 @@ def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL) -> list[Batch
     found = _large(tiles, keys, np.flatnonzero(large))
     some = np.flatnonzero(~large)
     if len(some):
-        shape = _padded(n[some]) * (2 * slices.keys + 64) + _padded(m[some])
+        shape = _padded(n[some], 4) * (2 * slices.keys + 64) + _padded(m[some], 16)
         order = np.argsort(shape, kind="stable")
         edges = np.flatnonzero(shape[order][1:] != shape[order][:-1]) + 1
         for alike in np.split(some[order], edges):
@@ -105,9 +105,10 @@ def _place(tile: Ints, key: Ints, keys: int) -> Ints:
     return tile * (keys + 1) + key
 
 
-def _padded(size: Ints) -> Ints:
-    """Sizes rounded up by at most an eighth, or to a multiple of 4 where they are small; 1 stays 1."""
-    step = np.maximum(2 ** np.maximum(np.floor(np.log2(np.maximum(size, 1))).astype(np.int64) - 3, 0), 4)
+def _padded(size: Ints, least: int) -> Ints:
+    """Sizes rounded up to a multiple of a quarter of their power of two, and of `least`; 1 stays 1."""
+    power = 2 ** np.floor(np.log2(np.maximum(size, 1))).astype(np.int64)
+    step = np.maximum(power // 4, least)
     return np.where(size == 1, 1, -(-size // step) * step)
 
 
