@@ -13,7 +13,6 @@ from transfuse.parts import Chosen, Part, PartOf, Settings
 from transfuse.plugins import Plugins
 from transfuse.registry import Registry
 
-
 SMALL = Path(__file__).with_name("small.yaml")
 
 
