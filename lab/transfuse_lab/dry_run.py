@@ -44,7 +44,8 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
         f"memory       {_mib(weights * 4 + frozen + activations)}: weights, gradients and AdamW's two moments "
         f"{_mib(weights * 4)}, frozen codecs {_mib(frozen)}, kept for backward {_mib(activations)} a row",
-        f"a step       {train.rows} row(s) of at most {train.budget} positions, {each:.3g} FLOPs; about {steps:.0f} steps",
+        f"a step       {train.rows} row(s) of at most {train.budget} positions, {each:.3g} FLOPs; "
+        f"about {steps:.0f} steps",
         f"one row      {used} positions, {len(row.arrivals)} documents, "
         f"{model.mask.pairs(row.columns):,} allowed pairs of {prod((len(row), len(row))):,}",
     ]

@@ -126,7 +126,8 @@ def train(
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit
-    before (``save_codecs``). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM), it finishes the step, saves
+    before (``save_codecs``). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C,
+    SIGTERM), it finishes the step, saves
     and raises KeyboardInterrupt.
     """
     trainer = open_run(recipe, data, section, folder, plugins, report, codecs)

@@ -22,7 +22,7 @@ from transfuse_image.patchers import Patcher
 class GuidanceSettings(Settings):
     """scale: classifier-free guidance, u + scale·(c - u); 1 is none (paper: 3 in ablations, 5 at 7 B)."""
 
-    scale: float = Field(3.0, ge=0, le=100)
+    scale: Annotated[float, Field(ge=0, le=100)] = 3.0
 
 
 class ImageSettings(Settings):
@@ -32,7 +32,7 @@ class ImageSettings(Settings):
     patcher: Annotated[Chosen, PartOf("patcher")] = Field({"name": "linear"}, validate_default=True)  # type: ignore[assignment]
     objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "ddpm"}, validate_default=True)  # type: ignore[assignment]
     sampler: Annotated[Chosen, PartOf("sampler")] = Field({"name": "ddim"}, validate_default=True)  # type: ignore[assignment]
-    guidance: GuidanceSettings = Field(default_factory=GuidanceSettings)
+    guidance: GuidanceSettings = GuidanceSettings()
 
 
 class Image(SpanModality):

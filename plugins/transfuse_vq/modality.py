@@ -23,7 +23,7 @@ from transfuse.parts import Chosen, PartOf, Settings
 class GuidanceSettings(Settings):
     """scale: guidance on logits, u + scale·(c - u); 1 is none."""
 
-    scale: float = Field(3.0, ge=0, le=100)
+    scale: Annotated[float, Field(ge=0, le=100)] = 3.0
 
 
 class VQSettings(Settings):
@@ -33,7 +33,7 @@ class VQSettings(Settings):
     objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "next-token"}, validate_default=True)  # type: ignore[assignment]
     temperature: float = Field(1.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1)
-    guidance: GuidanceSettings = Field(default_factory=GuidanceSettings)
+    guidance: GuidanceSettings = GuidanceSettings()
 
 
 class VQ(TokenModality):

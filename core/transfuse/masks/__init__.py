@@ -20,6 +20,9 @@ from transfuse.masks.algebra import q as q
 from transfuse.masks.algebra import same as same
 from transfuse.masks.algebra import table as table
 from transfuse.masks.algebra import where as where
+from transfuse.masks.orientation import key_order as key_order
+from transfuse.masks.orientation import transposed as transposed
+from transfuse.masks.simplify import simplify as simplify
 from transfuse.masks.slices import Intervals as Intervals
 from transfuse.masks.slices import Slices as Slices
 from transfuse.masks.text import parse as parse

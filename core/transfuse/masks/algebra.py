@@ -86,11 +86,23 @@ class Mask:
 
         return torch.from_numpy(self.allowed(queries, keys))
 
-    def slices(self, queries: Columns, keys: Columns | None = None) -> "Slices":
-        """The normal form: ranges of queries with key intervals whose bounds are level or step by one."""
-        from transfuse.masks.normal import slices
+    def slices(self, queries: Columns, keys: Columns | None = None, by: str = "query") -> "Slices":
+        """The normal form: ranges of queries with key intervals whose bounds are level or step by one.
 
-        return slices(self, queries, keys)
+        It is worked out along the queries, or `by="key"` along the keys, which is shorter for some masks.
+        """
+        from transfuse.masks.normal import slices
+        from transfuse.masks.orientation import transposed
+
+        if by == "query":
+            return slices(self, queries, keys)
+        if by != "key":
+            raise TransfuseError(f"slices go by='query' or by='key', not {by!r}")
+        return slices(transposed(self), queries if keys is None else keys, queries).transposed()
+
+    def key_intervals(self, queries: Columns, keys: Columns | None = None) -> "Intervals":
+        """Per key its sorted, disjoint, half-open query intervals: the transpose of `intervals`."""
+        return self.slices(queries, keys).transposed().intervals()
 
     def intervals(self, queries: Columns, keys: Columns | None = None) -> "Intervals":
         """Per query its sorted, disjoint, half-open key intervals: `[i]` lists `(start, end)` of query i."""

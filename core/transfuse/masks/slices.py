@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,8 +57,44 @@ class Slices:
         n = self.q1 - self.q0
         return int((n * (self.hi - self.lo) + (self.slope_hi - self.slope_lo) * (n * (n - 1) // 2)).sum())
 
+    def transposed(self) -> "Slices":
+        """The same pairs with queries and keys exchanged: slices again, at most three for one."""
+        last = self.q1 - self.q0 - 1
+        lo_end, hi_end = self.lo + self.slope_lo * last, self.hi + self.slope_hi * last
+        # Rows of the transpose are keys j in [lo, hi_end). Such a key is seen from query max(0, j − hi + 1)
+        # on where hi glides, and up to query min(last, j − lo) where lo does: two turns, at hi and at lo_end.
+        turns = np.sort(np.stack([self.lo, lo_end, self.hi, hi_end]), axis=0)
+        turns = np.clip(turns, self.lo, hi_end)
+        parts = []
+        for a, b in pairwise(turns):
+            late = self.slope_hi * (a >= self.hi)
+            early = self.slope_lo * (a < lo_end)
+            first = self.q0 + late * (a - self.hi + 1)
+            stop = np.where(early > 0, self.q0 + a - self.lo + 1, self.q1)
+            parts.append(np.stack([a, b, first, stop, late, early])[:, a < b])
+        return join(Slices(*np.concatenate(parts, 1), self.keys, self.queries))
+
+    def restricted(self, queries: tuple[int, int], keys: tuple[int, int]) -> "Slices":
+        """The pairs of a range of queries and a range of keys, both counted from the ranges' starts."""
+        return self._rows(*queries).transposed()._rows(*keys).transposed()
+
+    def _rows(self, start: int, end: int) -> "Slices":
+        """The pairs of queries [start, end), counted from start."""
+        q0, q1 = np.maximum(self.q0, start), np.minimum(self.q1, end)
+        some = q0 < q1
+        ahead = (q0 - self.q0) * some
+        parts = (
+            q0 - start,
+            q1 - start,
+            self.lo + self.slope_lo * ahead,
+            self.hi + self.slope_hi * ahead,
+            self.slope_lo,
+            self.slope_hi,
+        )
+        return Slices(*(part[some] for part in parts), max(end - start, 0), self.keys)
+
     def intervals(self) -> Intervals:
-        """The view per query."""
+        """The view per query; of `transposed()` it is the view per key."""
         n = self.q1 - self.q0
         owner = np.repeat(np.arange(len(n)), n)
         step = np.arange(len(owner)) - np.repeat(np.cumsum(n) - n, n)
