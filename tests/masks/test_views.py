@@ -1,0 +1,126 @@
+"""Views of the normal form: transpose, restriction, orientation, key order; and simplification."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transfuse import masks
+from transfuse.errors import TransfuseError
+from transfuse.masks import Mask, Slices
+from transfuse.testing import strategies
+
+settings.register_profile("views", deadline=None, derandomize=True, max_examples=200)
+settings.load_profile("views")
+
+
+def painted(slices: Slices) -> np.ndarray:
+    count = np.zeros((slices.queries, slices.keys), int)
+    for q0, q1, lo, hi, a, b in zip(
+        slices.q0, slices.q1, slices.lo, slices.hi, slices.slope_lo, slices.slope_hi, strict=True
+    ):
+        for i in range(q1 - q0):
+            assert 0 <= lo + a * i < hi + b * i <= slices.keys
+            count[q0 + i, lo + a * i : hi + b * i] += 1
+    return count
+
+
+@given(strategies.masks(), strategies.columns(), strategies.columns())
+def test_the_transpose_of_slices_and_of_the_rule(mask: Mask, queries: dict, keys: dict) -> None:
+    allowed = mask.allowed(queries, keys)
+    assert (painted(mask.slices(queries, keys).transposed()) == allowed.T).all()
+    assert (masks.transposed(mask).allowed(keys, queries) == allowed.T).all()
+    assert (painted(mask.slices(queries, keys, by="key")) == allowed).all()
+    assert masks.transposed(masks.transposed(mask)) == mask
+    seen = np.zeros_like(allowed)
+    for j, found in enumerate(mask.key_intervals(queries, keys)):
+        for start, end in found:
+            seen[start:end, j] = True
+    assert (seen == allowed).all()
+
+
+@given(strategies.masks(), strategies.columns(), st.data())
+def test_restriction_to_ranges_is_slices_again(mask: Mask, columns: dict, data: st.DataObject) -> None:
+    size = len(columns["idx"])
+    (a, b), (c, d) = (
+        sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size)))) for _ in range(2)
+    )
+    part = mask.slices(columns).restricted((a, b), (c, d))
+    assert (painted(part) == mask.allowed(columns)[a:b, c:d]).all()
+    cut = [{name: values[s] for name, values in columns.items()} for s in (slice(a, b), slice(c, d))]
+    assert (mask.allowed(*cut) == mask.allowed(columns)[a:b, c:d]).all(), "rectangular is a part of square"
+
+
+@given(strategies.masks(), strategies.columns())
+def test_key_order_is_a_permutation_of_the_same_pairs(mask: Mask, columns: dict) -> None:
+    order = masks.key_order(mask, columns)
+    assert sorted(order.tolist()) == list(range(len(columns["idx"])))
+    keys = {name: values[order] for name, values in columns.items()}
+    assert (painted(mask.slices(columns, keys)) == mask.allowed(columns)[:, order]).all()
+
+
+@given(strategies.masks(), strategies.columns())
+def test_simplify_never_changes_the_meaning_nor_grows(mask: Mask, columns: dict) -> None:
+    simple = masks.simplify(mask)
+    assert (simple.allowed(columns) == mask.allowed(columns)).all() if simple.columns else True
+    if not simple.columns:
+        assert mask.pairs(columns) == (len(columns["idx"]) ** 2 if simple == masks.full else 0)
+    assert len(masks.algebra.atoms(simple)) <= len(masks.algebra.atoms(mask))
+    assert masks.simplify(simple) == simple
+
+
+@pytest.mark.parametrize(
+    ("text", "simple"),
+    [
+        ("same(doc) & full", "same(doc)"),
+        ("same(doc) & none", "none"),
+        ("same(doc) | full", "full"),
+        ("~~le(idx)", "le(idx)"),
+        ("~le(idx)", "delta(idx, hi=-1)"),
+        ("~delta(idx, hi=-1)", "le(idx)"),
+        ("le(idx) & (le(idx) | k.text)", "le(idx)"),
+        ("le(idx) | (le(idx) & k.text)", "le(idx)"),
+        ("k.text & ~k.text", "none"),
+        ("k.text | ~k.text", "full"),
+        ("~(full & none)", "full"),
+        ("k.text & (q.text & k.text)", "k.text & q.text"),
+        ("(k.a | none) & (full & k.a)", "k.a"),
+        ("~full | ~none", "full"),
+    ],
+)
+def test_simplify_by_example(text: str, simple: str) -> None:
+    assert str(masks.simplify(masks.parse(text))) == simple
+
+
+def bagel(images: int) -> dict:
+    """Per image a noised and a clean copy of 4, with two positions of text between."""
+    spans = tuple(s for _ in range(images) for s in ((2, False, False), (4, True, True), (4, True, False)))
+    return strategies.packed([strategies.Layout(spans)])
+
+
+def test_slices_are_linear_in_images_whatever_the_orientation() -> None:
+    rule = masks.parse("same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))")
+    columns = bagel(32)
+    order = masks.key_order(rule, columns)
+    ordered = len(rule.slices(columns, {name: values[order] for name, values in columns.items()}))
+    assert ordered <= 4 * 32
+    assert len(rule.slices(columns, by="key")) <= 5 * 32
+    assert len(rule.slices(columns)) <= 4 * 32
+    assert max(map(len, rule.intervals(columns))) == 33
+    assert max(map(len, rule.key_intervals(columns))) == 1
+
+
+def test_sorted_keys_make_worldvla_slices_linear_in_chunks() -> None:
+    chunks, n = 32, 5
+    act = np.tile(np.repeat([0, 1], [3, n]), chunks)
+    chunk = np.repeat(np.arange(chunks), 3 + n)
+    columns = {"idx": np.arange(len(act)), "is_act": act, "act": np.where(act > 0, chunk, -1)}
+    rule = masks.parse("le(idx) & ~(q.is_act & k.is_act & ~same(act))")
+    order = masks.key_order(rule, columns)
+    ordered = rule.slices(columns, {name: values[order] for name, values in columns.items()})
+    assert len(ordered) <= 4 * chunks
+    assert len(rule.slices(columns)) > 4 * len(ordered)
+
+
+def test_an_unknown_orientation_is_named() -> None:
+    with pytest.raises(TransfuseError, match="by='query' or by='key', not 'row'"):
+        masks.full.slices({"a": [1]}, by="row")
