@@ -22,12 +22,10 @@ from transfuse.masks.algebra import table as table
 from transfuse.masks.algebra import where as where
 from transfuse.masks.orientation import key_order as key_order
 from transfuse.masks.orientation import transposed as transposed
+from transfuse.masks.predicates import cacheable as cacheable
+from transfuse.masks.predicates import equivalent as equivalent
+from transfuse.masks.predicates import separate as separate
 from transfuse.masks.simplify import simplify as simplify
 from transfuse.masks.slices import Intervals as Intervals
 from transfuse.masks.slices import Slices as Slices
 from transfuse.masks.text import parse as parse
-
-
-def equivalent(a: Mask, b: Mask, columns: Columns) -> bool:
-    """Do two masks allow the same pairs over these columns? Decided on slices: their difference has none."""
-    return not len(((a & ~b) | (~a & b)).slices(columns))
