@@ -165,8 +165,6 @@ def _create(root: Any, name: str, data: np.ndarray | None = None, length: int = 
         shards=(shard, *shape[1:]),
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
         fill_value=0,
-        # Otherwise a chunk of zeros is not written, and looks like one that was deleted.
-        config={"write_empty_chunks": True},
     )
     if data is not None and data.size:
         array[...] = data

@@ -105,7 +105,14 @@ def test_data_larger_than_a_shard_is_written_in_whole_shards(
     monkeypatch.setattr(zarr_writer, "CHUNKS_A_SHARD", 2)
     documents = [Document((Item("image", picture(n % 7, 5, seed=n)),), n) for n in range(40)]
     data = Listed(*documents)
+    counts: list[int] = []
+    write = zarr_writer._Filler._write
+    monkeypatch.setattr(
+        zarr_writer._Filler, "_write", lambda filler, count: (counts.append(count), write(filler, count))[1]
+    )
     manifest = write_store(data, tmp_path / "long.zarr")
+    assert len(counts) > 5
+    assert {count % 32 for count in counts[:-1]} == {0}  # a shard is 2 x 64 bytes of float32
     Store(tmp_path / "long.zarr").verify()
     assert len([name for name in manifest.files if name.startswith("data_image")]) > 10
 
@@ -238,6 +245,20 @@ def test_anything_else_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(TransfuseError, match="something that is no store is there"):
             write_store(MIXED, path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_someone_elses_zarr_is_never_overwritten(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.open_group(str(tmp_path / "other.zarr"), mode="w", attributes={"transfuse": "model"})
+    with pytest.raises(TransfuseError, match="something that is no store is there"):
+        write_store(MIXED, tmp_path / "other.zarr")
+
+
+def test_long_stretches_of_zeros_survive(tmp_path: Path) -> None:
+    document = Document((Item("image", np.zeros(2**19, np.float32)),))
+    write_store(Listed(document, replace(document, id=1)), tmp_path / "dark.zarr")
+    Store(tmp_path / "dark.zarr").verify()
 
 
 @pytest.mark.parametrize(
