@@ -15,6 +15,11 @@ class Loss:
     sum: Tensor  # scalar
     count: float
 
+    @property
+    def mean(self) -> float:
+        """Sum over count, as a number."""
+        return float(self.sum.detach()) / self.count
+
     def __add__(self, other: "Loss") -> "Loss":
         return Loss(self.sum + other.sum, self.count + other.count)
 

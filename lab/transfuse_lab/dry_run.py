@@ -55,7 +55,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
             f"payload {tuple(group.x_t.shape[1:])}, {int(group.loss.sum())} with a loss"
         )
     lines += [
-        f"  {name:10} loss {float(loss.sum.detach()) / loss.count:.4f} over {loss.count:.0f}"
+        f"  {name:10} loss {loss.mean:.4f} over {loss.count:.0f}"
         for name, loss in losses.items()
     ]
     first = slice(row.bounds[0], row.bounds[1])

@@ -1,0 +1,35 @@
+"""Docs are executed: every Python block of the README and of the guides runs as it stands, in order."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/architecture.md"]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+COMMAND = re.compile(r"^(?:\$ )?transfuse ([a-z]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_run(page: str) -> None:
+    names: dict[str, object] = {}
+    for source in BLOCK.findall((ROOT / page).read_text()):
+        exec(compile(source, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]))
+def test_links_lead_somewhere(page: str) -> None:
+    for target in LINK.findall((ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_exist(page: str) -> None:
+    from transfuse_lab.cli import app
+
+    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    known |= {group.name for group in app.registered_groups}
+    for command in COMMAND.findall((ROOT / page).read_text()):
+        assert command in known, f"{page} names `transfuse {command}`"
