@@ -81,16 +81,20 @@ def read_document(path: Path, model: Model) -> Document:
             )
         ((role, value),) = rest.items()
         if role == image:
-            value = read_image(path.parent / value, channels=_channels(model, image))
+            value = read_for(model, image, path.parent / value)
         elif role != text:
             raise TransfuseError(f"{place}: this model has {text} and {image}, not {role!r}")
         items.append(Item(role, value, noised=False, droppable=droppable))
     return Document(tuple(items), source=str(path))
 
 
-def _channels(model: Model, image: str) -> int:
-    facts = dict(model.parts())[image].facts()
-    return int(facts["codec"]["channels"])
+def read_for(model: Model, image: str, path: Path) -> np.ndarray:
+    """A picture as the model's images are: its channels, and its size where it knows only one square."""
+    modality = dict(model.parts())[image]
+    shapes = {modality.decode(modality.blank(label)).shape for label in modality.labels()}
+    channels, height, width = next(iter(shapes))
+    side = height if len(shapes) == 1 and height == width else None
+    return read_image(path, channels, side).astype(np.float32) / 255
 
 
 def sample_command(
@@ -112,7 +116,7 @@ def sample_command(
         save_image(grid(list(show(model, [asked] * n, shown, seed))), out)
         say(f"{n} x {prompt!r}: {out}")
     elif image is not None:
-        raw = read_image(image, channels=_channels(model, shown))
+        raw = read_for(model, shown, image)
         asked = Document((Item(shown, raw, noised=False),), source=str(image))
         for said in describe(model, [asked] * n, text):
             say(said)

@@ -60,7 +60,8 @@ class DDPM(SpanObjective):
 
     def score(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
         """Mean squared error per span (paper, eq. 3)."""
-        error = (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
+        wide = torch.promote_types(prediction.dtype, torch.float32)
+        error = (prediction.to(wide) - target.to(wide)).square().flatten(1).mean(dim=1)
         return Loss(error.sum(), float(len(error)))
 
     def estimate(self, x_t: Tensor, prediction: Tensor, t: Float[Tensor, " B"]) -> Tensor:

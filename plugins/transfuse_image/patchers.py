@@ -44,7 +44,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         steps = torch.arange(self.wavelengths, device=t.device) / self.wavelengths
         angle = t[:, None].float() * torch.exp(-math.log(10_000) * steps)
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1))
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return self.mlp(waves.to(self.mlp[0].weight.dtype))
 
 
 class LinearSettings(Settings):

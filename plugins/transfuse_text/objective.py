@@ -21,7 +21,8 @@ class NextToken(TokenObjective):
         self.z_loss = settings.z_loss
 
     def score(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
-        total = F.cross_entropy(logits.float(), targets, reduction="sum")
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        total = F.cross_entropy(logits, targets, reduction="sum")
         if self.z_loss:
-            total = total + self.z_loss * torch.logsumexp(logits.float(), dim=-1).square().sum()
+            total = total + self.z_loss * torch.logsumexp(logits, dim=-1).square().sum()
         return Loss(total, float(len(targets)))
