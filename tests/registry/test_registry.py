@@ -141,8 +141,9 @@ class TestPluginEntries:
         with pytest.raises(TransfuseError, match=r"^plugin 'robot': recipes.pi.train: takes exactly one"):
             registry.recipe("pi")
         over = tmp_path / "over.yaml"
-        over.write_text("recipes: {pi: {train: {steps: 3}}}")
-        assert Registry.load(plugins, [small, over]).recipe("pi").train.steps == 3
+        over.write_text("recipes: {pi: {mask: full, train: {steps: 3}}}")
+        users = Registry.load(plugins, [small, over]).recipe("pi")
+        assert (users.train.steps, users.mask) == (3, "full")
 
     @pytest.mark.parametrize(
         ("entries", "sentence"),
