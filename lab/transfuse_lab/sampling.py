@@ -129,6 +129,8 @@ def sample_command(
 
 def _tell(made: Document, given: int, shown: str, out: Path | None, number: int | None) -> None:
     """What was generated, a line an item; images go to files named after ``out``."""
+    if len(made.items) == given:
+        say("the model ended the document here")
     for i, item in enumerate(made.items[given:]):
         if item.modality != shown:
             say(f"{item.modality}: {item.data}")

@@ -109,6 +109,8 @@ class Trainer:
         rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))
         self.optimizer.zero_grad(set_to_none=True)
         means: dict[str, float] = {}
+        for batch in batches:  # markers open for the whole step, so that its rows add up to one batch
+            self.model.opened[batch.targets] = True
         for batch in batches:
             combined = self.combiner.combine(self.model.losses(batch), counts)
             combined.total.backward()
