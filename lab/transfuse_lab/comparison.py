@@ -106,8 +106,9 @@ def compare_command(
     missing = [run for run in runs if not run.record.is_file()]
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, seeds))}: {len(missing)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip
-    _fit_codecs(missing, section)
-    _train(missing, section)
+    common = {"data": section, "registry": str(registry) if registry else None}
+    _fit_codecs(missing, common)
+    _train(missing, common)
     records = [load_record(run.record) for run in runs]
     command = _command(recipes, data, seeds, out, overrides, axes)
     write_comparison(out / "compare.json", records, identity, command)
@@ -118,12 +119,12 @@ def compare_command(
     say(f"report:  {out / 'report.html'}")
 
 
-def _fit_codecs(runs: Sequence[Run], section: Mapping[str, Any]) -> None:
+def _fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
     jobs = {
         run.codecs: Job(
             f"the codecs of {run.entry}",
             run.codecs,
-            {"kind": "fit", "recipe": run.recipe.dump(), "data": section, "folder": str(run.codecs)},
+            {**common, "kind": "fit", "recipe": run.recipe.dump(), "folder": str(run.codecs)},
         )
         for run in runs
         if not (run.codecs / "codecs.json").is_file()
@@ -135,7 +136,7 @@ def _fit_codecs(runs: Sequence[Run], section: Mapping[str, Any]) -> None:
             )
 
 
-def _train(runs: Sequence[Run], section: Mapping[str, Any]) -> None:
+def _train(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
     if not runs:
         return
     jobs = [
@@ -143,12 +144,16 @@ def _train(runs: Sequence[Run], section: Mapping[str, Any]) -> None:
             f"{run.entry}, seed {run.recipe.train.seed}",
             run.folder,
             {
-                "kind": "run", "recipe": run.recipe.dump(), "data": section, "folder": str(run.folder),
-                "codecs": str(run.codecs), "entry": run.entry,
+                **common,
+                "kind": "run",
+                "recipe": run.recipe.dump(),
+                "folder": str(run.folder),
+                "codecs": str(run.codecs),
+                "entry": run.entry,
             },
         )
         for run in runs
-    ]  # fmt: skip
+    ]
     with bar("train and evaluate") as progress:
         run_all(jobs, lambda active, done: progress.update(_share(jobs, active, done), _last(active)))
 

@@ -21,6 +21,7 @@ from transfuse.packing import Packer
 from transfuse.plugins import Plugins
 from transfuse.randomness import Key
 from transfuse.recipes import Recipe
+from transfuse.registry import Registry
 
 from transfuse_lab.progress import bar, say
 from transfuse_lab.records import Captioned, CurvePoint, RunRecord, Sample, entry_name, picture, save_record
@@ -257,7 +258,7 @@ def eval_command(run: Path) -> None:
     """``transfuse eval DIR``: prints the figures and leaves ``DIR/record.json``."""
     from transfuse_lab.report.figures import figure, ordered
 
-    plugins = Plugins.load()
+    plugins = Registry.open().plugins
     recipe, model, data = open_trained(run, plugins)
     made = record(run, recipe, model, data, plugins)
     save_record(run / "record.json", made)

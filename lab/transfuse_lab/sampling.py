@@ -10,7 +10,7 @@ from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.model import Model
-from transfuse.plugins import Plugins
+from transfuse.registry import Registry
 
 from transfuse_lab.data.picture import read_image
 from transfuse_lab.evaluation import describe, roles, show
@@ -107,7 +107,7 @@ def sample_command(
     seed: int,
 ) -> None:
     """Exactly one of prompt, image and document is given; ``n`` samples of it."""
-    _, model = checkpoints.load(run, Plugins.load())
+    _, model = checkpoints.load(run, Registry.open().plugins)
     text, shown = roles(model)
     if prompt is not None:
         if out is None:

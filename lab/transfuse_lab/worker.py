@@ -15,6 +15,7 @@ from transfuse.model import Model
 from transfuse.packing import join
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
+from transfuse.registry import Registry
 
 from transfuse_lab.progress import say
 
@@ -63,7 +64,7 @@ def drawing(model: Model, documents: list) -> dict[str, Any]:
 def main() -> None:
     job = checkpoints.read_json(Path(sys.argv[1]), "job")
     try:
-        {"fit": fit, "run": run}[job["kind"]](job, Plugins.load())
+        {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
     except TransfuseError as error:
         print(f"error: {error}", flush=True)
         sys.exit(2)

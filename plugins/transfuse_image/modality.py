@@ -28,10 +28,10 @@ class GuidanceSettings(Settings):
 class ImageSettings(Settings):
     """The parts an image modality is made of."""
 
-    codec: Annotated[Chosen, PartOf("codec")] = Field({"name": "kl"}, validate_default=True)  # type: ignore[assignment]
-    patcher: Annotated[Chosen, PartOf("patcher")] = Field({"name": "linear"}, validate_default=True)  # type: ignore[assignment]
-    objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "ddpm"}, validate_default=True)  # type: ignore[assignment]
-    sampler: Annotated[Chosen, PartOf("sampler")] = Field({"name": "ddim"}, validate_default=True)  # type: ignore[assignment]
+    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
+    patcher: Annotated[Chosen, PartOf("patcher")] = Field(default={"name": "linear"}, validate_default=True)
+    objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "ddpm"}, validate_default=True)
+    sampler: Annotated[Chosen, PartOf("sampler")] = Field(default={"name": "ddim"}, validate_default=True)
     guidance: GuidanceSettings = GuidanceSettings()
 
 

@@ -29,8 +29,8 @@ class GuidanceSettings(Settings):
 class VQSettings(Settings):
     """temperature, top_p: how codes are drawn; 0 is greedy."""
 
-    codec: Annotated[Chosen, PartOf("codec")] = Field({"name": "vq"}, validate_default=True)  # type: ignore[assignment]
-    objective: Annotated[Chosen, PartOf("objective")] = Field({"name": "next-token"}, validate_default=True)  # type: ignore[assignment]
+    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "next-token"}, validate_default=True)
     temperature: float = Field(1.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1)
     guidance: GuidanceSettings = GuidanceSettings()
