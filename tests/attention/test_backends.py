@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from transfuse import masks
-from transfuse.attention import BUILT_IN, Request, attend, select
+from transfuse.attention import BUILT_IN, Dense, Request, Tiles, attend, select
+from transfuse.attention.select import order
 from transfuse.errors import TransfuseError
 
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
@@ -65,7 +66,90 @@ def test_rectangular_queries_against_a_partly_free_cache(backend: str) -> None:
     torch.testing.assert_close(out, reference(q, k, v, mask.dense(queries, keys)), rtol=0, atol=1e-13)
 
 
+class Refusing(Dense):
+    """A backend that serves nothing."""
+
+    def supports(self, request: Request) -> list[str]:
+        return ["it is broken", "and slow"]
+
+
+def asked(device: str = "cpu") -> Request:
+    return Request(torch.device(device), torch.float32, 1, 1, 8, 4, 4)
+
+
 def test_an_unknown_backend_is_named_with_the_likely_one() -> None:
-    request = Request(torch.device("cpu"), torch.float32, 1, 1, 8, 4, 4)
-    with pytest.raises(TransfuseError, match="did you mean 'tiles'"):
-        select("tile", request, BUILT_IN)
+    with pytest.raises(TransfuseError, match="unknown attention backend 'tile': did you mean 'tiles'"):
+        select("tile", asked(), BUILT_IN)
+
+
+def test_an_explicit_backend_that_cannot_serve_is_an_error_with_its_reasons() -> None:
+    with pytest.raises(TransfuseError, match="'bad' cannot serve this: it is broken; and slow"):
+        select("bad", asked(), {"bad": Refusing()})
+    with pytest.raises(TransfuseError, match="no attention backend can serve this: not bad: it is broken"):
+        select("auto", asked(), {"bad": Refusing()})
+    with pytest.raises(TransfuseError, match="none is installed"):
+        select("auto", asked(), {})
+
+
+def test_auto_says_once_what_it_chose_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    backends = {"dense": Dense(), "flex": Refusing(), "other": Dense()}
+    with caplog.at_level("INFO", "transfuse.attention"):
+        for _ in range(2):
+            assert select("auto", asked("cuda"), backends) is backends["other"]
+    assert caplog.messages == ["attention: other (not flex: it is broken, and slow)"]
+
+
+def test_auto_prefers_tiles_on_cpu_and_dense_last() -> None:
+    backends = {"dense": Dense(), "flex": Dense(), "tiles": Tiles(), "a": Dense()}
+    assert order(asked(), backends) == ["tiles", "a", "flex", "dense"]
+    assert order(asked("cuda"), backends) == ["flex", "tiles", "a", "dense"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_half_precision_errs_no_more_than_dense(dtype: torch.dtype) -> None:
+    columns = row(12, np.random.default_rng(3))
+    T = len(columns["doc"])
+    exact = torch.randn(4, 4, T, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    results = {}
+    for backend, kind in (("exact", torch.float64), ("dense", dtype), ("tiles", dtype)):
+        q, k, v, g = (x.to(dtype).to(kind) for x in exact)
+        q, k, v = (x.requires_grad_() for x in (q, k, v))
+        name = "dense" if backend == "exact" else backend
+        out = attend(q, k, v, mask=TRANSFUSION, columns=columns, backend=name)
+        results[backend] = (out, *torch.autograd.grad(out, (q, k, v), g))
+    for reference_, dense, tiles in zip(*results.values(), strict=True):
+        error = {name: (x.double() - reference_).abs().max() for name, x in (("d", dense), ("t", tiles))}
+        assert tiles.dtype == dtype
+        assert error["t"] <= 1.5 * error["d"] + (5e-6 if dtype == torch.float32 else 0)
+
+
+def test_gradcheck_of_the_custom_operator() -> None:
+    columns = row(2, np.random.default_rng(5))
+    T = len(columns["doc"])
+    q, k, v = (torch.randn(2, T, 3, dtype=torch.float64).requires_grad_() for _ in range(3))
+    plan = Tiles().plan(TRANSFUSION, columns, None, Request(q.device, q.dtype, 2, 2, 3, T, T))
+    assert torch.autograd.gradcheck(lambda *x: Tiles().attend(*x, plan), (q, k, v))
+
+
+def test_operator_registration_is_sound() -> None:
+    columns = row(2, np.random.default_rng(5))
+    T = len(columns["doc"])
+    q, k, v = (torch.randn(2, T, 4).requires_grad_() for _ in range(3))
+    plan = Tiles().plan(TRANSFUSION, columns, None, Request(q.device, q.dtype, 2, 2, 4, T, T))
+    args = (q, k, v, plan.table, plan.index, plan.bias, plan.kept)
+    torch.library.opcheck(
+        torch.ops.transfuse.tiles.default, args, test_utils=("test_schema", "test_faketensor")
+    )
+
+
+def test_keys_that_nobody_has_and_queries_that_see_nothing() -> None:
+    for backend in ("dense", "tiles"):
+        q = torch.randn(2, 3, 4, requires_grad=True)
+        for keys in (0, 2):
+            k = torch.randn(2, keys, 4)
+            columns, others = {"doc": [-1, 0, 1]}, {"doc": [2] * keys}
+            mask = masks.same("doc")
+            out = attend(q, k, k, mask=mask, columns=columns, key_columns=others, backend=backend)
+            assert (out == 0).all()
+            (grad,) = torch.autograd.grad(out.sum(), q) if out.requires_grad else (torch.zeros(1),)
+            assert (grad == 0).all()

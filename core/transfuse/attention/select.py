@@ -9,8 +9,8 @@ from transfuse.errors import TransfuseError, did_you_mean
 
 log = logging.getLogger("transfuse.attention")
 
-PREFERRED = ("flex", "xformers", "tiles")
-"""`auto` tries these in order, then any other by name, and `dense` last."""
+PREFERRED = {"cpu": ("tiles",), "cuda": ("flex", "xformers", "tiles")}
+"""By type of device: `auto` tries these in order, then any other by name, and `dense` last."""
 
 
 def select(name: str, request: Request, backends: Mapping[str, Backend]) -> Backend:
@@ -30,7 +30,7 @@ def select(name: str, request: Request, backends: Mapping[str, Backend]) -> Back
             )
         return backends[name]
     refused = []
-    for candidate in order(backends):
+    for candidate in order(request, backends):
         reasons = backends[candidate].supports(request)
         if not reasons:
             _say(candidate, "; ".join(refused) or "it is the first choice")
@@ -39,9 +39,9 @@ def select(name: str, request: Request, backends: Mapping[str, Backend]) -> Back
     raise TransfuseError(f"no attention backend can serve this: {'; '.join(refused) or 'none is installed'}")
 
 
-def order(backends: Mapping[str, Backend]) -> list[str]:
+def order(request: Request, backends: Mapping[str, Backend]) -> list[str]:
     """The names as `auto` tries them."""
-    rank = {name: i for i, name in enumerate(PREFERRED)}
+    rank = {name: i for i, name in enumerate(PREFERRED.get(request.device.type, ("tiles",)))}
     return sorted(backends, key=lambda name: (name == "dense", rank.get(name, len(rank)), name))
 
 
