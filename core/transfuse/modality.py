@@ -30,7 +30,8 @@ class Span:
     inside: whether its markers share its ``span`` id (BAGEL, Show-o) or stand outside (Transfusion).
     grouped: whether its positions get a ``span`` id at all; text does not.
     noised: corrupted in training. loss: predicted in training.
-    columns: further columns for masks, each ``[n + markers]``.
+    columns: further columns for masks, each ``[n + markers]``, all of them declared by
+        ``Modality.columns``.
     """
 
     payload: np.ndarray
@@ -97,6 +98,11 @@ class Modality(nn.Module, ABC):
     @abstractmethod
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         """The spans an item becomes, in order."""
+
+    def columns(self) -> Mapping[str, int]:
+        """Columns that its spans add, and their value wherever a span does not give them: -1 (none)
+        for ids, 0 for flags. Every document has all columns of the recipe, so masks may name them."""
+        return {}
 
     def labels(self) -> tuple[str, ...]:
         """One label for each shape an item of this modality may have; none: it has no markers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from transfuse.modality import Modality, Span, TokenModality
 from transfuse.vocabulary import BEGIN, END, Vocabulary, begin_marker, end_marker
 
 NONE = -1
+WRITTEN = ("doc", "idx", "sample", "pos", "span", "item", "mod", "noised", "marker")
+"""Columns that the layout and the packer write themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +81,15 @@ class Sequence:
         )
 
     def cut(self, length: int) -> "Sequence":
-        """The first ``length`` positions; an error where that would cut a span."""
-        span = self.columns["span"]
-        if (span[length] != NONE and span[length] == span[length - 1]) or self.columns["marker"][length]:
-            raise TransfuseError(f"{self.source}: only text can be cut, and position {length} is in a span")
+        """The first ``length`` positions; an error where more than text and the document's end would go."""
+        rest = {name: self.columns[name][length:] for name in ("item", "span", "marker")}
+        lost = (rest["item"] != NONE) & ((rest["span"] != NONE) | (rest["marker"] != 0))
+        late = [p.item for p in self.spans if p.start + p.span.length > length] + rest["item"][lost].tolist()
+        if late:
+            raise TransfuseError(
+                f"{self.source}: only text can be cut, and item {min(late)} does not end within {length} positions: "
+                f"raise train.budget, or shorten the document"
+            )
         part = self.part(0, length)
         targets, scored = part.targets.copy(), part.scored.copy()
         targets[-1] = scored[-1] = NONE
@@ -103,6 +111,20 @@ class Layout:
     def leader(self) -> str | None:
         """The modality that predicts begin markers and the end of a document."""
         return next((name for name, m in self.modalities.items() if m.leads), None)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """Columns that modalities add or are flagged by, and their value where nothing writes them.
+
+        Raises TransfuseError where two modalities, or one and the packer, claim the same name.
+        """
+        found = dict.fromkeys(self.modalities, 0)
+        for name, modality in self.modalities.items():
+            for column, value in modality.columns().items():
+                if column in WRITTEN or found.get(column, value) != value or column in self.modalities:
+                    raise TransfuseError(f"modality {name!r}: column {column!r} is taken: name it otherwise")
+                found[column] = value
+        return found
 
     def payloads(self, document: Document) -> list[np.ndarray]:
         """Each item through its codec, checked: the expensive part, worth keeping."""
@@ -148,8 +170,9 @@ class Layout:
         return writer.finish()
 
     def prompt(self, document: Document) -> tuple[Sequence, "Pen"]:
-        """Lay a prompt out: as in training, but open at the end; and where to go on writing."""
-        writer = _Writer(self, document, visit=0)
+        """Lay a prompt out: as in training, but clean and open at the end; and where to go on writing."""
+        given = replace(document, items=tuple(replace(item, noised=False) for item in document.items))
+        writer = _Writer(self, given, visit=0)
         writer.document(self.payloads(document) if document.items else [])
         return writer.finish(), writer.pen
 
@@ -204,6 +227,7 @@ class _Writer:
         modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
         mod, item = self.layout.names.index(name), self.pen.item
         pos, cursor = modality.positions(span, self.pen.cursor)
+        self._check(name, span)
         group = self.pen.group if span.grouped else NONE
         self.pen = replace(self.pen, cursor=cursor, group=self.pen.group + int(span.grouped))
         bounds = group if span.inside else NONE
@@ -233,6 +257,21 @@ class _Writer:
             end = vocabulary.marker(end_marker(name))
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
 
+    def _check(self, name: str, span: Span) -> None:
+        """A span's own columns are those its modality declares, one value a position."""
+        declared = self.layout.modalities[name].columns()
+        for column, values in span.columns.items():
+            if column not in declared:
+                raise TransfuseError(
+                    f"modality {name!r}: a span writes column {column!r}, which columns() does not declare; "
+                    f"{did_you_mean(column, declared)}"
+                )
+            if np.shape(values) != (span.positions,):
+                raise TransfuseError(
+                    f"modality {name!r}: column {column!r} has shape {np.shape(values)}, "
+                    f"and its span has {span.positions} positions"
+                )
+
     def _write(self, n: int, **values: int | np.ndarray) -> None:
         self.chunks.append((self.length, self.length + n, values))
         self.length += n
@@ -242,7 +281,7 @@ class _Writer:
         return self.layout.names.index(leader) if leader else NONE
 
     def finish(self) -> Sequence:
-        missing = dict.fromkeys(self.layout.names, 0)
+        missing = self.layout.columns
         arrays: dict[str, np.ndarray] = {}
         for name in {name for _, _, values in self.chunks for name in values} | missing.keys():
             arrays[name] = np.full(self.length, missing.get(name, NONE), np.int64)
