@@ -1,0 +1,100 @@
+"""Tiny models of the real plugins, and stand-ins for plugins that show layouts: small enough to check by eye."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import transfuse_image.plugin
+import transfuse_text.plugin
+import transfuse_vq.plugin
+from transfuse import masks
+from transfuse.documents import Document, Item
+from transfuse.masks import Mask
+from transfuse.modality import Modality
+from transfuse.model import Model
+from transfuse.plugins import Plugins
+from transfuse.recipes import ModelSettings
+from transfuse.sequence import vocabulary_for
+
+CAUSAL = masks.parse("same(doc) & le(idx)")
+TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
+WORDS = ("cat", "dog", "a cat and a dog", "two dogs")
+
+SECTIONS: Mapping[str, dict[str, Any]] = {
+    "text": {"kind": "text", "vocab": 260},
+    "image": {
+        "kind": "image",
+        "codec": {"name": "pixel"},
+        "patcher": {"name": "linear", "patch": 2},
+        "sampler": {"name": "ddim", "evaluations": 3},
+    },
+    "image_vq": {"kind": "vq", "codec": {"name": "vq", "codes": 8, "width": 8, "channels": 2}},
+}
+
+
+def picture(seed: int, side: int = 4) -> np.ndarray:
+    """A grey image [1, side, side] of random values in [0, 1]."""
+    return np.random.default_rng(seed).random((1, side, side), dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def plugins() -> Plugins:
+    modules = {"image": transfuse_image.plugin, "text": transfuse_text.plugin, "vq": transfuse_vq.plugin}
+    return Plugins.of(modules)
+
+
+class Kit:
+    """Modalities are fit once; each model gets fresh ones, restored."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, dict[str, Any]] = {}
+
+    def modality(self, name: str, **settings: Any) -> Modality:
+        """The modality of this name in SECTIONS, fit, not yet connected; settings laid over its section."""
+        if name not in self._facts:
+            first = self._build(name, {})
+            raws = (
+                WORDS
+                if name == "text"
+                else [picture(i, side) for i in range(8) for side in self._sides(name)]
+            )
+            first.fit(raws, 0, lambda line: None, effort=0.0)
+            self._facts[name], self._weights[name] = first.facts(), first.state_dict()
+        modality = self._build(name, settings)
+        modality.restore(self._facts[name])
+        modality.load_state_dict(self._weights[name])
+        return modality
+
+    def modalities(self, *names: str) -> dict[str, Modality]:
+        return {name: self.modality(name) for name in names}
+
+    def model(
+        self,
+        *names: str,
+        mask: Mask = TRANSFUSION,
+        modalities: Mapping[str, Modality] | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> Model:
+        """A model of the named modalities (or of those given), dim 32, 1 layer unless said otherwise."""
+        made = modalities or self.modalities(*(names or ("text", "image")))
+        s = ModelSettings(**{"dim": 32, "layers": 1, "heads": 2, **settings})
+        return Model(s, made, vocabulary_for(made), mask, seed=seed)
+
+    def _build(self, name: str, settings: dict[str, Any]) -> Modality:
+        return plugins().choose("modality", {**SECTIONS[name], **settings}, name).build(name=name)
+
+    @staticmethod
+    def _sides(name: str) -> tuple[int, ...]:
+        return (4, 8) if name == "image" else (4,)  # two shapes, two begin markers; a VQ codec takes one
+
+
+def captioned(i: int = 0, side: int = 4, image: str = "image", first: str = "text") -> Document:
+    """A caption and an image, in either order; the first is droppable."""
+    items = [Item("text", WORDS[i % len(WORDS)]), Item(image, picture(i, side))]
+    if first != "text":
+        items.reverse()
+    lead = Item(items[0].modality, items[0].data, droppable=True)
+    return Document((lead, items[1]), id=i, source=f"pairs {i}")
