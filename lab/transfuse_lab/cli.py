@@ -80,21 +80,23 @@ def train(
 @app.command()
 def sample(
     run: RunFolder,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="A caption to show as an image.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A caption to show as an image; repeatable.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE.png", help="An image to caption.")] = None,
     document: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples.")] = 1,
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
 ) -> None:
     """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
-    if sum(given is not None for given in (prompt, image, document)) != 1:
+    if sum(bool(given) for given in (prompt, image, document)) != 1:
         raise TransfuseError("give exactly one of --prompt, --image and --document")
     from transfuse_lab.sampling import sample_command
 
-    sample_command(run, prompt, image, document, n, out, seed)
+    sample_command(run, prompt or [], image, document, n, out, seed)
 
 
 @app.command(name="eval")

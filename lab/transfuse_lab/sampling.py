@@ -17,14 +17,14 @@ from transfuse_lab.evaluation import describe, roles, show
 from transfuse_lab.progress import say
 
 
-def grid(images: list[np.ndarray], zoom: int | None = None) -> Any:
-    """Images ``[channels, h, w]`` in [0, 1] in rows of nearly equal number, as a Pillow image.
+def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None = None) -> Any:
+    """Images ``[channels, h, w]`` in [0, 1] in rows of ``across``, or of nearly equal number, as a Pillow image.
 
     zoom: each pixel becomes a square of so many; by default small images are enlarged to about 64.
     """
     from PIL import Image
 
-    across = int(np.ceil(np.sqrt(len(images))))
+    across = across or int(np.ceil(np.sqrt(len(images))))
     height, width = images[0].shape[1:]
     zoom = zoom or max(1, 64 // height)
     gap = 2
@@ -99,22 +99,26 @@ def read_for(model: Model, image: str, path: Path) -> np.ndarray:
 
 def sample_command(
     run: Path,
-    prompt: str | None,
+    prompts: list[str],
     image: Path | None,
     document: Path | None,
     n: int,
     out: Path | None,
     seed: int,
 ) -> None:
-    """Exactly one of prompt, image and document is given; ``n`` samples of it."""
+    """Either prompts, an image or a document is given; ``n`` samples of each. Several prompts: a row each."""
     _, model = checkpoints.load(run, Registry.open().plugins)
     text, shown = roles(model)
-    if prompt is not None:
+    if prompts:
         if out is None:
             raise TransfuseError("--out is missing: where the picture goes, such as grid.png")
-        asked = Document((Item(text, prompt, droppable=True),) if prompt else (), source="--prompt")
-        save_image(grid(list(show(model, [asked] * n, shown, seed))), out)
-        say(f"{n} x {prompt!r}: {out}")
+        asked = [
+            Document((Item(text, prompt, droppable=True),) if prompt else (), source="--prompt")
+            for prompt in prompts
+            for _ in range(n)
+        ]
+        save_image(grid(list(show(model, asked, shown, seed)), across=n if len(prompts) > 1 else None), out)
+        say(f"{n} x {', '.join(map(repr, prompts))}: {out}")
     elif image is not None:
         raw = read_for(model, shown, image)
         asked = Document((Item(shown, raw, noised=False),), source=str(image))

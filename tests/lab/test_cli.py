@@ -172,9 +172,9 @@ class TestCommands:
         run("sample", "d", "--image", "f.png")
         run("sample", "d", "--document", "f.json")
         assert calls == [
-            ("sample_command", (Path("d"), "seven", None, None, 16, Path("grid.png"), 3)),
-            ("sample_command", (Path("d"), None, Path("f.png"), None, 1, None, 0)),
-            ("sample_command", (Path("d"), None, None, Path("f.json"), 1, None, 0)),
+            ("sample_command", (Path("d"), ["seven"], None, None, 16, Path("grid.png"), 3)),
+            ("sample_command", (Path("d"), [], Path("f.png"), None, 1, None, 0)),
+            ("sample_command", (Path("d"), [], None, Path("f.json"), 1, None, 0)),
         ]
 
     def test_eval(self, calls: Calls) -> None:
