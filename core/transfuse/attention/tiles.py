@@ -5,6 +5,7 @@ Forward and backward are registered custom operators, so that torch.compile keep
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +37,7 @@ class TilesPlan:
     kept: int
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One row of the table. An offset of −1 says that there is no such list."""
 
     B: int
@@ -121,7 +121,7 @@ def lower(batches: list[Batch], request: Request, keep: int = KEPT) -> TilesPlan
                 *space.place(batch.B * batch.n * batch.m),
             )
         )
-    table = torch.tensor([list(vars(entry).values()) for entry in rows], dtype=torch.int64).reshape(-1, 15)
+    table = torch.from_numpy(np.array(rows, np.int64).reshape(-1, 15))
     index = torch.from_numpy(np.concatenate([*lists, np.zeros(0, np.int64)])).to(request.device)
     bias = torch.from_numpy(np.concatenate([*biases, np.zeros(0, np.float32)])).to(request.device)
     return TilesPlan(table, index, bias, space.used)
@@ -162,7 +162,7 @@ def _rounds(batch: Batch, put) -> int:
 
 
 def _entries(table: Tensor) -> list[_Entry]:
-    return [_Entry(*row) for row in table.tolist()]
+    return [_Entry._make(row) for row in table.tolist()]
 
 
 def _queries(x: Tensor, entry: _Entry, index: Tensor, groups: int) -> Tensor:
@@ -324,10 +324,13 @@ def _(grad, q, k, v, table, index, bias, weights):
 
 def _keep(ctx, inputs, output) -> None:
     q, k, v, table, index, bias, _ = inputs
+    ctx.set_materialize_grads(False)  # else the kept weights' gradients, which nobody asks for, are made as zeros
     ctx.save_for_backward(q, k, v, table, index, bias, *output[1])
 
 
-def _back(ctx, grad: Tensor, _: list[Tensor]):
+def _back(ctx, grad: Tensor | None, _: list[Tensor | None]):
+    if grad is None:
+        return None, None, None, None, None, None, None
     q, k, v, table, index, bias, *weights = ctx.saved_tensors
     return *_tiles_backward(grad, q, k, v, table, index, bias, weights), None, None, None, None
 
