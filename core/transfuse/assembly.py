@@ -1,10 +1,12 @@
 """From a recipe to a model: modalities are built and fit (or restored), then connected."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 from transfuse import masks
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.datasets import DataSet
+from transfuse.errors import RawError, TransfuseError
 from transfuse.modality import Modality, Report
 from transfuse.model import Model
 from transfuse.parts import Chosen
@@ -33,10 +35,28 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
 def fit_modalities(
     modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report, effort: float = 1.0
 ) -> Mapping[str, Modality]:
-    """Each codec trained on all raw data of its role in the training split, by a share ``effort``."""
+    """Each codec trained on all raw data of its role in the training split, by a share ``effort``.
+
+    Raises TransfuseError naming document and item where raw data cannot be used.
+    """
     for role, modality in modalities.items():
-        modality.fit(data.raw("train", role), seed, report, effort)
+        try:
+            modality.fit(data.raw("train", role), seed, report, effort)
+        except RawError as error:
+            raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
     return modalities
+
+
+def _place(data: DataSet, role: str, number: int) -> str:
+    """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
+    documents = (data.document("train", index) for index in range(data.size("train")))
+    items = (
+        f"{document.source}: item {i} ({role})"
+        for document in documents
+        for i, item in enumerate(document.items)
+        if item.modality == role
+    )
+    return next(islice(items, number, None))
 
 
 def backends(recipe: Recipe, plugins: Plugins) -> tuple[str, dict[str, Backend]]:

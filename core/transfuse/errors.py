@@ -8,6 +8,17 @@ class TransfuseError(ValueError):
     """A mistake in what a user gave: the message names the thing, its place and the cure."""
 
 
+class RawError(TransfuseError):
+    """Something is wrong with one piece of raw data: the ``number``-th, from 0, of those handed over.
+
+    What a codec raises while it is fit, so that whoever knows the documents can name the one.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The tail of an "unknown name" message: the nearest known name, else all of them.
 

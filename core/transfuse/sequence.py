@@ -128,8 +128,6 @@ class Layout:
 
     def payloads(self, document: Document) -> list[np.ndarray]:
         """Each item through its codec, checked: the expensive part, worth keeping."""
-        if not document.items:
-            raise TransfuseError(f"{document.source}: the document is empty; give it at least one item")
         return [self.payload(document, i) for i in range(len(document.items))]
 
     def payload(self, document: Document, index: int) -> np.ndarray:
@@ -164,6 +162,8 @@ class Layout:
         self, document: Document, payloads: list[np.ndarray] | None = None, *, visit: int = 0
     ) -> Sequence:
         """Lay a document out, whole. ``payloads``: what ``payloads(document)`` gave, if it was kept."""
+        if not document.items:
+            raise TransfuseError(f"{document.source}: the document is empty; give it at least one item")
         writer = _Writer(self, document, visit)
         writer.document(self.payloads(document) if payloads is None else payloads)
         writer.marker(END, scored=document.items[-1].loss)
@@ -173,7 +173,7 @@ class Layout:
         """Lay a prompt out: as in training, but clean and open at the end; and where to go on writing."""
         given = replace(document, items=tuple(replace(item, noised=False) for item in document.items))
         writer = _Writer(self, given, visit=0)
-        writer.document(self.payloads(document) if document.items else [])
+        writer.document(self.payloads(document))
         return writer.finish(), writer.pen
 
     def continuation(

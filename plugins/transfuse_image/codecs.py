@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from transfuse.codec import Codec
-from transfuse.errors import TransfuseError
+from transfuse.errors import RawError, TransfuseError
 from transfuse.modality import Report
 from transfuse.parts import Settings
 from transfuse.randomness import Key
@@ -30,13 +30,26 @@ def check_image(raw: Any, channels: int | None = None) -> np.ndarray:
         )
     if raw.dtype.kind != "f":
         raise TransfuseError(f"an image must be of floats in [0, 1], not {raw.dtype}; divide by 255")
+    if not raw.size:
+        raise TransfuseError(f"the image is empty: shape {raw.shape}")
     if not np.isfinite(raw).all():
         raise TransfuseError("the image holds NaN or Inf; mend or drop the document")
     if channels is not None and raw.shape[0] != channels:
-        raise TransfuseError(f"the image has {raw.shape[0]} channels, and the codec was made for {channels}")
+        raise TransfuseError(f"the image has {raw.shape[0]} channels, and the others have {channels}")
     if raw.min() < -1e-3 or raw.max() > 1 + 1e-3:
         raise TransfuseError(f"image values must lie in [0, 1], not [{raw.min():.3g}, {raw.max():.3g}]")
     return raw.astype(np.float32, copy=False)
+
+
+def check_images(raws: Sequence[Any]) -> list[np.ndarray]:
+    """All of a codec's training images. Raises RawError for one that is none, or has other channels."""
+    images: list[np.ndarray] = []
+    for number, raw in enumerate(raws):
+        try:
+            images.append(check_image(raw, images[0].shape[0] if images else None))
+        except TransfuseError as error:
+            raise RawError(number, str(error)) from error
+    return images
 
 
 class PixelSettings(Settings):
@@ -52,7 +65,7 @@ class PixelCodec(Codec):
         super().__init__()
 
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        self.channels = check_image(raws[0]).shape[0]
+        self.channels = check_images(raws)[0].shape[0]
 
     def restore(self, facts: dict[str, Any]) -> None:
         self.channels = int(facts["channels"])
@@ -119,12 +132,14 @@ class Autoencoder(Codec):
         return self.settings.channels
 
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = [check_image(raw) for raw in raws]
-        shapes = {image.shape for image in images}
-        if len(shapes) > 1:
-            raise TransfuseError(
-                f"an autoencoder is trained on images of one shape, not {sorted(shapes)[:4]}; resize them"
-            )
+        images = check_images(raws)
+        for number, image in enumerate(images):
+            if image.shape != images[0].shape:
+                raise RawError(
+                    number,
+                    f"its shape is {image.shape}, and the first image's {images[0].shape}: an autoencoder is "
+                    f"trained on images of one shape; resize them",
+                )
         self.grid(images[0].shape)
         x = torch.from_numpy(np.stack(images))
         key, s = Key(seed), self.settings

@@ -1,6 +1,6 @@
 """Text as a modality: a BPE trained on the data's own text, one token a position."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transfuse.documents import Item
-from transfuse.errors import TransfuseError
+from transfuse.errors import RawError, TransfuseError
 from transfuse.losses import Loss
 from transfuse.modality import Report, Span, TokenModality
 from transfuse.objective import TokenObjective
@@ -24,6 +24,26 @@ class TextSettings(Settings):
     vocab: int = Field(512, ge=256, le=1_000_000)
     objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "next-token"}, validate_default=True)
     temperature: float = Field(0.0, ge=0, le=10)
+
+
+def check_text(raw: Any) -> None:
+    """Raises TransfuseError where it is no text that UTF-8 can hold."""
+    if not isinstance(raw, str):
+        raise TransfuseError(f"text must be a string, not {type(raw).__name__}")
+    if any("\ud800" <= letter <= "\udfff" for letter in raw):
+        raise TransfuseError("text must be UTF-8, and this holds half a surrogate pair")
+
+
+def _texts(raws: Iterable[Any]) -> Iterator[str]:
+    """The texts to train on; ids are no text. Raises RawError for what is neither."""
+    for number, raw in enumerate(raws):
+        if isinstance(raw, np.ndarray):
+            continue
+        try:
+            check_text(raw)
+        except TransfuseError as error:
+            raise RawError(number, str(error)) from error
+        yield raw
 
 
 class Text(TokenModality):
@@ -53,7 +73,7 @@ class Text(TokenModality):
             special_tokens=[],
             show_progress=False,
         )
-        tokenizer.train_from_iterator((str(raw) for raw in raws), trainer)
+        tokenizer.train_from_iterator(_texts(raws), trainer)
         self.tokenizer = tokenizer
         report(f"{self.name}: a BPE of {tokenizer.get_vocab_size()} tokens")
 
@@ -71,8 +91,7 @@ class Text(TokenModality):
             if raw.ndim != 1:
                 raise TransfuseError(f"ids must be in one row, not of shape {raw.shape}")
             return raw
-        if not isinstance(raw, str):
-            raise TransfuseError(f"text must be a string, not {type(raw).__name__}")
+        check_text(raw)
         return np.array(self._fitted().encode(raw).ids, dtype=np.int64)
 
     def decode(self, payload: np.ndarray) -> str:
