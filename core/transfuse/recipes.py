@@ -1,6 +1,6 @@
 """A recipe is everything that makes a run: modalities, mask, loss weights, model, training."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -91,7 +91,8 @@ class TrainSettings(Settings):
     formula. rows: rows a step. budget: positions a row. lr: the highest learning rate.
     warmup: share of the budget in which it rises from 0. final_lr: share of lr at the end.
     clip: largest gradient norm. drop: share of documents whose droppable items are left out, so that
-    guidance has a view without them.
+    guidance has a view without them. look_ahead: documents that may wait for a row they fit.
+    too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
     """
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
@@ -107,6 +108,8 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.1, ge=0, le=10)
     clip: float = Field(default=1.0, gt=0, le=1e6)
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    look_ahead: int = Field(64, ge=1, le=1 << 20)
+    too_long: Literal["error", "cut"] = "error"
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainSettings":

@@ -27,7 +27,7 @@ def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None =
     across = across or int(np.ceil(np.sqrt(len(images))))
     height, width = images[0].shape[1:]
     zoom = zoom or max(1, 64 // height)
-    gap = 2
+    gap = 4
     down = -(-len(images) // across)
     sheet = np.ones((3, down * (height * zoom + gap) + gap, across * (width * zoom + gap) + gap), np.float32)
     for i, image in enumerate(images):

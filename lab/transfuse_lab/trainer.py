@@ -61,10 +61,13 @@ class Trainer:
         self.modalities: dict[str, Modality] = dict(self.model.parts())
         self.combiner = Combiner(self.recipe.loss)
         self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
-        self.packer = Packer(train.budget)
+        self.packer = Packer(train.budget, train.look_ahead, too_long=train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
+        matrices = [p for p in self.model.trained() if p.dim() > 1]
+        others = [p for p in self.model.trained() if p.dim() <= 1]  # norms and biases do not decay
+        groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
-            self.model.trained(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
+            groups, lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
         )
         self.model.train()
 

@@ -54,6 +54,8 @@ def test_defaults_are_the_ones_that_hold(heading: str, model: type[BaseModel]) -
             assert shown == str(default).lower()
         elif isinstance(default, tuple):
             assert shown == f"`[{', '.join(map(str, default))}]`"
+        elif isinstance(default, str):
+            assert shown == f"`{default}`"
         else:
             assert float(shown) == default
 
