@@ -1,5 +1,6 @@
 """Documents are laid end to end in rows: no padding, no span ever cut, order kept inside a document."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -8,6 +9,9 @@ import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.sequence import NONE, PlacedSpan, Sequence
+
+TRIES = 8
+"""A full row is looked for each time so many more documents wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +47,20 @@ def join(sequences: list[Sequence], arrivals: list[int] | None = None, length: i
     sizes = [len(s) for s in sequences]
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
     filler = max(0, (length or 0) - int(bounds[-1]))
-    names = sorted({name for s in sequences for name in s.columns})
+    names = sequences[0].columns.keys()
+    for s in sequences:
+        if s.columns.keys() != names:
+            differing = ", ".join(sorted(s.columns.keys() ^ names))
+            raise TransfuseError(
+                f"{s.source}: laid out with other columns than {sequences[0].source}: {differing}"
+            )
 
     def column(name: str) -> np.ndarray:
-        values = np.concatenate([s.columns.get(name, np.full(len(s), NONE)) for s in sequences])
+        values = np.concatenate([s.columns[name] for s in sequences])
+        if not filler:
+            return values
         flag = bool(((values == 0) | (values == 1)).all())
-        return np.append(values, np.full(filler, 0 if flag else NONE)) if filler else values
+        return np.append(values, np.full(filler, 0 if flag else NONE))
 
     columns = {name: column(name) for name in names}
     groups = np.cumsum([0, *(int(s.columns["span"].max()) + 1 for s in sequences)])
@@ -105,7 +117,8 @@ def _part(row: Row, i: int) -> Sequence:
 class Packer:
     """Packs a stream of documents into rows of at most ``budget`` positions.
 
-    look_ahead: how many documents may wait; the oldest of them always goes into the next row.
+    look_ahead: how many documents may wait; the oldest of them always goes into the next row. Fewer do
+        where a row can be filled to its last position from twice its size.
     fill: end each row in filler, so that all have ``budget`` positions.
     too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
     waiting, arrived: documents not yet in a row, by their place in the stream, and how many came so
@@ -133,32 +146,41 @@ class Packer:
             self.waiting.append((self.arrived, self._fitting(sequence)))
             self.arrived += 1
             waits += len(self.waiting[-1][1])
-            if len(self.waiting) >= self.look_ahead and waits >= self.budget:
-                row = self._row(self.waiting)
+            if waits >= self.budget and len(self.waiting) >= self.look_ahead:
+                chosen = self._choose()
+            elif waits >= 2 * self.budget and len(self.waiting) % TRIES == 0:
+                chosen = self._choose(full=True)
+            else:
+                continue
+            if chosen:
+                row = self._row(chosen)
                 waits -= row.used
                 yield row
         while self.waiting:
-            yield self._row(self.waiting)
+            yield self._row(self._choose())
+
+    def _choose(self, full: bool = False) -> list[int]:
+        """Of those that wait, the fullest row; ``full``: none if it is not full."""
+        lengths = [len(s) for _, s in self.waiting]
+        chosen = choose(lengths, self.budget)
+        return chosen if not full or sum(lengths[i] for i in chosen) == self.budget else []
 
     def _fitting(self, sequence: Sequence) -> Sequence:
         if len(sequence) <= self.budget:
             return sequence
         if self.too_long == "cut":
             return sequence.cut(self.budget)
-        longest = max(sequence.spans, key=lambda p: p.span.length, default=None)
-        what = (
-            f" (item {longest.item}, {longest.modality}, alone has {longest.span.length})" if longest else ""
-        )
+        item = sequence.columns["item"]
+        sizes = np.bincount(item[item != NONE])
         raise TransfuseError(
-            f"{sequence.source}: {len(sequence)} positions{what} do not fit a row of {self.budget}: "
-            f"raise train.budget, or shorten the document"
+            f"{sequence.source}: {len(sequence)} positions (item {sizes.argmax()} alone has {sizes.max()}) do not "
+            f"fit a row of {self.budget}: raise train.budget, or shorten the document"
         )
 
-    def _row(self, waiting: list[tuple[int, Sequence]]) -> Row:
-        chosen = choose([len(s) for _, s in waiting], self.budget)
-        picked = [waiting[i] for i in chosen]
+    def _row(self, chosen: list[int]) -> Row:
+        picked = [self.waiting[i] for i in chosen]
         for i in reversed(chosen):
-            del waiting[i]
+            del self.waiting[i]
         row = join([s for _, s in picked], [a for a, _ in picked], self.budget if self.fill else None)
         self.used += row.used
         self.offered += self.budget
@@ -168,26 +190,32 @@ class Packer:
 def choose(lengths: list[int], budget: int) -> list[int]:
     """Which of the waiting documents make the fullest row: indices in order, the first always among them.
 
-    Documents are taken as they come while two of the longest would still fit; the rest is the subset
-    of all waiting ones with the largest sum that fits (subset sums as bits of one integer), the
-    earliest such subset.
+    The largest sum that fits, of the earliest documents that have it. Where many wait, those at the
+    front are first taken as they come, which mostly fills a row exactly and costs less.
     """
-    taken, room = [0], budget - lengths[0]
     margin = 2 * max(lengths)
-    nxt = 1
-    while nxt < len(lengths) and lengths[nxt] <= room and room - lengths[nxt] >= margin:
-        taken.append(nxt)
-        room -= lengths[nxt]
-        nxt += 1
+    taken, room = 1, budget - lengths[0]
+    while taken < len(lengths) and room - lengths[taken] >= margin:
+        room -= lengths[taken]
+        taken += 1
+    quick = [*range(taken), *_fullest(lengths, taken, room)]
+    if taken == 1 or sum(lengths[i] for i in quick) == budget:
+        return quick
+    return [0, *_fullest(lengths, 1, budget - lengths[0])]
+
+
+def _fullest(lengths: list[int], start: int, room: int) -> list[int]:
+    """The subset of documents from ``start`` on with the largest sum within ``room``, the earliest such."""
     limit = (1 << (room + 1)) - 1
-    sums = [1]  # sums[i]: bit s is set if some of the first i rests add up to s
-    for length in lengths[nxt:]:
+    sums = [1]  # sums[i]: bit s is set if some of the first i add up to s
+    for length in itertools.islice(lengths, start, None):
         sums.append((sums[-1] | sums[-1] << length) & limit)
-        if sums[-1] >> room & 1:
+        if sums[-1] >> room:
             break
     left = sums[-1].bit_length() - 1
+    found = []
     for i in range(len(sums) - 1, 0, -1):
         if not sums[i - 1] >> left & 1:
-            taken.append(nxt + i - 1)
-            left -= lengths[nxt + i - 1]
-    return sorted(taken)
+            found.append(start + i - 1)
+            left -= lengths[start + i - 1]
+    return found[::-1]

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from tests.core import tiny
 
-settings.register_profile("core", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("core", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("core")
 
 

@@ -62,7 +62,7 @@ class Blob(SpanModality):
         name: str = "blob",
         sizes: tuple[int, ...] = (2, 3),
         inside: bool = False,
-        extra: Mapping[str, int] = {},  # noqa: B006
+        extra: Mapping[str, int] = {},
     ) -> None:
         super().__init__(name)
         self.sizes, self.inside, self.extra = sizes, inside, dict(extra)
