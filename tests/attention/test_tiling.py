@@ -37,13 +37,14 @@ def counted(batches: list, rows: int, keys: int) -> np.ndarray:
     strategies.columns(max_size=24),
     st.integers(1, 9),
     st.sampled_from([0, 20, 10000]),
+    st.booleans(),
 )
 def test_every_allowed_pair_is_in_exactly_one_tile(
-    mask: Mask, queries: dict, keys: dict, block: int, small: int
+    mask: Mask, queries: dict, keys: dict, block: int, small: int, whole: bool
 ) -> None:
     for other in (None, keys):
         allowed = mask.allowed(queries, other)
-        batches = tiling(mask.slices(queries, other), block, small)
+        batches = tiling(mask.slices(queries, other), block, small, whole)
         assert (counted(batches, *allowed.shape) == allowed).all()
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -73,7 +74,8 @@ class Tiles(Backend):
         return []
 
     def plan(self, mask: Mask, queries: Columns, keys: Columns | None, request: Request) -> Plan:
-        return lower(tiling(mask.slices(queries, keys)), request)
+        slices = mask.slices(queries, keys)
+        return lower(tiling(slices, whole=not request.requires_grad), request)
 
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan
@@ -249,9 +251,14 @@ def _tiles(
     weights = _chunks(q, kept)
     for entry in _entries(table):
         tile_q, tile_k = _wide(_queries(q, entry, index, groups)), _wide(_keys(k, entry, index))
-        room = None if entry.chunk < 0 else _room(weights, entry, q, groups)
-        part = _weights(tile_q, tile_k, entry, bias, groups, room)
-        _put_queries(out, torch.bmm(part, _wide(_keys(v, entry, index))), entry, index, groups)
+        tile_v = _wide(_keys(v, entry, index))
+        if entry.chunk < 0 and entry.bias < 0:
+            # Nothing masked and nothing kept, as in decoding: torch's kernel, which never writes the scores out.
+            tile = F.scaled_dot_product_attention(tile_q[:, None], tile_k[:, None], tile_v[:, None])[:, 0]
+        else:
+            room = None if entry.chunk < 0 else _room(weights, entry, q, groups)
+            tile = torch.bmm(_weights(tile_q, tile_k, entry, bias, groups, room), tile_v)
+        _put_queries(out, tile, entry, index, groups)
     return out, weights
 
 
@@ -324,7 +331,9 @@ def _(grad, q, k, v, table, index, bias, weights):
 
 def _keep(ctx, inputs, output) -> None:
     q, k, v, table, index, bias, _ = inputs
-    ctx.set_materialize_grads(False)  # else the kept weights' gradients, which nobody asks for, are made as zeros
+    ctx.set_materialize_grads(
+        False
+    )  # else the kept weights' gradients, which nobody asks for, are made as zeros
     ctx.save_for_backward(q, k, v, table, index, bias, *output[1])
 
 

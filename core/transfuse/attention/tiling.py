@@ -81,11 +81,15 @@ class _Keys:
     """What to add to a piece's keys to count among its tile's keys."""
 
 
-def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL) -> list[Batch]:
-    """The tiles of a mask in batches; each query that sees a key is in exactly one tile."""
+def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL, whole: bool = False) -> list[Batch]:
+    """The tiles of a mask in batches; each query that sees a key is in exactly one tile.
+
+    With `whole`, queries that all see the same keys stay one tile whatever their number: right where the
+    scores are never written out.
+    """
     if not len(slices):
         return []
-    tiles = _pieces(slices, *_blocks(slices, block))
+    tiles = _pieces(slices, *_blocks(slices, block, whole))
     keys = _seen(tiles, slices.keys)
     n, m = tiles.end - tiles.start, keys.count
     large = n * m > small
@@ -112,7 +116,7 @@ def _padded(size: Ints, least: int) -> Ints:
     return np.where(size == 1, 1, -(-size // step) * step)
 
 
-def _blocks(slices: Slices, block: int) -> tuple[Ints, Ints]:
+def _blocks(slices: Slices, block: int, whole: bool) -> tuple[Ints, Ints]:
     """Start and end of each block of queries: cut where the keys seen change altogether, or near `block`."""
     cuts = np.unique(np.concatenate([slices.q0, slices.q1]))
     owner, seg = expand(np.searchsorted(cuts, slices.q0), np.searchsorted(cuts, slices.q1))
@@ -130,6 +134,10 @@ def _blocks(slices: Slices, block: int) -> tuple[Ints, Ints]:
     start, stop = q0[first], q1[np.concatenate([apart, [True]])]
     size = stop - start
     count = np.maximum((size + block // 2) // block, 1)
+    if whole:
+        glides = np.maximum.reduceat((slices.slope_lo | slices.slope_hi)[owner][order], head)
+        alone = first & np.concatenate([apart, [True]]) & (glides == 0)
+        count[alone[first]] = 1
     owner, step = expand(np.ones_like(count), count)
     ideal = start[owner] + size[owner] * step // count[owner]
     if len(ideal):
