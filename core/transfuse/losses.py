@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from transfuse.errors import TransfuseError, did_you_mean
@@ -51,12 +52,17 @@ class Combiner:
         counts: per modality, the units of the whole step over all micro-batches and ranks, known
         from the rows before the first backward: shares then add up to the loss of the whole step.
         """
-        if not losses:
-            raise TransfuseError("nothing in this batch carries a loss: no item has loss=True")
-        shares = {name: loss.sum / counts[name] for name, loss in losses.items() if counts.get(name)}
-        if not shares:
-            raise TransfuseError("the step counts no unit of loss: no item has loss=True")
-        total = sum_tensors(self.weight(name) * share for name, share in shares.items())
+        if not any(counts.values()):
+            raise TransfuseError("nothing in this step carries a loss: no item has loss=True")
+        for name, loss in losses.items():
+            if loss.count and not counts.get(name):
+                raise TransfuseError(f"modality {name!r} has a loss, and the step's counts leave it out")
+        shares = {name: loss.sum / counts[name] for name, loss in losses.items() if loss.count}
+        # A micro-batch may hold no loss in a step that has some: nothing to add, and backward() runs.
+        nothing = torch.zeros((), requires_grad=True)
+        total = (
+            sum_tensors(self.weight(name) * share for name, share in shares.items()) if shares else nothing
+        )
         return Combined(total, {name: float(share.detach()) for name, share in shares.items()})
 
     def weight(self, modality: str) -> float:
