@@ -27,7 +27,7 @@ class Key:
 
     def uniform(self, stream: str, *ids: int) -> float:
         """One number in [0, 1)."""
-        return self.number(stream, *ids) / (1 << 63)
+        return (self.number(stream, *ids) >> 10) / (1 << 53)  # 53 bits: what a float holds, so never 1
 
     def generator(self, stream: str, *ids: int) -> torch.Generator:
         """A fresh CPU generator for one draw."""

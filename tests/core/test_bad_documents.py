@@ -68,7 +68,7 @@ def test_a_column_that_is_not_declared_is_an_error() -> None:
             return {"frames": -1}
 
     with pytest.raises(
-        TransfuseError, match="'blob'.*'frame', which columns.. does not declare; did you mean 'frames'"
+        TransfuseError, match=r"'blob'.*'frame', which columns.. does not declare; did you mean 'frames'"
     ):
         layout(Undeclared(extra={"frame": -1})).sequence(document([1.0]))
 
