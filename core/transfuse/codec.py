@@ -13,7 +13,7 @@ from transfuse.modality import Report
 class Codec(nn.Module, ABC):
     """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
 
-    codes: how many codes there are; 0 for a codec of continuous latents.
+    codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
     channels: channels of a latent grid ``[channels, h, w]``; a grid of codes is ``[h, w]``.
     bound: latents lie within ±bound, so a sampler may clip to it.
     """

@@ -237,7 +237,8 @@ class KLCodec(Autoencoder):
     def settle(self, moments: Tensor) -> dict[str, Any]:
         latents = moments.chunk(2, dim=1)[0]
         self.mean.copy_(latents.mean(dim=(0, 2, 3)))
-        self.std.copy_(latents.std(dim=(0, 2, 3)))
+        # A channel that never varies stays near 0 rather than being divided by no spread at all.
+        self.std.copy_(latents.std(dim=(0, 2, 3), correction=0).clamp(min=1e-4))
         normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
         return {"bound": float(normal.abs().max())}
 
@@ -266,11 +267,14 @@ class VQCodec(Autoencoder):
 
     settings: VQSettings
 
+    def __init__(self, settings: VQSettings) -> None:
+        super().__init__(settings)
+        self.codes = settings.codes
+
     def make(self, channels: int) -> None:
         from vector_quantize_pytorch import VectorQuantize
 
         super().make(channels)
-        self.codes = self.settings.codes
         self.quantizer: nn.Module = VectorQuantize(
             dim=self.settings.channels,
             codebook_size=self.settings.codes,

@@ -41,6 +41,10 @@ class VQ(TokenModality):
         super().__init__(name)
         self.settings = settings
         self.codec: Codec = settings.codec.build()
+        if not self.codec.codes:
+            raise TransfuseError(
+                f"modality {name!r}: codec {settings.codec.name!r} gives latents, not codes; use codec vq"
+            )
         self.scorer = settings.objective.build()
         if not isinstance(self.scorer, TokenObjective):
             raise TransfuseError(
@@ -58,7 +62,6 @@ class VQ(TokenModality):
         if not images:
             raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
         self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
-        self._check_codes()
         self.sizes = sorted({self.codec.grid(image.shape) for image in images})
 
     def facts(self) -> dict[str, Any]:
@@ -66,14 +69,7 @@ class VQ(TokenModality):
 
     def restore(self, facts: dict[str, Any]) -> None:
         self.codec.restore(facts["codec"])
-        self._check_codes()
         self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
-
-    def _check_codes(self) -> None:
-        if not self.codec.codes:
-            raise TransfuseError(
-                f"modality {self.name!r}: codec {self.settings.codec.name!r} gives latents, not codes; use codec vq"
-            )
 
     def connect(self, dim: int) -> None:
         """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
