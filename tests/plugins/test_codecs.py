@@ -1,0 +1,212 @@
+"""Codecs: round trips within a bound, normalised latents, frozen while a model trains, restored exactly."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from transfuse.codec import Codec
+from transfuse.errors import RawError, TransfuseError
+from transfuse.plugins import Plugins
+from transfuse_lab.data.digits import Digits
+
+CODECS = {
+    "pixel": {"name": "pixel"},
+    "kl": {"name": "kl", "width": 16, "steps": 80, "batch": 32},
+    "vq": {"name": "vq", "width": 16, "steps": 80, "batch": 32, "codes": 64},
+}
+NAMES = tuple(CODECS)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    return list(Digits().raw("train", "image"))[:300]
+
+
+@pytest.fixture(scope="module")
+def make(installed: Plugins) -> Callable[..., Codec]:
+    return lambda name, **more: installed.choose("codec", {**CODECS[name], **more}, "codec").build()
+
+
+@pytest.fixture(scope="module")
+def codecs(make: Callable, images: list[np.ndarray]) -> dict[str, Codec]:
+    built = {name: make(name) for name in NAMES}
+    for codec in built.values():
+        codec.fit(images, 0, lambda line: None)
+    return built
+
+
+@pytest.mark.parametrize(("name", "share"), [("pixel", 1e-10), ("kl", 0.6), ("vq", 0.6)])
+def test_a_round_trip_errs_little(codecs: dict[str, Codec], name: str, share: float) -> None:
+    """The mean squared error of held-out digits, against always giving their mean."""
+    codec, held = codecs[name], list(Digits().raw("heldout", "image"))[:60]
+    error = np.mean([np.square(codec.decode(codec.encode(image)) - image).mean() for image in held])
+    blank = np.mean([np.square(np.mean(held, axis=0) - image).mean() for image in held])
+    assert error < share * blank
+    back = codec.decode(codec.encode(held[0]))
+    assert (back.dtype, back.shape) == (np.float32, held[0].shape)
+    assert back.min() >= 0
+    assert back.max() <= 1
+
+
+def test_latents_are_normalised_and_within_their_bound(
+    codecs: dict[str, Codec], images: list[np.ndarray]
+) -> None:
+    latents = np.stack([codecs["kl"].encode(image) for image in images])
+    assert latents.shape == (300, 4, 4, 4)
+    assert latents.dtype == np.float32
+    np.testing.assert_allclose(latents.mean(axis=(0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(latents.std(axis=(0, 2, 3)), 1, atol=1e-2)
+    assert np.abs(latents).max() == pytest.approx(codecs["kl"].bound, rel=1e-4)
+    pixels = np.stack([codecs["pixel"].encode(image) for image in images])
+    assert (pixels.min(), pixels.max(), codecs["pixel"].bound) == (-1, 1, 1)
+
+
+def test_codes_are_used(codecs: dict[str, Codec], images: list[np.ndarray]) -> None:
+    codes = np.stack([codecs["vq"].encode(image) for image in images])
+    assert (codes.shape, codes.dtype) == ((300, 4, 4), np.int64)
+    assert codes.min() >= 0
+    assert codes.max() < 64
+    facts = codecs["vq"].facts()
+    share = np.bincount(codes.flatten(), minlength=64) / codes.size
+    assert facts["usage"] == pytest.approx((share > 0).mean())
+    assert facts["perplexity"] == pytest.approx(
+        np.exp(-np.sum(share[share > 0] * np.log(share[share > 0]))), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_the_model_around_it_changes_nothing(
+    codecs: dict[str, Codec], images: list[np.ndarray], name: str
+) -> None:
+    codec = codecs[name]
+    around = torch.nn.Sequential(codec)
+    around.eval()
+    before = [codec.encode(image) for image in images[:8]]
+    weights = {key: value.clone() for key, value in codec.state_dict().items()}
+    around.train()
+    for image, expected in zip(images[:8], before, strict=True):
+        np.testing.assert_array_equal(codec.encode(image), expected)
+        codec.decode(expected)
+    for key, value in codec.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    assert not any(p.requires_grad for p in codec.parameters())
+    assert not any(module.training for module in codec.modules())
+    codec.encode(images[0]).fill(0)  # what it gives away is not its own state
+    np.testing.assert_array_equal(codec.encode(images[0]), before[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_and_weights_restore_it(
+    make: Callable, codecs: dict[str, Codec], images: list[np.ndarray], name: str
+) -> None:
+    import json
+
+    again = make(name)
+    torch.manual_seed(torch.seed())
+    again.restore(json.loads(json.dumps(codecs[name].facts())))
+    assert again.state_dict().keys() == codecs[name].state_dict().keys()
+    again.load_state_dict(codecs[name].state_dict())
+    for image in images[:8]:
+        payload = codecs[name].encode(image)
+        np.testing.assert_array_equal(again.encode(image), payload)
+        np.testing.assert_array_equal(again.decode(payload), codecs[name].decode(payload))
+    assert again.facts() == codecs[name].facts()
+    assert (again.codes, again.channels) == (codecs[name].codes, codecs[name].channels)
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+def test_one_seed_one_codec_and_the_global_state_is_left_alone(
+    make: Callable, images: list[np.ndarray], name: str
+) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        codec = make(name, steps=3)
+        torch.manual_seed(torch.seed())
+        before = torch.get_rng_state()
+        codec.fit(images[:40], seed, lambda line: None)
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(codec.state_dict())
+    one, two, three = states
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], three[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+def test_no_effort_gives_shapes(make: Callable, images: list[np.ndarray], name: str) -> None:
+    """What a dry run asks for: no training, payloads of the right shape."""
+    codec, lines = make(name), []
+    codec.fit(images[:40], 0, lines.append, 0.0)
+    assert not any("step" in line for line in lines)
+    assert codec.encode(images[0]).shape[-2:] == (4, 4)
+    assert codec.decode(codec.encode(images[0])).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("down", [2, 4])
+def test_images_that_are_all_alike(make: Callable, name: str, down: int) -> None:
+    """A channel that never varies has no spread to divide by."""
+    codec = make(name, steps=2, down=down)
+    grey = np.full((1, 4, 4), 0.5, np.float32)
+    codec.fit([grey] * 8, 0, lambda line: None)
+    assert np.isfinite(codec.encode(grey)).all()
+    assert np.isfinite(codec.encode(1 - grey)).all()
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize(("down", "grid"), [(1, (8, 8)), (2, (4, 4)), (8, (1, 1))])
+def test_down_divides_the_grid(
+    make: Callable, images: list[np.ndarray], name: str, down: int, grid: tuple
+) -> None:
+    codec = make(name, steps=1, down=down, channels=3)
+    codec.fit(images[:40], 0, lambda line: None)
+    assert codec.grid((1, 8, 8)) == grid
+    assert codec.encode(images[0]).shape == ((3, *grid) if name == "kl" else grid)
+
+
+def test_settings_that_cannot_be(installed: Plugins) -> None:
+    with pytest.raises(TransfuseError, match=r"down.*power of 2"):
+        installed.choose("codec", {"name": "kl", "down": 3}, "codec")
+    with pytest.raises(TransfuseError, match="multiple of 8"):
+        installed.choose("codec", {"name": "kl", "width": 12}, "codec")
+
+
+GOOD = np.full((1, 8, 8), 0.5, np.float32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("text", "must be a numpy array"),
+        (GOOD[0], "must have 3 axes"),
+        ((GOOD * 255).astype(np.uint8), "uint8; divide by 255"),
+        (np.where(GOOD > 0, np.nan, GOOD), "NaN or Inf"),
+        (np.where(GOOD > 0, np.inf, GOOD), "NaN or Inf"),
+        (GOOD + 1, r"must lie in \[0, 1\], not \[1.5, 1.5\]"),
+        (-GOOD, r"must lie in \[0, 1\]"),
+        (np.repeat(GOOD, 3, axis=0), "3 channels"),
+        (GOOD[:, :0], "empty"),
+    ],
+)
+def test_what_is_no_image(codecs: dict[str, Codec], name: str, raw: object, message: str) -> None:
+    with pytest.raises(TransfuseError, match=message):
+        codecs[name].encode(raw)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wider_floats_are_taken(codecs: dict[str, Codec], images: list[np.ndarray], name: str) -> None:
+    expected = codecs[name].encode(images[3])
+    np.testing.assert_array_equal(codecs[name].encode(images[3].astype(np.float64)), expected)
+    half = codecs[name].encode(images[3].astype(np.float16))
+    assert half.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("name", ["kl", "vq"])
+def test_shapes_an_autoencoder_cannot_take(make: Callable, codecs: dict[str, Codec], name: str) -> None:
+    with pytest.raises(TransfuseError, match="8x9 does not divide by the codec's down=2"):
+        codecs[name].encode(np.zeros((1, 8, 9), np.float32))
+    with pytest.raises(RawError, match="images of one shape") as error:
+        make(name).fit([GOOD, GOOD, GOOD[:, :, :4]], 0, lambda line: None)
+    assert error.value.number == 2
