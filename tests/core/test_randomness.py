@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse.batch import Batch, collate
+from transfuse.documents import Item
 from transfuse.packing import Packer, Row, join
 from transfuse.randomness import Key
 from transfuse.sequence import Sequence
@@ -110,7 +111,7 @@ def test_two_visits_two_items_and_two_seeds_differ_and_validation_repeats() -> N
     assert first == drawn(0, visit=0)
     for other in (drawn(0, visit=1), drawn(1, visit=0)):
         assert all(a != b for a, b in zip(first, other, strict=True))
-    twice = LAYOUT.sequence(document([0.0, 1.0], [0.0, 1.0]))
+    twice = LAYOUT.sequence(document([0.0, 1.0], Item("blob", [0.0, 1.0], loss=False)))
     a, b = noise(collate(join([twice]), LAYOUT.modalities, Key(0)))
     assert a != b
 
