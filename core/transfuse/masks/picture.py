@@ -1,0 +1,144 @@
+"""Masks as pictures, for the terminal, as SVG and as PNG, with documents and spans marked along both sides.
+
+A row is a query, a column a key; a filled cell means "sees". In all three, `doc` and `span` are marked where the
+columns have them. Needs numpy only.
+"""
+
+import struct
+import zlib
+from html import escape
+
+import numpy as np
+
+from transfuse.masks.algebra import Columns, Mask
+from transfuse.masks.columns import as_array
+
+SEEN, SAME_SPAN, UNSEEN = "#3d5a80", "#ee6c4d", "#f1f3f5"
+"""Colours of a cell that is seen, seen within its own span, and not seen."""
+DOCS = ("#adb5bd", "#dee2e6")
+SPANS = ("#ee6c4d", "#f4a261")
+WIDEST = 200
+"""A terminal picture has at most this many keys."""
+
+
+def terminal(mask: Mask, columns: Columns) -> str:
+    """Lines of '#' and '.', each led by its query's document (last digit) and span (a letter, or a space).
+
+    >>> from transfuse import masks
+    >>> print(terminal(masks.parse("same(doc) & le(idx)"), {"doc": [0, 0, 1], "idx": [0, 1, 2]}))
+       001
+    <BLANKLINE>
+    0  #..
+    0  ##.
+    1  ..#
+    """
+    lines = mask.draw(columns)
+    if len(lines) > WIDEST:
+        return f"({len(lines)} positions are too many for a terminal: write a PNG or SVG)"
+    docs, spans = _marks(columns, len(lines))
+    head = ["   " + "".join(docs), "   " + "".join(spans)]
+    rows = [f"{doc}{span} {line}" for doc, span, line in zip(docs, spans, lines, strict=True)]
+    return "\n".join(line.rstrip() for line in [*head, *rows])
+
+
+def _marks(columns: Columns, size: int) -> tuple[list[str], list[str]]:
+    doc, span = (_column(columns, name, size) for name in ("doc", "span"))
+    letters = [" " if s < 0 else chr(ord("a") + int(s) % 26) for s in span]
+    return [" " if d < 0 else str(int(d) % 10) for d in doc], letters
+
+
+def _column(columns: Columns, name: str, size: int) -> np.ndarray:
+    return as_array(columns[name]) if name in columns else np.full(size, -1)
+
+
+def colours(mask: Mask, columns: Columns) -> tuple[np.ndarray, list[str | None], list[str | None]]:
+    """Per cell its colour [T, T], and per position the colours of its document and span (None: none)."""
+    allowed = mask.allowed(columns)
+    size = len(allowed)
+    doc, span = (_column(columns, name, size) for name in ("doc", "span"))
+    within = (span[:, None] == span[None]) & (span >= 0)[:, None]
+    cells = np.where(allowed, np.where(within, SAME_SPAN, SEEN), UNSEEN)
+    return (
+        cells,
+        [None if d < 0 else DOCS[int(d) % 2] for d in doc],
+        [None if s < 0 else SPANS[int(s) % 2] for s in span],
+    )
+
+
+def svg(mask: Mask, columns: Columns, cell: int = 8) -> str:
+    """A standalone SVG; the rule is its title."""
+    cells, docs, spans = colours(mask, columns)
+    size, edge = len(cells), 2
+    whole = (size + edge) * cell
+    parts = [
+        f'<rect x="{edge * cell}" y="{edge * cell}" width="{size * cell}" height="{size * cell}" fill="{UNSEEN}"/>'
+    ]
+    for along, marks in enumerate((docs, spans)):
+        for start, end, colour in _runs(marks):
+            a, b, c = (start + edge) * cell, (end - start) * cell, along * cell
+            parts.append(f'<rect x="{a}" y="{c}" width="{b}" height="{cell}" fill="{colour}"/>')
+            parts.append(f'<rect x="{c}" y="{a}" width="{cell}" height="{b}" fill="{colour}"/>')
+    for i, row in enumerate(cells):
+        for start, end, colour in _runs([None if c == UNSEEN else str(c) for c in row]):
+            x, y = (start + edge) * cell, (i + edge) * cell
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{(end - start) * cell}" height="{cell}" fill="{colour}"/>'
+            )
+    grid = "".join(f"M{(i + edge) * cell} {edge * cell}v{size * cell}" for i in range(size + 1))
+    grid += "".join(f"M{edge * cell} {(i + edge) * cell}h{size * cell}" for i in range(size + 1))
+    parts.append(f'<path d="{grid}" stroke="#ffffff" stroke-width="0.5" fill="none"/>')
+    doc = _column(columns, "doc", size)
+    for i in (np.flatnonzero(doc[1:] != doc[:-1]) + 1 + edge).tolist():
+        line = f"M{i * cell} 0V{whole}M0 {i * cell}H{whole}"
+        parts.append(f'<path d="{line}" stroke="#212529" stroke-width="1" fill="none"/>')
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="{whole}" viewBox="0 0 {whole} {whole}">\n'
+        f"<title>{escape(str(mask))}</title>\n{body}\n</svg>\n"
+    )
+
+
+def _runs(colour: list[str | None]) -> list[tuple[int, int, str]]:
+    """Start, end and colour of each stretch of one colour, None left out."""
+    runs: list[tuple[int, int, str]] = []
+    for i, this in enumerate(colour):
+        if this is None:
+            continue
+        if runs and runs[-1][1] == i and runs[-1][2] == this:
+            runs[-1] = (runs[-1][0], i + 1, this)
+        else:
+            runs.append((i, i + 1, this))
+    return runs
+
+
+def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
+    """A PNG of the same picture, without the grid."""
+    cells, docs, spans = colours(mask, columns)
+    size, edge = len(cells), 2
+    image = np.full((size + edge, size + edge, 3), 255, np.uint8)
+    names, index = np.unique(cells.reshape(-1), return_inverse=True)
+    image[edge:, edge:] = (
+        np.array([_rgb(name) for name in names], np.uint8).reshape(-1, 3)[index].reshape(size, size, 3)
+    )
+    for along, marks in enumerate((docs, spans)):
+        for i, colour in enumerate(marks):
+            if colour is not None:
+                image[along, i + edge] = image[i + edge, along] = _rgb(colour)
+    return encode(image.repeat(cell, 0).repeat(cell, 1))
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def encode(image: np.ndarray) -> bytes:
+    """uint8 [height, width, 3] as a PNG file (PNG specification, sections 5 and 11)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = image.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], 1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(lines.tobytes(), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")

@@ -1,0 +1,146 @@
+"""Draws the pictures of docs/masks.md and writes its gallery: `python docs/mask_gallery.py` (a test checks it).
+
+Systems with an oracle are drawn on the tiny layout whose mask their own code computed (tests/data/oracles); the
+others on a layout written here.
+"""
+
+import json
+from pathlib import Path
+
+from transfuse import masks
+from transfuse.masks import picture
+from transfuse_lab import mask_layout
+
+DOCS = Path(__file__).parent
+ORACLES = DOCS.parent / "tests" / "data" / "oracles" / "masks"
+
+ATOMS = {
+    "same": ("same(doc)", "equal on both sides, and not −1", "a:3 b:2 / c:3"),
+    "le": ("le(idx)", "key ≤ query: causal, itself included", "a:8"),
+    "lt": ("lt(block)", "key < query: strictly earlier blocks", "a:3 b:2 c:3"),
+    "delta": ("delta(block, lo=0, hi=1)", "query − key within bounds: a window of blocks", "a:2 b:2 c:2 d:2"),
+    "q": ("q.image", "a flag of the query", "text:3 image:3 text:2"),
+    "k": ("k.image", "a flag of the key", "text:3 image:3 text:2"),
+    "table": (
+        "table(seg, [[1, 0, 0], [1, 1, 0], [0, 1, 1]])",
+        "an adjacency of values, row = query's",
+        "a:2+seg=0 b:3+seg=1 c:3+seg=2",
+    ),
+    "and": ("same(doc) & le(idx)", "both", "a:4 / b:4"),
+    "or": ("le(idx) | same(span)", "either", "text:3 image:3 text:2"),
+    "not": ("le(idx) & ~k.noised", "not", "text:2 image:3+noised text:3"),
+    "where": ("where(q.image, same(doc), le(idx))", "by cases", "text:3 image:3 text:2"),
+}
+
+TITLES = {
+    "bagel": "BAGEL",
+    "bd3lm": "BD3-LM (block diffusion)",
+    "monoformer": "MonoFormer",
+    "neo_train": "NEO, training",
+    "omnigen_1": "OmniGen, packed",
+    "pi0": "π0",
+    "pi05": "π0.5",
+    "showo2": "Show-o2",
+    "showo_mmu": "Show-o, understanding",
+    "showo_t2i_keep_pad": "Show-o, text to image",
+    "starflow_window": "STARFlow-V, window",
+    "transfusion_lucidrains": "transfusion-pytorch",
+    "var": "VAR",
+    "worldvla_mask1": "WorldVLA, mask 1",
+    "worldvla_mask3": "WorldVLA, mask 3",
+}
+
+WRITTEN = {
+    "causal": (
+        "Causal LM, Chameleon, Emu3, Janus",
+        "same(doc) & le(idx)",
+        "a:5 b:4 / c:5",
+        "arXiv:2405.09818",
+    ),
+    "transfusion": (
+        "Transfusion, LMFusion, Tuna-2",
+        "same(doc) & (le(idx) | same(span))",
+        "text:3 image:4 text:2 / image:4 text:2",
+        "arXiv:2408.11039, section 3.2",
+    ),
+    "prefix": (
+        "PaliGemma, prefix-LM",
+        "same(doc) & le(rank)",
+        "image:4+rank=0 prompt:2+rank=0 a:1+rank=1 b:1+rank=2 c:1+rank=3",
+        "arXiv:2407.07726, section 3.2",
+    ),
+    "grn": (
+        "GRN",
+        "same(seg) | (same(doc) & k.text & ~q.text)",
+        "text:3+seg=0 image:4+seg=1 image:4+seg=2",
+        "as published; no oracle",
+    ),
+    "neo_inference": (
+        "NEO, inference (positions repeat in an image)",
+        "le(idx) | same(at)",
+        "text:1+at=0 text:1+at=1 image:4+at=2 text:1+at=3 text:1+at=4",
+        "the same repository as NEO, training; no oracle",
+    ),
+    "dit": ("DiT, SD3, UWM, Diffusion-LM, LangFlow", "same(doc)", "image:5 / image:6", "arXiv:2212.09748"),
+}
+
+
+def atoms() -> dict[str, tuple[str, str, str]]:
+    """Per picture its rule, what it says, and the picture."""
+    return {
+        name: (rule, said, picture.svg(masks.parse(rule), mask_layout.columns(layout)))
+        for name, (rule, said, layout) in ATOMS.items()
+    }
+
+
+def systems() -> dict[str, tuple[str, str, str, str]]:
+    """Per system its title, rule, source and picture."""
+    found = {}
+    for name, (title, rule, layout, source) in WRITTEN.items():
+        found[name] = (title, rule, source, picture.svg(masks.parse(rule), mask_layout.columns(layout)))
+    for name, title in TITLES.items():
+        oracle = json.loads((ORACLES / f"{name}.json").read_text())
+        where = oracle["source"]
+        lines = "-".join(f"L{line}" for line in where["lines"])
+        link = f"https://github.com/{where['repo']}/blob/{where['commit']}/{where['path']}#{lines}"
+        mask = masks.parse(oracle["rule"])
+        source = f"[{where['repo']}]({link})"
+        found[name] = (title, str(mask), source, picture.svg(mask, oracle["fields"]))
+    return found
+
+
+def pages() -> dict[Path, str]:
+    """Every file this script writes, with its text."""
+    made = {DOCS / "masks" / f"atom_{name}.svg": svg for name, (_, _, svg) in atoms().items()}
+    made |= {DOCS / "masks" / f"{name}.svg": svg for name, (*_, svg) in systems().items()}
+    atom_rows = [
+        f"| `{_cell(rule)}` | {said} | ![{name}](masks/atom_{name}.svg) |"
+        for name, (rule, said, _) in atoms().items()
+    ]
+    system_rows = [
+        f"| {title} | `{_cell(rule)}` | ![{title}](masks/{name}.svg) | {source} |"
+        for name, (title, rule, source, _) in systems().items()
+    ]
+    page = (DOCS / "masks.md").read_text()
+    page = _between(page, "atoms", ["| rule | says | picture |", "|---|---|---|", *atom_rows])
+    page = _between(
+        page, "gallery", ["| system | rule | picture | source |", "|---|---|---|---|", *system_rows]
+    )
+    return {**made, DOCS / "masks.md": page}
+
+
+def _cell(rule: str) -> str:
+    return rule.replace("|", "\\|")
+
+
+def _between(page: str, name: str, lines: list[str]) -> str:
+    """The page with what stands between its two markers replaced."""
+    start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    before, after = page.split(start, 1)[0], page.split(end.strip("\n"), 1)[1]
+    return before + start + "\n".join(lines) + end + after
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)

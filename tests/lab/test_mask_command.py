@@ -1,0 +1,122 @@
+"""`transfuse mask`: layouts as text, the picture in three forms, the counts, and wrong input."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transfuse import masks
+from transfuse.errors import TransfuseError
+from transfuse.masks import picture
+from transfuse_lab import mask_layout
+from transfuse_lab.mask_command import run
+
+RULE = "same(doc) & (le(idx) | same(span))"
+
+
+def test_a_layout_becomes_columns() -> None:
+    columns = mask_layout.columns("text:2 image:3+noised+frame=4 / text:1")
+    expected = {
+        "doc": [0, 0, 0, 0, 0, 1],
+        "idx": [0, 1, 2, 3, 4, 5],
+        "pos": [0, 1, 2, 3, 4, 0],
+        "item": [0, 0, 1, 1, 1, 2],
+        "block": [0, 0, 1, 1, 1, 0],
+        "span": [-1, -1, 1, 1, 1, -1],
+        "text": [1, 1, 0, 0, 0, 1],
+        "image": [0, 0, 1, 1, 1, 0],
+        "noised": [0, 0, 1, 1, 1, 0],
+        "frame": [-1, -1, 4, 4, 4, -1],
+    }
+    assert {name: values.tolist() for name, values in columns.items()} == expected
+
+
+def test_what_the_command_says() -> None:
+    assert run(RULE, "text:2 image:2+noised text:1 / text:1").splitlines() == [
+        "   000001",
+        "     bb",
+        "0  #.....",
+        "0  ##....",
+        "0b ####..",
+        "0b ####..",
+        "0  #####.",
+        "1  .....#",
+        "",
+        RULE,
+        "17 of 36 pairs (47.2 %), 4 slices",
+        "intervals a query: at most 1; a key: at most 1",
+        "a KV cache is not exact: clean queries see noised keys",
+    ]
+    assert "a KV cache is exact" in run(f"{RULE} & (~k.noised | same(span))", "text:1 image:2+noised text:1")
+    assert "cache" not in run(RULE, "text:2")
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """Decode what `encode` writes: one IDAT, no filters."""
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    at, idat, size = 8, b"", (0, 0)
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
+        if kind == b"IHDR":
+            size = struct.unpack(">II", body[:8])
+        idat += body if kind == b"IDAT" else b""
+        at += 12 + length
+    lines = np.frombuffer(zlib.decompress(idat), np.uint8).reshape(size[1], -1)
+    assert (lines[:, 0] == 0).all()
+    return lines[:, 1:].reshape(size[1], size[0], 3)
+
+
+def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
+    layout = "text:2 image:3 / text:2"
+    columns, mask = mask_layout.columns(layout), masks.parse(RULE)
+    said = run(RULE, layout, tmp_path / "mask.png")
+    assert said.endswith(f"written to {tmp_path / 'mask.png'}")
+    image = pixels((tmp_path / "mask.png").read_bytes())
+    assert image.shape == (9 * 8, 9 * 8, 3)
+    cells = image[4::8, 4::8][2:, 2:]
+    unseen = np.array([int(picture.UNSEEN[i : i + 2], 16) for i in (1, 3, 5)])
+    assert ((cells != unseen).any(2) == mask.allowed(columns)).all()
+    span = np.array([int(picture.SAME_SPAN[i : i + 2], 16) for i in (1, 3, 5)])
+    assert ((cells == span).all(2).nonzero()[0] >= 2).all()
+    assert (cells == span).all(2).sum() == 9
+    run(RULE, layout, tmp_path / "mask.svg")
+    drawn = (tmp_path / "mask.svg").read_text()
+    assert drawn.startswith("<svg ")
+    assert "<title>same(doc) &amp; (le(idx) | same(span))</title>" in drawn
+    assert drawn.count('stroke="#212529"') == 1, "one line between two documents"
+
+
+def test_long_rows_are_not_drawn_in_the_terminal() -> None:
+    assert "201 positions are too many for a terminal" in run("le(idx)", "text:201")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("", "document 0 is empty"),
+        ("text:5 /", "document 1 is empty"),
+        ("text5", "'text5' is no item; write name:positions"),
+        ("text:0", "is no item"),
+        ("text:2+", "is no item"),
+        ("text:2+doc=1", "'doc' is a column of its own already"),
+        ("text:2+a text:2+a=1", "'a' is a column of its own already"),
+        ("text:5000", "too many to draw"),
+    ],
+)
+def test_wrong_layouts(layout: str, message: str) -> None:
+    with pytest.raises(TransfuseError, match=message):
+        mask_layout.columns(layout)
+
+
+def test_wrong_expressions_and_files(tmp_path: Path) -> None:
+    with pytest.raises(TransfuseError, match="did you mean 'same'"):
+        run("sme(doc)", "text:1")
+    with pytest.raises(TransfuseError, match=r"no column 'nosied' .did you mean 'noised'"):
+        run("k.nosied", "image:1+noised")
+    with pytest.raises(TransfuseError, match=r"ends in \.png or \.svg"):
+        run("full", "text:1", tmp_path / "mask.jpg")
+    with pytest.raises(TransfuseError, match="No such file"):
+        run("full", "text:1", tmp_path / "nowhere" / "mask.png")
