@@ -14,7 +14,6 @@ manifest lists every file with its size, and the metadata files with their hash.
 
 import hashlib
 import json
-import os
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transfuse.datasets import DataSet, checked_index, checked_split, content_hash, in_either_order
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.files import write_text
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 * 2**20  # bytes
@@ -213,9 +213,4 @@ def _sha256(body: bytes) -> str:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Puts the manifest in place in one step, after everything else is on the disk."""
-    partial = path / (MANIFEST + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(manifest.text())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path / MANIFEST)
+    write_text(path / MANIFEST, manifest.text())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from transfuse.assembly import build_modalities, build_model
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.files import write_json, write_text
 from transfuse.modality import Modality
 from transfuse.model import Model
 from transfuse.plugins import Plugins
@@ -37,14 +38,6 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
     optimizer: dict[str, Tensor]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file at once: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    os.replace(fresh, path)
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -77,7 +70,9 @@ def write_checkpoint(
     """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
     home = folder / "checkpoints"
     fresh, final = home / f".{step}.new", home / str(step)
-    for leftover in (fresh, final):
+    if newest(folder) == final:
+        return  # saved already: a step has one state
+    for leftover in (fresh, final):  # of a process that died before ``latest`` moved
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
@@ -90,9 +85,7 @@ def write_checkpoint(
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     os.replace(fresh, final)
-    latest = home / ".latest.new"
-    latest.write_text(str(step))
-    os.replace(latest, home / "latest")
+    write_text(home / "latest", str(step))
     for old in home.iterdir():
         if old.is_dir() and old != final:
             shutil.rmtree(old)

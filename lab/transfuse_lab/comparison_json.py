@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
+from transfuse.files import write_text
 
-from transfuse_lab.records import RunRecord, plain, write_whole
+from transfuse_lab.records import RunRecord, plain
 from transfuse_lab.statistics import Summary, paired_difference, summarise
 
 FORMAT = "transfuse comparison 1"
@@ -87,7 +88,7 @@ def write_comparison(
 ) -> None:
     """Writes compare.json, whole or not at all."""
     text = json.dumps(comparison(records, data, command), indent=1, allow_nan=False, ensure_ascii=False)
-    write_whole(path, text + "\n")
+    write_text(path, text + "\n")
 
 
 def _by_seed(runs: Sequence[RunRecord], name: str) -> dict[int, float | None]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoints import write_json
 from transfuse.errors import TransfuseError
+from transfuse.files import write_json
 
 # Two busy multi-threaded processes on two cores run several times slower than one: one thread each.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

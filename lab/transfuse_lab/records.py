@@ -1,7 +1,6 @@
 """The record of one run: a recipe, a seed, and everything a comparison or a report needs of it."""
 
 import base64
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
+from transfuse.files import write_text
 
 LARGEST_RECORD = 512 * 2**20  # bytes
 
@@ -107,7 +107,7 @@ def picture(image: np.ndarray) -> str:
 
 def save_record(path: Path, record: RunRecord) -> None:
     """Writes the record as JSON, whole or not at all."""
-    write_whole(path, record.model_dump_json(indent=1) + "\n")
+    write_text(path, record.model_dump_json(indent=1) + "\n")
 
 
 def load_record(path: Path) -> RunRecord:
@@ -122,14 +122,3 @@ def load_record(path: Path) -> RunRecord:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise TransfuseError(f"{path}: not a run's record: {place}: {first['msg']}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Puts a file in place in one step: a reader sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -11,6 +11,7 @@ from typing import Any
 from transfuse import checkpoints
 from transfuse.assembly import build_modalities, fit_modalities
 from transfuse.errors import TransfuseError
+from transfuse.files import write_json
 from transfuse.model import Model
 from transfuse.packing import join
 from transfuse.plugins import Plugins
@@ -28,7 +29,7 @@ def fit(job: dict[str, Any], plugins: Plugins) -> None:
     began = time.process_time()
     modalities = fit_modalities(build_modalities(recipe), data, 0, say)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_json(folder / "seconds.json", time.process_time() - began)
+    write_json(folder / "seconds.json", time.process_time() - began)
     checkpoints.save_codecs(folder, modalities)
 
 
@@ -45,7 +46,7 @@ def run(job: dict[str, Any], plugins: Plugins) -> None:
     made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
     documents = [data.document("train", i) for i in range(2)]
     documents[1] = type(documents[1])(documents[1].items[::-1], documents[1].id, documents[1].source)
-    checkpoints.write_json(folder / "mask.json", drawing(trainer.model, documents))
+    write_json(folder / "mask.json", drawing(trainer.model, documents))
     save_record(folder / "record.json", made)
 
 

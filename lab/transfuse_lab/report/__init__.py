@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
+from transfuse.files import write_text
 
 from transfuse_lab.comparison_json import by_entry
-from transfuse_lab.records import RunRecord, write_whole
+from transfuse_lab.records import RunRecord
 from transfuse_lab.report import method, pictures, sections
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
@@ -30,7 +31,7 @@ def write_report(
     data: the data set's identity. command: what reproduces it all. Images of the real data are those of
     the records' captions. Raises TransfuseError without a record, or for two of one entry and seed.
     """
-    write_whole(path, page(records, data, masks, command) + "\n")
+    write_text(path, page(records, data, masks, command) + "\n")
 
 
 def page(
