@@ -82,6 +82,8 @@ def small_recipe(installed: Plugins) -> Callable[..., Recipe]:
 
     def make(name: str = "transfusion", *overrides: str, pixels: bool = True) -> Recipe:
         base = PIXELS if pixels and name == "transfusion" else SMALL
+        if any(text.startswith("train.flops=") for text in overrides):
+            base = tuple(text for text in base if not text.startswith("train.steps="))
         if name == "chameleon":
             base = (*base, "image.codec.codes=16")
         return registry.recipe(name, [*base, *overrides])

@@ -23,6 +23,7 @@ from transfuse_lab.progress import bar, say
 from transfuse_lab.records import RunRecord, entry_name, load_record
 from transfuse_lab.report import MaskPicture, write_report
 from transfuse_lab.report.figures import figure, ordered
+from transfuse_lab.training import make_folder
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def plan(
     Folders carry a hash of all that makes a run, so that other settings never meet old results.
     Raises TransfuseError where budgets are not equal FLOPs.
     """
+    twice = sorted({name for name in recipes if list(recipes).count(name) > 1})
+    if twice:
+        raise TransfuseError(
+            f"compare: recipe {twice[0]!r} stands twice; give it once, and what varies as --axis"
+        )
     runs = []
     for seed, name, values in product(seeds, recipes, product(*axes.values())):
         chosen = dict(zip(axes, values, strict=True))
@@ -102,6 +108,7 @@ def compare_command(
     section = data_section(data, opened.plugins)
     identity = opened.plugins.choose("dataset", section, "data").build().identity()
     chosen = recipes or tuple(opened.recipes())
+    make_folder(out)
     runs = plan(opened, chosen, section, identity, seeds, out, overrides, axes)
     missing = [run for run in runs if not run.record.is_file()]
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "

@@ -91,13 +91,29 @@ def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -
     saved = checkpoints.read_recipe(folder, plugins)
     cure = "use another --out, or repeat the command that began it"
     if saved != recipe:
-        before, now = _flat(saved.dump()), _flat(recipe.dump())
-        differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        told = ", ".join(f"{key} (there {before.get(key)!r}, here {now.get(key)!r})" for key in differing[:3])
-        raise TransfuseError(f"{folder} holds another run: {told} differ; {cure}")
+        raise TransfuseError(f"{folder} holds another run: {_differing(saved.dump(), recipe.dump())}; {cure}")
     there = checkpoints.read_json(folder / "modalities.json", "run").get("data")
     if there != data.identity():
-        raise TransfuseError(f"{folder} holds a run on other data ({there and there.get('name')}); {cure}")
+        raise TransfuseError(
+            f"{folder} holds a run on other data: {_differing(there, data.identity())}; {cure}"
+        )
+
+
+def _differing(there: Any, here: Any, most: int = 3) -> str:
+    """The first keys in which two trees differ, with both values."""
+    before, now = _flat(there), _flat(here)
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    told = [f"{key} (there {before.get(key)!r:.80}, here {now.get(key)!r:.80})" for key in keys[:most]]
+    more = [f"{len(keys) - most} more"] if len(keys) > most else []
+    return ", ".join([*told, *more])
+
+
+def make_folder(folder: Path) -> None:
+    """Raises TransfuseError where ``--out`` cannot be a folder: a file is in its place, or nothing may be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TransfuseError(f"--out {folder} cannot be a folder: {error.strerror}; give another") from None
 
 
 def _flat(tree: Any, place: str = "") -> dict[str, Any]:
@@ -130,6 +146,7 @@ def train(
     SIGTERM), it finishes the step, saves
     and raises KeyboardInterrupt.
     """
+    make_folder(folder)
     trainer = open_run(recipe, data, section, folder, plugins, report, codecs)
     log = folder / "metrics.jsonl"
     _forget_after(log, trainer.spent.step)
