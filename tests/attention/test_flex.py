@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import masks
 from transfuse.attention import Dense, Request
@@ -12,9 +12,6 @@ from transfuse.masks import Mask
 from transfuse.masks.blocks import block_counts
 from transfuse.testing import strategies
 from transfuse_adapters import flex
-
-settings.register_profile("flex", deadline=None, derandomize=True, max_examples=100)
-settings.load_profile("flex")
 
 
 @given(

@@ -9,9 +9,6 @@ from transfuse.attention.tiling import tiling
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 
-settings.register_profile("attention", deadline=None, derandomize=True, max_examples=100)
-settings.load_profile("attention")
-
 
 def counted(batches: list, rows: int, keys: int) -> np.ndarray:
     """How often each pair is computed and not masked."""

@@ -13,9 +13,6 @@ from transfuse.masks import Mask
 from transfuse.testing import strategies
 from transfuse_adapters import xformers
 
-settings.register_profile("xformers", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("xformers")
-
 
 def counted(calls: list[xformers.Call], rows: int, keys: int) -> torch.Tensor:
     count = torch.zeros(rows, keys, dtype=torch.long)

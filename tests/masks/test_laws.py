@@ -10,9 +10,6 @@ from transfuse import masks
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 
-settings.register_profile("laws", deadline=None, derandomize=True, max_examples=40)
-settings.load_profile("laws")
-
 LAWS: dict[str, Callable[[Mask, Mask, Mask], tuple[Mask, Mask]]] = {
     "commutative and": lambda a, b, c: (a & b, b & a),
     "commutative or": lambda a, b, c: (a | b, b | a),
@@ -48,6 +45,7 @@ LAWS: dict[str, Callable[[Mask, Mask, Mask], tuple[Mask, Mask]]] = {
 
 
 @pytest.mark.parametrize("law", LAWS)
+@settings(max_examples=25)
 @given(
     a=strategies.masks(max_leaves=4),
     b=strategies.masks(max_leaves=3),

@@ -1,14 +1,11 @@
 """The normal form against the predicate on all pairs: random expressions over the widest columns."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import masks
 from transfuse.masks import Mask, Slices
 from transfuse.testing import strategies
-
-settings.register_profile("masks", deadline=None, derandomize=True, max_examples=300)
-settings.load_profile("masks")
 
 
 def painted(slices: Slices) -> np.ndarray:

@@ -8,14 +8,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
 from transfuse.testing import strategies
-
-settings.register_profile("values", deadline=None, derandomize=True, max_examples=200)
-settings.load_profile("values")
 
 
 @given(strategies.masks(max_leaves=12))

@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask, Slices
 from transfuse.testing import strategies
-
-settings.register_profile("views", deadline=None, derandomize=True, max_examples=200)
-settings.load_profile("views")
 
 
 def painted(slices: Slices) -> np.ndarray:
