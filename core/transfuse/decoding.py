@@ -38,6 +38,7 @@ class _Written:
     logits: list[Tensor]  # a view, [V], at its last position
     given: int  # items of the prompt
     open_ids: list[int] = field(default_factory=list)  # text not yet closed into an item
+    said: int = 0  # tokens of text so far
     label: tuple[str, str] | None = None  # (modality, label) of a begun item
     done: bool = False
 
@@ -87,6 +88,15 @@ class _Decoder:
             raise TransfuseError(
                 f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
             )
+        leader = self.layout.leader
+        if want is None and leader is None:
+            raise TransfuseError(
+                f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(self.modalities)}"
+            )
+        if want is not None and want != leader and not self.modalities[want].labels():
+            raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
+        if tokens < 1 or items < 1:
+            raise TransfuseError(f"tokens and items must be at least 1, not {tokens} and {items}")
         if not prompts:
             raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
         self.views = max(m.views for m in self.modalities.values())
@@ -119,7 +129,7 @@ class _Decoder:
         for name, modality in self.modalities.items():
             for label in modality.labels():
                 longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
-        return self.tokens + 1 + (1 if self.want else self.items) * longest
+        return self.tokens + (1 if self.want else self.items) * longest
 
     # -- the walk
 
@@ -157,6 +167,7 @@ class _Decoder:
                     w.document, Item(leader, None), payload, replace(w.pens[0], item=len(w.document.items))
                 )
                 w.open_ids.append(int(payload[0]))
+                w.said += 1
                 w.pens[0] = pen
                 grown.append((w.first, sequence))
                 owners.append((w, 0))
@@ -169,33 +180,43 @@ class _Decoder:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
         allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=w.logits[0].device)
-        wanted = self.want
         begins = [
             vocabulary.marker(begin_marker(name, label))
             for name, modality in self.modalities.items()
-            if wanted in (None, name)
+            if self.want in (None, name)
             for label in modality.labels()
         ]
-        open_ended = wanted is None or not self.modalities[wanted].labels()
-        made = len(w.document.items) - w.given
-        if wanted is None and made >= self.items:
-            begins = []
-        allowed[begins] = True
-        if open_ended or not begins:
-            allowed[vocabulary.marker(END)] = wanted is None or bool(w.open_ids) or leader is None
-            if leader is not None and len(w.open_ids) < self.tokens:
+        open_ended = self.want is None or not begins
+        more = len(w.document.items) - w.given + bool(w.open_ids) < self.items
+        if open_ended:
+            allowed[begins] = more
+            allowed[vocabulary.marker(END)] = self.want is None or bool(w.open_ids)
+            if leader is not None and w.said < self.tokens and (more or w.open_ids):
                 r = vocabulary.range(leader)
                 allowed[r.start : r.stop] = True
-        elif not self.model.opened[begins].any():
-            raise TransfuseError(
-                f"the model was never trained to begin {wanted!r}; train it on documents that hold some"
-            )
+        elif leader is None:
+            return self._only(begins)
+        else:
+            allowed[begins] = True
+            if not self.model.opened[begins].any():
+                raise TransfuseError(
+                    f"the model was never trained to begin {self.want!r}; train it on documents that hold some"
+                )
         chooser = self.modalities[leader] if leader is not None else None
         logits = w.logits[0].masked_fill(~allowed, -torch.inf)
         if not isinstance(chooser, TokenModality) or not open_ended:
             return int(logits.argmax())
         generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
         return chooser.choose(logits[None], generator)
+
+    def _only(self, begins: list[int]) -> int:
+        """The begin marker of a model in which nothing predicts any."""
+        if len(begins) > 1:
+            shapes = ", ".join(self.model.vocabulary.name(id) for id in begins)
+            raise TransfuseError(
+                f"no modality of this model chooses among {shapes}: train with one that leads"
+            )
+        return begins[0]
 
     def _begun(self, id: int) -> tuple[str, str] | None:
         for name, modality in self.modalities.items():

@@ -59,7 +59,7 @@ class Model(nn.Module):
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         opened = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
-            if r.name.endswith("_markers"):
+            if r.labels and r.name != "document":
                 opened[r.start : r.stop] = False
         self.register_buffer("opened", opened)
         self.opened: Tensor
