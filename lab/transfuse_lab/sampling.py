@@ -25,7 +25,7 @@ def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None =
     from PIL import Image
 
     across = across or int(np.ceil(np.sqrt(len(images))))
-    height, width = images[0].shape[1:]
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     zoom = zoom or max(1, 64 // height)
     gap = 4
     down = -(-len(images) // across)
@@ -62,7 +62,7 @@ def read_document(path: Path, model: Model) -> Document:
         entries = json.loads(path.read_text())
     except OSError as error:
         raise TransfuseError(f"--document {path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TransfuseError(f"--document {path}: is no JSON ({error})") from None
     if not isinstance(entries, list):
         raise TransfuseError(f'--document {path}: must be a list such as [{{"{text}": "seven"}}]')

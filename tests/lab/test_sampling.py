@@ -1,0 +1,217 @@
+"""``transfuse sample``: the picture of a grid, captions, and any interleaved document in and out."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transfuse import checkpoints
+from transfuse.errors import TransfuseError
+from transfuse.model import Model
+from transfuse_lab.sampling import grid, read_document
+
+RECIPES = ("transfusion", "chameleon")
+
+
+@pytest.fixture(scope="module")
+def model(trained: Callable) -> Model:
+    return checkpoints.load(trained("transfusion"))[1]
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+class TestGrid:
+    def test_pictures_stand_side_by_side_enlarged(self) -> None:
+        images = [np.full((1, 8, 8), level, np.float32) for level in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        sheet = np.asarray(grid(images))
+        side, gap = 64, (grid(images).size[0] - 3 * 64) // 4
+        assert sheet.shape == (2 * side + 3 * gap, 3 * side + 4 * gap, 3)
+        for i, image in enumerate(images):
+            y, x = gap + (i // 3) * (side + gap), gap + (i % 3) * (side + gap)
+            own = sheet[y : y + side, x : x + side]
+            assert (own == round(255 * float(image[0, 0, 0]))).all()
+        assert (sheet[:gap] == 255).all()
+
+    def test_given_rows(self) -> None:
+        wide = grid([np.zeros((1, 8, 8), np.float32)] * 6, across=6)
+        assert wide.size[0] > 5 * wide.size[1]
+
+    def test_colour_large_pictures_and_values_beyond_the_range(self) -> None:
+        image = np.zeros((3, 100, 80), np.float32)
+        image[1] = 1.5
+        sheet = np.asarray(grid([image]))
+        assert (sheet[50, 40] == [0, 255, 0]).all()
+        assert 100 <= sheet.shape[0] < 120
+
+    def test_pictures_of_different_sizes(self) -> None:
+        """Each keeps its own size; none covers another."""
+        images = [np.full((1, side, side), 0.0, np.float32) for side in (4, 16, 16, 4)]
+        sheet = np.asarray(grid(images, zoom=1))
+        assert (sheet == 0).sum() == 3 * (2 * 16 + 2 * 256)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+class TestPrompts:
+    def test_a_grid_of_n(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+        done = cli("sample", trained(recipe), "--prompt", "up", "--n", 5, "--out", tmp_path / "new/grid.png")
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert "5 x 'up'" in done.stdout
+        images = [np.zeros((1, 8, 8), np.float32)] * 5
+        assert pixels(tmp_path / "new/grid.png").shape == np.asarray(grid(images)).shape
+
+    def test_equal_seeds_equal_samples(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+        def drawn(seed: int, name: str) -> bytes:
+            cli("sample", trained(recipe), "--prompt", "up", "--n", 2, "--out", tmp_path / name, "--seed", seed)
+            return (tmp_path / name).read_bytes()
+
+        one, two, three = drawn(3, "a.png"), drawn(3, "b.png"), drawn(4, "c.png")
+        assert one == two
+        assert one != three
+
+    def test_samples_of_one_prompt_differ(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+        cli("sample", trained(recipe), "--prompt", "up", "--n", 2, "--out", tmp_path / "a.png")
+        sheet = pixels(tmp_path / "a.png").astype(int)
+        half = sheet.shape[1] // 2
+        assert np.abs(sheet[:, :half] - sheet[:, half : 2 * half]).max() > 0
+
+    def test_any_words_and_none(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+        for words in ("Ω 👩‍👩‍👧 never seen", ""):
+            done = cli("sample", trained(recipe), "--prompt", words, "--out", tmp_path / "a.png")
+            assert done.exit_code == 0, done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((), "--out is missing"),
+            (("--out", "{}/grid"), "grid: cannot be written"),
+            (("--out", "{}/grid.xyz"), "grid.xyz: cannot be written"),
+            (("--out", "{}/file/grid.png"), "grid.png: cannot be written"),
+        ],
+    )
+    def test_where_it_cannot_go(
+        self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str, arguments: tuple, message: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        done = cli("sample", trained(recipe), "--prompt", "up", *(a.format(tmp_path) for a in arguments))
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_caption(cli: Callable, trained: Callable, pictures: Path, recipe: str) -> None:
+    picture = pictures / "heldout-0.png"
+    done = cli("sample", trained(recipe), "--image", picture, "--n", 2)
+    assert done.exit_code == 0, done.stderr
+    one, two = done.stdout.splitlines()
+    assert one == two  # greedy
+    assert one
+    assert cli("sample", trained(recipe), "--image", picture, "--seed", 9).stdout.splitlines() == [one]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+class TestDocuments:
+    def write(self, folder: Path, pictures: Path, value: object) -> Path:
+        folder.mkdir(exist_ok=True)
+        shutil.copy(pictures / "train-0.png", folder / "one.png")
+        path = folder / "prompt.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+
+    def test_interleaved_items_in_any_order(
+        self, cli: Callable, trained: Callable, pictures: Path, tmp_path: Path, recipe: str
+    ) -> None:
+        entries = [
+            {"text": "up"}, {"image": "one.png"}, {"text": "down", "droppable": True}, {"image": "one.png"},
+            {"image": "one.png"},
+        ]  # fmt: skip
+        for given in (entries, entries[::-1], entries[:1], []):
+            path = self.write(tmp_path / "in", pictures, given)
+            done = cli("sample", trained(recipe), "--document", path, "--out", tmp_path / "out/made.png")
+            assert done.exit_code == 0, done.stderr
+            for line in done.stdout.splitlines():
+                assert line.startswith(("text: ", "image: ", "the model ended the document here"))
+                if line.startswith("image: "):
+                    assert pixels(Path(line.removeprefix("image: "))).shape[0] > 8
+
+    def test_what_is_read(self, model: Model, pictures: Path, tmp_path: Path, recipe: str) -> None:
+        path = self.write(tmp_path, pictures, [{"image": "one.png"}, {"text": "up", "droppable": True}])
+        document = read_document(path, model)
+        assert [(i.modality, i.noised, i.droppable) for i in document.items] == [
+            ("image", False, False),
+            ("text", False, True),
+        ]
+        assert document.items[0].data.shape == (1, 8, 8)
+        assert document.items[0].data.dtype == np.float32
+        assert document.items[0].data.max() <= 1
+        assert document.source == str(path)
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("[{", "is no JSON"),
+            ("[" * 100_000, "is no JSON"),
+            ("\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "is no JSON"),
+            ({"text": "up"}, "must be a list such as"),
+            ("3", "must be a list"),
+            ([3], "entry 0 must be"),
+            ([{"text": "up"}, "down"], "entry 1 must be"),
+            ([{"text": "up", "image": "one.png"}], "entry 0 must be"),
+            ([{}], "entry 0 must be"),
+            ([{"droppable": True}], "entry 0 must be"),
+            ([{"text": "up", "droppable": "yes"}], "entry 0 must be"),
+            ([{"text": 7}], "entry 0 must be"),
+            ([{"text": None}], "entry 0 must be"),
+            ([{"txet": "up"}], "entry 0: this model has text and image, not 'txet'"),
+            ([{"text": ""}], r"item 0 (text): it is empty"),
+            ([{"text": "a\ud800"}], r"item 0 (text): text must be UTF-8"),
+            ([{"image": "none.png"}], "none.png: not a readable PNG or JPEG"),
+            ([{"image": "prompt.json"}], "prompt.json: not a readable PNG or JPEG"),
+            ([{"image": "a\0b.png"}], "not a readable PNG or JPEG"),
+            ([{"image": "."}], "not a readable PNG or JPEG"),
+        ],
+    )
+    def test_malformed(
+        self, cli: Callable, trained: Callable, pictures: Path, tmp_path: Path, recipe: str, value: object, message: str
+    ) -> None:
+        path = self.write(tmp_path, pictures, value)
+        done = cli("sample", trained(recipe), "--document", path, "--out", tmp_path / "made.png")
+        assert done.exit_code == 2, (done.exception, done.stdout)
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert str(tmp_path) in done.stderr
+        assert not (tmp_path / "made-1.png").exists()
+
+    def test_a_document_that_is_not_there(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+        for path in (tmp_path / "none.json", tmp_path):
+            done = cli("sample", trained(recipe), "--document", path)
+            assert done.exit_code == 2
+            assert f"--document {path}: cannot be read" in done.stderr
+
+    def test_several_are_numbered(
+        self, cli: Callable, trained: Callable, pictures: Path, tmp_path: Path, recipe: str
+    ) -> None:
+        path = self.write(tmp_path / "in", pictures, [{"text": "up"}])
+        done = cli("sample", trained(recipe), "--document", path, "--n", 3, "--out", tmp_path / "made.png")
+        assert done.exit_code == 0, done.stderr
+        names = sorted(p.name for p in tmp_path.glob("*.png"))
+        assert all(name.split("-")[1] in "012" for name in names)
+
+
+def test_a_picture_that_is_none_of_the_models(cli: Callable, trained: Callable, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    done = cli("sample", trained("transfusion"), "--image", tmp_path / "text.png")
+    assert done.exit_code == 2
+    assert "text.png: not a readable PNG or JPEG" in done.stderr
+
+
+def test_read_document_without_the_command(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"imgae": "x.png"}]')
+    with pytest.raises(TransfuseError, match=r"entry 0: this model has text and image, not 'imgae'"):
+        read_document(tmp_path / "a.json", model)
