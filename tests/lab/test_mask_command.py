@@ -120,3 +120,13 @@ def test_wrong_expressions_and_files(tmp_path: Path) -> None:
         run("full", "text:1", tmp_path / "mask.jpg")
     with pytest.raises(TransfuseError, match="No such file"):
         run("full", "text:1", tmp_path / "nowhere" / "mask.png")
+
+
+def test_the_command_prints_the_picture_and_the_counts() -> None:
+    from transfuse_lab.cli import app
+    from typer.testing import CliRunner
+
+    told = CliRunner().invoke(app, ["mask", "same(doc) & le(idx)", "--layout", "text:2 / text:1"])
+    assert told.exit_code == 0
+    assert "##." in told.output
+    assert "4 of 9 pairs" in told.output
