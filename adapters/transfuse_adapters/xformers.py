@@ -110,7 +110,7 @@ def calls(slices: Slices, device: torch.device | str = "cpu") -> list[Call]:
         for together in _rounds(pieces):
             bias = kind.from_seqlens([len(q) for q, _ in together], [len(k) for _, k in together])
             rows = [torch.tensor(np.concatenate(side), device=device) for side in zip(*together, strict=True)]
-            found.append(Call(*rows, bias.to(torch.device(device))))
+            found.append(Call(*rows, bias=bias.to(torch.device(device))))
     return found
 
 

@@ -241,8 +241,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-@torch.library.custom_op("transfuse::tiles", mutates_args=())
-def _tiles(
+def forward(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Attention [H, Tq, d] and the chunks of weights kept for the backward pass."""
@@ -262,6 +261,9 @@ def _tiles(
     return out, weights
 
 
+_tiles = torch.library.custom_op("transfuse::tiles", forward, mutates_args=())
+
+
 @_tiles.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int):
     return torch.empty_like(q, memory_format=torch.contiguous_format), _chunks(q, kept)
@@ -277,8 +279,7 @@ def _room(weights: list[Tensor], entry: _Entry, q: Tensor, groups: int) -> Tenso
     return weights[entry.chunk][start : start + size].view(-1, groups * entry.n, entry.m)
 
 
-@torch.library.custom_op("transfuse::tiles_backward", mutates_args=())
-def _tiles_backward(
+def backward(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
@@ -318,6 +319,9 @@ def _real(entry: _Entry, index: Tensor, groups: int, like: Tensor) -> Tensor:
     real[index[entry.real + 1 : entry.real + 1 + count]] = 1
     real = real.view(1, entry.B, 1, entry.n).expand(len(like) // entry.B, -1, groups, -1)
     return real.reshape(len(like), -1, 1)
+
+
+_tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward, mutates_args=())
 
 
 @_tiles_backward.register_fake

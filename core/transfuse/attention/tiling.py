@@ -299,10 +299,10 @@ def _small(tiles: _Tiles, keys: _Keys, which: Ints) -> Batch:
         owner = ranges[owner]
         seen = np.repeat(seen[:, :1], m, 1)
         seen[slot[keys.range_tile[owner]], key - keys.start[owner] + keys.offset[owner]] = key
-    in_line = [
+    query, key = (
         int(index[0, 0]) if real is None and (np.diff(index.reshape(-1)) == 1).all() else -1
         for index, real in ((queries, real_rows), (seen, real_columns))
-    ]
+    )
     partial = keys.partial0[which] < keys.partial1[which]
     p0 = int(np.where(partial, keys.partial0[which], m).min())
     p1 = int(np.where(partial, keys.partial1[which], 0).max())
@@ -322,9 +322,10 @@ def _small(tiles: _Tiles, keys: _Keys, which: Ints) -> Batch:
         B,
         n,
         m,
-        *in_line,
-        queries if in_line[0] < 0 else None,
-        seen if in_line[1] < 0 else None,
+        query,
+        key,
+        queries if query < 0 else None,
+        seen if key < 0 else None,
         real_rows,
         real_columns,
         (p0, p1) if p0 < p1 else (0, 0),

@@ -72,7 +72,7 @@ class Slices:
             first = self.q0 + late * (a - self.hi + 1)
             stop = np.where(early > 0, self.q0 + a - self.lo + 1, self.q1)
             parts.append(np.stack([a, b, first, stop, late, early])[:, a < b])
-        return join(Slices(*np.concatenate(parts, 1), self.keys, self.queries))
+        return join(Slices(*np.concatenate(parts, 1), queries=self.keys, keys=self.queries))
 
     def restricted(self, queries: tuple[int, int], keys: tuple[int, int]) -> "Slices":
         """The pairs of a range of queries and a range of keys, both counted from the ranges' starts."""
@@ -91,7 +91,7 @@ class Slices:
             self.slope_lo,
             self.slope_hi,
         )
-        return Slices(*(part[some] for part in parts), max(end - start, 0), self.keys)
+        return Slices(*(part[some] for part in parts), queries=max(end - start, 0), keys=self.keys)
 
     def intervals(self) -> Intervals:
         """The view per query; of `transposed()` it is the view per key."""
@@ -122,7 +122,7 @@ def coalesce(found: Bands, queries: int) -> Slices:
     q0, q1 = q0 + opens, q1 - closes
     some = q0 < q1
     parts = (part[some] for part in (q0, q1, lo, hi, found.slope_lo, found.slope_hi))
-    return join(Slices(*parts, queries, found.keys))
+    return join(Slices(*parts, queries=queries, keys=found.keys))
 
 
 def join(parts: Slices) -> Slices:
