@@ -178,6 +178,20 @@ def test_wrong_text_is_an_error_at_its_column(text: str, message: str) -> None:
         masks.parse(text)
 
 
+def test_a_fault_points_at_its_place() -> None:
+    with pytest.raises(TransfuseError) as caught:
+        masks.parse("same(doc) & lee(idx)")
+    assert str(caught.value) == (
+        "mask, column 13: unknown atom 'lee': did you mean 'le'?\n  same(doc) & lee(idx)\n              ^"
+    )
+    with pytest.raises(TransfuseError) as caught:
+        masks.parse("le(idx) &  $")
+    assert str(caught.value) == "mask, column 12: '$' is no part of a mask\n  le(idx) &  $\n             ^"
+    with pytest.raises(TransfuseError) as caught:
+        masks.parse("full & table(a, [[2]])")
+    assert str(caught.value).startswith("mask, column 8: table(a): cells are 0 or 1\n  full & table")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
