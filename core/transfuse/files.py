@@ -18,5 +18,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The same for JSON, keys sorted."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    """The same for JSON. Keys keep their order: that of a recipe's modalities numbers the ``mod`` column."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
