@@ -52,6 +52,15 @@ def read_json(path: Path, what: str) -> Any:
         raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
 
 
+def read_mapping(path: Path, what: str, *keys: str) -> dict[str, Any]:
+    """The same, where it is a mapping with these keys."""
+    value = read_json(path, what)
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing or not isinstance(value, dict):
+        raise TransfuseError(f"{path} is damaged (it has no {missing[0]!r}): restore it, or train again")
+    return value
+
+
 def write_description(folder: Path, recipe: Recipe, model: Model, facts: Mapping[str, Any]) -> None:
     """What rebuilds the model: the recipe, each modality's facts, the vocabulary; and further facts."""
     write_json(folder / "recipe.json", recipe.dump())
@@ -123,8 +132,8 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
                 f"and the recipe's model has {tuple(expected[name].shape)}"
             )
     model.load_state_dict(weights)
-    state = read_json(where / "state.json", "state")
-    return Checkpoint(int(state["step"]), state, _tensors(where / "optimizer.safetensors"))
+    state = read_mapping(where / "state.json", "state", "step")
+    return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"))
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -150,9 +159,9 @@ def rebuild(folder: Path, plugins: Plugins) -> tuple[Recipe, Model]:
     """A run's model as it was before training, its modalities restored; weights are loaded apart."""
     recipe = read_recipe(folder, plugins)
     path = folder / "modalities.json"
-    described = read_json(path, "run")
-    if described.get("format") != FORMAT:
-        raise TransfuseError(f"{path}: format {described.get('format')} is not this version's {FORMAT}")
+    described = read_mapping(path, "run", "format", "modalities", "vocabulary")
+    if described["format"] != FORMAT:
+        raise TransfuseError(f"{path}: format {described['format']} is not this version's {FORMAT}")
     modalities = build_modalities(recipe)
     try:
         for name, modality in modalities.items():

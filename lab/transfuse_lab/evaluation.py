@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -101,8 +100,10 @@ def caption_likelihood(model: Model, documents: Sequence[Document], text: str) -
     layout, modalities = model.layout, dict(model.parts())
     own = model.vocabulary.range(text)
     nats, count = 0.0, 0
+    sequences = [layout.sequence(document) for document in documents]
+    budget = max(4096, *map(len, sequences)) if sequences else 4096
     with torch.inference_mode():
-        for row in Packer(4096).rows(layout.sequence(document) for document in documents):
+        for row in Packer(budget).rows(sequences):
             batch = collate(row, modalities, Key(0), model.settings.rope, clean=True)
             batch = batch.to(model.tokens.weight.device)
             hidden, _ = model(batch)
@@ -246,10 +247,10 @@ def _step(folder: Path) -> str:
 def open_trained(folder: Path, plugins: Plugins) -> tuple[Recipe, Model, DataSet]:
     """A run's recipe, trained model and data. Raises TransfuseError where the data have changed."""
     recipe, model = checkpoints.load(folder, plugins)
-    described: dict[str, Any] = checkpoints.read_json(folder / "modalities.json", "run")
-    section = described.get("data_section")
+    described = checkpoints.read_mapping(folder / "modalities.json", "run", "data", "data_section")
+    section = described["data_section"]
     data = plugins.choose("dataset", section, f"{folder / 'modalities.json'}: data_section").build()
-    if data.identity() != described.get("data"):
+    if data.identity() != described["data"]:
         raise TransfuseError(f"{folder}: its data set {data.name} has changed since it was trained")
     return recipe, model, data
 

@@ -64,7 +64,13 @@ def open_run(
         _, model = checkpoints.rebuild(folder, plugins)
         saved = checkpoints.read_checkpoint(folder, model)
         trainer = Trainer(recipe, model, data)
-        trainer.resume(saved.state, saved.optimizer)
+        try:
+            trainer.resume(saved.state, saved.optimizer)
+        except (KeyError, TypeError) as error:
+            path = checkpoints.newest(folder)
+            raise TransfuseError(
+                f"{path}/state.json is damaged ({error!r}): restore it, or train again"
+            ) from error
         report(f"{folder}: going on after step {trainer.spent.step}")
         return trainer
     began = time.process_time()
@@ -92,7 +98,7 @@ def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -
     cure = "use another --out, or repeat the command that began it"
     if saved != recipe:
         raise TransfuseError(f"{folder} holds another run: {_differing(saved.dump(), recipe.dump())}; {cure}")
-    there = checkpoints.read_json(folder / "modalities.json", "run").get("data")
+    there = checkpoints.read_mapping(folder / "modalities.json", "run", "data")["data"]
     if there != data.identity():
         raise TransfuseError(
             f"{folder} holds a run on other data: {_differing(there, data.identity())}; {cure}"
