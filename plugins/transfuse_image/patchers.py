@@ -39,13 +39,14 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int, wavelengths: int = 32) -> None:
         super().__init__()
         self.wavelengths = wavelengths
-        self.mlp = nn.Sequential(nn.Linear(2 * wavelengths, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.into = nn.Linear(2 * wavelengths, dim)
+        self.out = nn.Linear(dim, dim)
 
     def forward(self, t: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         steps = torch.arange(self.wavelengths, device=t.device) / self.wavelengths
         angle = t[:, None].float() * torch.exp(-math.log(10_000) * steps)
         waves = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.out(F.silu(self.into(waves.to(self.into.weight.dtype))))
 
 
 class LinearSettings(Settings):

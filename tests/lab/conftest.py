@@ -69,7 +69,14 @@ def trained(
             overrides = sets(recipe, "train.steps=8")[1::2]
             resolved = Registry.load(installed, [packaged_file()]).recipe(recipe, overrides)
             section = {"name": "folder", "path": str(pictures), "channels": 1}
-            train(resolved, Folder(pictures, channels=1), section, made[recipe], installed, report=lambda line: None)
+            train(
+                resolved,
+                Folder(pictures, channels=1),
+                section,
+                made[recipe],
+                installed,
+                report=lambda line: None,
+            )
         return made[recipe]
 
     return run

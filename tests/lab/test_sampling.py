@@ -65,16 +65,31 @@ class TestPrompts:
         images = [np.zeros((1, 8, 8), np.float32)] * 5
         assert pixels(tmp_path / "new/grid.png").shape == np.asarray(grid(images)).shape
 
-    def test_equal_seeds_equal_samples(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+    def test_equal_seeds_equal_samples(
+        self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str
+    ) -> None:
         def drawn(seed: int, name: str) -> bytes:
-            cli("sample", trained(recipe), "--prompt", "up", "--n", 2, "--out", tmp_path / name, "--seed", seed)
+            cli(
+                "sample",
+                trained(recipe),
+                "--prompt",
+                "up",
+                "--n",
+                2,
+                "--out",
+                tmp_path / name,
+                "--seed",
+                seed,
+            )
             return (tmp_path / name).read_bytes()
 
         one, two, three = drawn(3, "a.png"), drawn(3, "b.png"), drawn(4, "c.png")
         assert one == two
         assert one != three
 
-    def test_samples_of_one_prompt_differ(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+    def test_samples_of_one_prompt_differ(
+        self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str
+    ) -> None:
         cli("sample", trained(recipe), "--prompt", "up", "--n", 2, "--out", tmp_path / "a.png")
         sheet = pixels(tmp_path / "a.png").astype(int)
         half = sheet.shape[1] // 2
@@ -178,7 +193,14 @@ class TestDocuments:
         ],
     )
     def test_malformed(
-        self, cli: Callable, trained: Callable, pictures: Path, tmp_path: Path, recipe: str, value: object, message: str
+        self,
+        cli: Callable,
+        trained: Callable,
+        pictures: Path,
+        tmp_path: Path,
+        recipe: str,
+        value: object,
+        message: str,
     ) -> None:
         path = self.write(tmp_path, pictures, value)
         done = cli("sample", trained(recipe), "--document", path, "--out", tmp_path / "made.png")
@@ -188,7 +210,9 @@ class TestDocuments:
         assert str(tmp_path) in done.stderr
         assert not (tmp_path / "made-1.png").exists()
 
-    def test_a_document_that_is_not_there(self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str) -> None:
+    def test_a_document_that_is_not_there(
+        self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str
+    ) -> None:
         for path in (tmp_path / "none.json", tmp_path):
             done = cli("sample", trained(recipe), "--document", path)
             assert done.exit_code == 2

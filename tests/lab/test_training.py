@@ -55,7 +55,9 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize(("name", "to"), [("transfusion", 0.6), ("chameleon", 0.8)])
-def test_the_loss_falls(small_recipe: Callable, fitted: Callable, shapes: Callable, name: str, to: float) -> None:
+def test_the_loss_falls(
+    small_recipe: Callable, fitted: Callable, shapes: Callable, name: str, to: float
+) -> None:
     data = shapes()
     recipe = small_recipe(name, "train.steps=60", "train.lr=0.01")
     trainer = Trainer(recipe, fitted(recipe, data), data)
@@ -85,15 +87,22 @@ def test_stop_and_go_on_is_never_having_stopped(
     assert len(log.splitlines()) == 6
     assert (tmp_path / "parts/metrics.jsonl").read_text() == log
     for file in ("model", "optimizer"):
-        one, two = (load_file(tmp_path / run / f"checkpoints/6/{file}.safetensors") for run in ("whole", "parts"))
+        one, two = (
+            load_file(tmp_path / run / f"checkpoints/6/{file}.safetensors") for run in ("whole", "parts")
+        )
         assert one.keys() == two.keys()
         for key in one:
             assert torch.equal(one[key], two[key]), key
-    states = [json.loads((tmp_path / run / "checkpoints/6/state.json").read_text()) for run in ("whole", "parts")]
+    states = [
+        json.loads((tmp_path / run / "checkpoints/6/state.json").read_text()) for run in ("whole", "parts")
+    ]
     for state in states:
         state["spent"].pop("seconds")
     assert states[0] == states[1]
-    assert (whole.spent.documents, whole.spent.positions) == (resumed.spent.documents, resumed.spent.positions)
+    assert (whole.spent.documents, whole.spent.positions) == (
+        resumed.spent.documents,
+        resumed.spent.positions,
+    )
 
 
 def test_a_finished_run_is_left_as_it_is(small_recipe: Callable, begin: Begin, tmp_path: Path) -> None:
@@ -144,7 +153,9 @@ class TestAnotherRun:
         assert "model.dim (there 32, here 16)" in message
         assert "use another --out" in message
 
-    def test_on_other_data(self, small_recipe: Callable, begin: Begin, folder: Path, shapes: Callable) -> None:
+    def test_on_other_data(
+        self, small_recipe: Callable, begin: Begin, folder: Path, shapes: Callable
+    ) -> None:
         with pytest.raises(TransfuseError, match=r"holds a run on other data.*content.*use another --out"):
             begin(small_recipe("transfusion", "train.steps=1"), folder, shapes(train=23))
 
@@ -168,7 +179,9 @@ class TestBudget:
         assert learning_rate(recipe, 0.05) == pytest.approx(0.005)
         assert learning_rate(recipe, 0.1) == pytest.approx(0.01)
         assert learning_rate(recipe, 0.55) == pytest.approx(0.01 * (0.2 + 0.8 * 0.5))
-        assert learning_rate(recipe, 0.325) == pytest.approx(0.01 * (0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2))
+        assert learning_rate(recipe, 0.325) == pytest.approx(
+            0.01 * (0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
+        )
         assert learning_rate(recipe, 1) == pytest.approx(0.002)
         assert learning_rate(recipe, 1.3) == pytest.approx(0.002)
         none = small_recipe("transfusion", "train.warmup=0", "train.final_lr=1")
@@ -214,18 +227,25 @@ class TestBudget:
                 assert low <= rate <= high * 1.001 or before < 0.3 < trainer.spent.share(recipe)
 
     def test_share(self, small_recipe: Callable) -> None:
-        steps, flop = small_recipe("transfusion", "train.steps=8"), small_recipe("transfusion", "train.flops=1e9")
+        steps, flop = (
+            small_recipe("transfusion", "train.steps=8"),
+            small_recipe("transfusion", "train.flops=1e9"),
+        )
         spent = Spent(step=2, flops=7.5e8)
         assert (spent.share(steps), spent.share(flop)) == (0.25, 0.75)
 
 
 class TestStream:
-    def places(self, recipe_name: str, small_recipe: Callable, fitted: Callable, data: DataSet, seed: int = 0) -> list:
+    def places(
+        self, recipe_name: str, small_recipe: Callable, fitted: Callable, data: DataSet, seed: int = 0
+    ) -> list:
         model = fitted(small_recipe(recipe_name), data)
         stream = Stream(data, model.layout, Key(seed), 0.3)
         return [stream.document(place) for place in range(3 * data.size("train"))]
 
-    def test_recipes_read_one_stream(self, small_recipe: Callable, fitted: Callable, shapes: Callable) -> None:
+    def test_recipes_read_one_stream(
+        self, small_recipe: Callable, fitted: Callable, shapes: Callable
+    ) -> None:
         data = shapes()
         one = self.places("transfusion", small_recipe, fitted, data)
         two = self.places("chameleon", small_recipe, fitted, data)
@@ -268,7 +288,9 @@ class TestStream:
                     kinds["reversed" if document.items[0].modality == "image" else "plain"] += 1
                     assert "text" in scored
                     assert {item.modality for item in document.items} == {"text", "image"}
-                assert [bool(p.span.loss) for p in sequence.spans] == ([True] if name == "transfusion" else [])
+                assert [bool(p.span.loss) for p in sequence.spans] == (
+                    [True] if name == "transfusion" else []
+                )
             # 20 % of visits are image first, and of the others 30 % lose their prompt.
             assert 28 <= kinds["reversed"] <= 54
             assert 32 <= kinds["dropped"] <= 66
@@ -283,7 +305,9 @@ class TestStream:
 def test_markers_open_for_a_whole_step(small_recipe: Callable, fitted: Callable, shapes: Callable) -> None:
     """A begin marker that only the second row shows is not forbidden in the first: rows add up to one batch."""
     data = shapes(sides=(8, 4), train=2, reversed_share=0.0)
-    recipe = small_recipe("transfusion", "train.rows=2", "train.budget=22", "train.drop=0", "train.look_ahead=2")
+    recipe = small_recipe(
+        "transfusion", "train.rows=2", "train.budget=22", "train.drop=0", "train.look_ahead=2"
+    )
     trainer = Trainer(recipe, fitted(recipe, data), data)
     seen = []
     own = trainer.model.losses
@@ -306,7 +330,7 @@ def test_metrics_lines(small_recipe: Callable, begin: Begin, tmp_path: Path) -> 
 def test_a_mask_that_leaks_is_refused_before_the_first_step(
     small_recipe: Callable, begin: Begin, tmp_path: Path
 ) -> None:
-    with pytest.raises(TransfuseError, match=r"position \d+ of shapes train \d+ sees position \d+, the token"):
+    with pytest.raises(TransfuseError, match=r"shapes train \d+.* sees position \d+, the token"):
         begin(small_recipe("transfusion", "mask=same(doc)"), tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 

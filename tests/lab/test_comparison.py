@@ -1,0 +1,240 @@
+"""``transfuse compare``: equal budgets, every cell once, figures in the fields that scripts rely on."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transfuse.errors import TransfuseError
+from transfuse.plugins import Plugins
+from transfuse.registry import Registry
+from transfuse.registry_files import packaged_file
+from transfuse_lab import comparison, jobs
+from transfuse_lab.comparison import Run, plan
+
+BUDGET = "train.flops=3e8"
+PROMISED = {
+    "generation_accuracy", "caption_accuracy", "caption_nll_token", "caption_nll_byte", "frechet_distance",
+    "reconstruction_error", "positions_per_second", "train_flops",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def overrides(sets: Callable) -> tuple[str, ...]:
+    """Both recipes made tiny; codecs alike."""
+    return (*sets("none", BUDGET)[:12], "--set", "image.codec.width=8", "--set", "image.codec.steps=6",
+            "--set", "image.codec.batch=8", "--set", BUDGET)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tmp_path_factory: pytest.TempPathFactory, cli: Callable, data_argument: str, overrides: tuple[str, ...]
+) -> tuple[Path, tuple[str, ...]]:
+    """Both recipes, one seed; and the command's arguments."""
+    out = tmp_path_factory.mktemp("compared") / "new"
+    command = (
+        "compare",
+        "transfusion",
+        "chameleon",
+        "--data",
+        data_argument,
+        "--seeds",
+        "0",
+        "--out",
+        out,
+        *overrides,
+    )
+    done = cli(*command)
+    assert done.exit_code == 0, (done.stderr, done.stdout)
+    assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
+    assert "2 of 2 runs to do" in done.stdout
+    return out, command
+
+
+def test_the_fields_that_scripts_rely_on(compared: tuple[Path, tuple]) -> None:
+    told = json.loads((compared[0] / "compare.json").read_text())
+    assert set(told["recipes"]) == {"transfusion", "chameleon"}
+    for figures in told["recipes"].values():
+        assert set(figures) >= PROMISED
+        for figure in figures.values():
+            assert set(figure) == {"mean", "low", "high", "values"}
+            assert (figure["low"], figure["high"]) == (None, None)
+            assert figure["values"] == [pytest.approx(figure["mean"])]
+        assert 0 <= figures["generation_accuracy"]["mean"] <= 1
+        assert 3e8 <= figures["train_flops"]["mean"] < 3.6e8
+    assert told["seeds"] == {"transfusion": [0], "chameleon": [0]}
+    assert told["command"].startswith("transfuse compare transfusion chameleon --data ")
+    page = (compared[0] / "report.html").read_text()
+    assert "chameleon" in page
+    assert "same(doc)" in page
+
+
+def test_both_read_one_stream_with_one_backbone(compared: tuple[Path, tuple]) -> None:
+    records = [json.loads(path.read_text()) for path in sorted(compared[0].glob("runs/*/record.json"))]
+    one, two = records
+    sizes = {(r["settings"]["model"]["dim"], r["settings"]["model"]["layers"]) for r in records}
+    assert len(sizes) == 1
+    assert one["facts"]["parameters"]["backbone"] == pytest.approx(
+        two["facts"]["parameters"]["backbone"], rel=0.02
+    )
+    assert one["settings"]["train"] == two["settings"]["train"]
+
+
+def test_given_again_it_trains_nothing(
+    compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, command = compared
+    before = (out / "compare.json").read_text()
+    (out / "compare.json").unlink()
+    monkeypatch.setattr(jobs, "_start", None)  # no process may be started
+    done = cli(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "0 of 2 runs to do" in done.stdout
+    assert (out / "compare.json").read_text() == before
+
+
+def test_what_is_missing_is_done_with_the_codecs_there_are(
+    compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, command = compared
+    started = []
+    start = jobs._start
+    monkeypatch.setattr(jobs, "_start", lambda job: started.append(job) or start(job))
+    (record,) = out.glob("runs/chameleon-*/record.json")
+    before = json.loads(record.read_text())
+    record.unlink()
+    done = cli(*command)
+    assert done.exit_code == 0, done.stderr
+    assert [job.work["kind"] for job in started] == ["run"]
+    after = json.loads(record.read_text())
+    assert after["metrics"]["train_flops"] == before["metrics"]["train_flops"]
+    assert after["curve"] == before["curve"]
+
+
+def test_a_run_that_fails_says_why_and_stops_the_rest(
+    cli: Callable, data_argument: str, sets: Callable, tmp_path: Path
+) -> None:
+    tiny = sets("transfusion", BUDGET, "mask=same(doc)")
+    command = ("compare", "transfusion", "--data", data_argument, "--seeds", "0", "--out", tmp_path / "x")
+    done = cli(*command, *tiny)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: transfusion, seed 0 failed:")
+    assert "the token it is to predict" in done.stderr
+    assert not (tmp_path / "x/compare.json").exists()
+
+
+class TestPlan:
+    @pytest.fixture
+    def planned(self, installed: Plugins, tmp_path: Path) -> Callable[..., list[Run]]:
+        registry = Registry.load(installed, [packaged_file()])
+
+        def make(
+            recipes=("transfusion", "chameleon"), seeds=(0, 1), sets=(), axes=None, identity="a"
+        ) -> list[Run]:
+            return plan(
+                registry, recipes, {"name": "digits"}, {"name": identity}, seeds, tmp_path, sets, axes or {}
+            )
+
+        return make
+
+    def test_every_cell_seed_by_seed(self, planned: Callable) -> None:
+        runs = planned(axes={"loss.image": ("1", "5"), "model.dim": ("32", "64")})
+        assert len(runs) == 2 * 2 * 4
+        assert [run.recipe.train.seed for run in runs] == [0] * 8 + [1] * 8
+        assert runs[0].entry == "transfusion;loss.image=1;model.dim=32"
+        assert runs[7].entry == "chameleon;loss.image=5;model.dim=64"
+        assert runs[0].recipe.loss["image"] == 1
+        assert runs[7].recipe.model.dim == 64
+        assert len({run.folder for run in runs}) == 16
+        assert len({run.codecs for run in runs}) == 2  # a codec knows neither seed, loss nor width
+
+    def test_keys_of_an_entry_are_sorted(self, planned: Callable) -> None:
+        runs = planned(axes={"model.dim": ("32",), "loss.image": ("1",)}, seeds=(0,))
+        assert runs[0].entry == "transfusion;loss.image=1;model.dim=32"
+
+    def test_other_settings_and_other_data_never_meet_old_results(self, planned: Callable) -> None:
+        folders = [
+            planned(seeds=(0,))[0].folder,
+            planned(seeds=(0,), sets=("train.lr=0.001",))[0].folder,
+            planned(seeds=(0,), identity="b")[0].folder,
+            planned(seeds=(1,))[0].folder,
+        ]
+        assert len(set(folders)) == 4
+        assert planned(seeds=(0,))[0].folder == folders[0]
+        codecs = [planned(sets=sets)[0].codecs for sets in ((), ("image.codec.steps=7",))]
+        assert len({*codecs, planned(identity="b")[0].codecs}) == 3
+
+    def test_budgets_of_steps(self, planned: Callable) -> None:
+        with pytest.raises(
+            TransfuseError, match=r"compare: chameleon has a budget of steps.*--set train.flops=2e12"
+        ):
+            planned(sets=("train.steps=5",))
+
+    def test_unequal_budgets(self, installed: Plugins, tmp_path: Path) -> None:
+        path = tmp_path / "more.yaml"
+        path.write_text("recipes: {longer: {extends: transfusion, train: {flops: 9e12}}}")
+        registry = Registry.load(installed, [packaged_file(), path])
+        with pytest.raises(TransfuseError, match="compare: the recipes have unequal budgets of"):
+            plan(registry, ("transfusion", "longer"), {}, {}, (0,), tmp_path, (), {})
+        plan(registry, ("transfusion", "longer"), {}, {}, (0,), tmp_path, ("train.flops=1e9",), {})
+
+    def test_a_budget_may_be_an_axis(self, planned: Callable) -> None:
+        runs = planned(axes={"train.flops": ("1e9", "2e9")}, seeds=(0,))
+        assert {run.recipe.train.flops for run in runs} == {1e9, 2e9}
+
+    def test_a_recipe_twice(self, planned: Callable) -> None:
+        with pytest.raises(TransfuseError, match="compare: recipe 'chameleon' stands twice"):
+            planned(recipes=("chameleon", "transfusion", "chameleon"))
+
+    def test_an_axis_that_is_none(self, planned: Callable) -> None:
+        with pytest.raises(TransfuseError, match="did you mean 'loss'"):
+            planned(axes={"los.image": ("1",)})
+
+
+class TestJobs:
+    def test_as_many_at_once_as_cores_of_one_thread(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        assert jobs.cores() >= 1
+        if hasattr(os, "sched_getaffinity"):
+            assert jobs.cores() <= len(os.sched_getaffinity(0))
+        ran: list[str] = []
+        most = [0]
+
+        class Quick:
+            returncode = 0
+            left = 2
+
+            def poll(self) -> int | None:
+                self.left -= 1
+                return None if self.left > 0 else 0
+
+            def terminate(self) -> None: ...
+
+            def wait(self) -> None: ...
+
+        monkeypatch.setattr(jobs, "cores", lambda: 2)
+        monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(jobs, "_start", lambda job: ran.append(job.name) or Quick())
+        work = [jobs.Job(f"job {i}", tmp_path / str(i), {}) for i in range(5)]
+        counts = []
+        jobs.run_all(work, lambda active, done: counts.append((len(active), done)))
+        most[0] = max(active for active, _ in counts)
+        assert ran == [job.name for job in work]
+        assert most == [2]
+        assert counts[-1] == (0, 5)
+
+    def test_a_failed_job_ends_with_its_log(self, tmp_path: Path) -> None:
+        with pytest.raises(TransfuseError, match=r"the job failed:\n"):
+            jobs.run_all([jobs.Job("the job", tmp_path, {"kind": "none"})], lambda active, done: None)
+
+    def test_shares(self, tmp_path: Path) -> None:
+        work = {"recipe": {"train": {"flops": 100.0}}}
+        both = [jobs.Job(name, tmp_path / name, work) for name in "ab"]
+        assert comparison._share(both, [], 1) == 0.5
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/metrics.jsonl").write_text('{"flops": 10.0}\n{"flops": 50.0}\n')
+        assert comparison._share(both, both[:1], 1) == pytest.approx(0.5 + 0.4 / 2)
+        (tmp_path / "a/metrics.jsonl").write_text('{"flops": 10.0}\n{"flo')
+        assert comparison._share(both, both[:1], 1) == 0.5

@@ -1,0 +1,197 @@
+"""``transfuse eval``: what is measured of a run, the record it leaves, and what it refuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transfuse import checkpoints
+from transfuse.batch import collate
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
+from transfuse.model import Model
+from transfuse.packing import join
+from transfuse.plugins import Plugins
+from transfuse.randomness import Key
+from transfuse_lab import evaluation
+from transfuse_lab.evaluation import caption_likelihood, describe, evaluate, pairs, show
+from transfuse_lab.records import load_record
+
+RECIPES = ("transfusion", "chameleon")
+METRICS = {
+    "generation_accuracy", "caption_accuracy", "caption_nll_token", "caption_nll_byte", "frechet_distance",
+    "reconstruction_error", "positions_per_second", "train_flops",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(trained: Callable, recipe: str) -> Model:
+    return checkpoints.load(trained(recipe))[1]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, trained: Callable, cli: Callable, recipe: str
+) -> Path:
+    """A copy of the run, evaluated by the command."""
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(trained(recipe), folder)
+    done = cli("eval", folder)
+    assert done.exit_code == 0, done.stderr
+    for name in METRICS:
+        assert name in done.stdout
+    assert str(folder / "record.json") in done.stdout
+    return folder
+
+
+def test_the_record(evaluated: Path, recipe: str) -> None:
+    record = load_record(evaluated / "record.json")
+    assert set(record.metrics) >= METRICS
+    assert all(np.isfinite(value) for value in record.metrics.values())
+    assert (record.entry, record.recipe, record.seed) == (recipe, recipe, 0)
+    log = [json.loads(line) for line in (evaluated / "metrics.jsonl").read_text().splitlines()]
+    assert [(p.step, p.flops, p.positions) for p in record.curve] == [
+        (line["step"], line["flops"], line["positions"]) for line in log
+    ]
+    assert [p.losses for p in record.curve] == [
+        {"text": line["loss_text"], "image": line["loss_image"]} for line in log
+    ]
+    assert record.metrics["train_flops"] == log[-1]["flops"]
+    assert {sample.prompt for sample in record.samples} == {"up", "down", "left", "right"}
+    assert len(record.captions) == len(record.samples) == 8
+    assert record.settings["model"]["dim"] == 32
+    assert record.facts["steps"] == 8
+    assert record.facts["positions"] == log[-1]["positions"]
+    assert record.facts["evaluated_pairs"] == 8
+    assert record.facts["parameters"]["backbone"] > 0
+    assert set(record.facts["loss_units"]) == {"text", "image"}
+
+
+def test_evaluating_again_gives_the_same_figures(evaluated: Path, cli: Callable) -> None:
+    before = load_record(evaluated / "record.json")
+    cli("eval", evaluated)
+    assert load_record(evaluated / "record.json") == before
+
+
+def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
+    """The sum over a caption's tokens of −log p, image given and clean; markers and the end not counted."""
+    from transfuse_lab.data.folder import Folder
+
+    held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
+    documents = [held.answered(i) for i in range(5)]
+    long = replace(documents[0], items=(documents[0].items[0], Item("text", "up down left right")))
+    documents.append(long)
+    by_hand, tokens = 0.0, 0
+    with torch.no_grad():
+        for document in documents:
+            row = join([model.layout.sequence(document)])
+            batch = collate(row, dict(model.parts()), Key(0), clean=True)
+            hidden, _ = model(batch)
+            start = model.vocabulary.range("text").start
+            ids = model.layout.payloads(document)[1] + start
+            first = row.tokens.tolist().index(model.vocabulary.marker("</image>"))
+            for i, wanted in enumerate(ids):
+                logits = model.logits(hidden[first + i][None])[0].double()
+                by_hand += float(torch.logsumexp(logits, 0) - logits[wanted])
+                tokens += 1
+    nats, count = caption_likelihood(model, documents, "text")
+    assert count == tokens
+    assert nats == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_documents_longer_than_a_row(model: Model) -> None:
+    long = Document((Item("text", "up down " * 1100),))
+    nats, count = caption_likelihood(model, [long], "text")
+    assert np.isfinite(nats)
+    assert count > 4096
+
+
+def test_decoding_in_parts_is_decoding_at_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch, pictures: Path
+) -> None:
+    from transfuse_lab.data.folder import Folder
+
+    held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
+    prompts, questions = [held.prompt(i) for i in range(5)], [held.question(i) for i in range(5)]
+    whole = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text"))
+    monkeypatch.setattr(evaluation, "AT_ONCE", 2)
+    parts = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text"))
+    assert parts[1] == whole[1]
+    for one, two in zip(parts[0], whole[0], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
+    assert np.abs(whole[0][0] - whole[0][4]).max() > 0  # one prompt, another place: another sample
+
+
+def test_what_metrics_are_given(model: Model, pictures: Path) -> None:
+    from transfuse_lab.data.folder import Folder
+
+    data = Folder(pictures, channels=1)
+    given = evaluate(model, data, seed=0)
+    held = [data.document("heldout", i) for i in range(8)]
+    assert given.heldout_captions == given.prompts == [d.items[0].data for d in held]
+    np.testing.assert_array_equal(given.heldout_images, np.stack([d.items[1].data for d in held]))
+    assert len(given.train_images) == len(given.train_captions) == 40
+    assert given.generated.shape == given.reconstructions.shape == (8, 1, 8, 8)
+    assert given.caption_bytes == sum(len(caption) for caption in given.heldout_captions)
+    assert given.caption_tokens >= 8
+    codec = dict(model.parts())["image"]
+    np.testing.assert_allclose(given.reconstructions[3], codec.decode(codec.encode(given.heldout_images[3])))
+    assert len(given.predicted_captions) == 8
+
+
+def test_a_document_that_is_no_pair(shapes: Callable) -> None:
+    def alone(document: Document) -> Document:
+        return replace(document, items=document.items[:1]) if document.id == 3 else document
+
+    with pytest.raises(
+        TransfuseError, match=r"^shapes train 3: evaluation takes one text and one image .*\['text'\]"
+    ):
+        pairs(shapes(change=alone), "train", "text", "image")
+
+
+def test_data_that_changed_or_went(
+    trained: Callable, cli: Callable, pictures: Path, tmp_path: Path, installed: Plugins
+) -> None:
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(trained("transfusion"), run)
+    shutil.copytree(pictures, data)
+    described = json.loads((run / "modalities.json").read_text())
+    described["data_section"]["path"] = str(data)
+    described["data"]["name"] = "data"
+    (run / "modalities.json").write_text(json.dumps(described))
+    evaluation.open_trained(run, installed)
+    listing = (data / "captions.jsonl").read_text()
+    (data / "captions.jsonl").write_text(listing.replace('"up"', '"high"', 1))
+    done = cli("eval", run)
+    assert done.exit_code == 2
+    assert f"{run}: its data set data has changed since it was trained" in done.stderr
+    shutil.rmtree(data)
+    done = cli("eval", run)
+    assert done.exit_code == 2
+    assert f"data folder {data}: not there" in done.stderr
+
+
+def test_a_run_that_never_stepped(
+    trained: Callable, cli: Callable, tmp_path: Path, installed: Plugins
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("transfusion"), run)
+    _, model = checkpoints.rebuild(run, installed)
+    shutil.rmtree(run / "checkpoints")
+    done = cli("eval", run)
+    assert done.exit_code == 2
+    assert "holds no checkpoint: train it first" in done.stderr
+    checkpoints.write_checkpoint(run, 0, model, {}, {"spent": {}})
+    (run / "metrics.jsonl").write_text("")
+    done = cli("eval", run)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
