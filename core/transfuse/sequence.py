@@ -305,14 +305,30 @@ class _Writer:
         )
 
 
-def vocabulary_for(modalities: Mapping[str, Modality]) -> Vocabulary:
-    """A vocabulary with the ids and markers of each modality, in order."""
-    vocabulary = Vocabulary()
+def vocabulary_for(modalities: Mapping[str, Modality], recorded: Vocabulary | None = None) -> Vocabulary:
+    """A vocabulary with the ids and markers of each modality, in order.
+
+    recorded: a checkpoint's; what it lacks is added at its end, so that nothing is renumbered.
+    Raises TransfuseError where a modality has other ids or markers than were recorded.
+    """
+    vocabulary = recorded or Vocabulary()
+    known = {r.name: r for r in vocabulary.ranges} if recorded else {}
+
+    def add(name: str, ids: int, labels: tuple[str, ...] = ()) -> None:
+        nonlocal vocabulary
+        if name not in known:
+            vocabulary = vocabulary.extended(name, ids, labels)
+        elif (known[name].size, known[name].labels) != (ids, labels):
+            raise TransfuseError(
+                f"the vocabulary records {known[name].size} ids of {name!r}, and the recipe's modality now has "
+                f"{ids}{' or other markers' if labels else ''}"
+            )
+
     for name, modality in modalities.items():
         if isinstance(modality, TokenModality):
-            vocabulary = vocabulary.extended(name, modality.codes)
+            add(name, modality.codes)
         labels = modality.labels()
         if labels:
             markers = (*(begin_marker(name, label) for label in labels), end_marker(name))
-            vocabulary = vocabulary.extended(f"{name}_markers", labels=markers)
+            add(f"{name}_markers", len(markers), markers)
     return vocabulary
