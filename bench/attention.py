@@ -229,11 +229,11 @@ def errors() -> list[Figure]:
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         inputs = [x.to(dtype).double().requires_grad_() for x in exact]
         out = Dense().attend(*inputs, Dense().plan(TRANSFUSION, columns, None, request(T, T)))
-        wanted = [out, *torch.autograd.grad(out, inputs, grad.to(dtype).double())]
+        wanted = [out.detach(), *torch.autograd.grad(out, inputs, grad.to(dtype).double())]
         for backend in (Tiles(), Dense()):
             x = [x.to(dtype).requires_grad_() for x in exact]
             out = backend.attend(*x, backend.plan(TRANSFUSION, columns, None, request(T, T, dtype)))
-            got = [out, *torch.autograd.grad(out, x, grad.to(dtype))]
+            got = [out.detach(), *torch.autograd.grad(out, x, grad.to(dtype))]
             error[backend.name, dtype] = max(
                 float((a.double() - b).abs().max()) for a, b in zip(got, wanted, strict=True)
             )

@@ -153,3 +153,17 @@ def test_keys_that_nobody_has_and_queries_that_see_nothing() -> None:
             assert (out == 0).all()
             (grad,) = torch.autograd.grad(out.sum(), q) if out.requires_grad else (torch.zeros(1),)
             assert (grad == 0).all()
+
+
+def test_torch_compile_keeps_the_operator_whole() -> None:
+    columns = row(3, np.random.default_rng(2))
+    T = len(columns["doc"])
+    q, k, v = (torch.randn(2, T, 8, requires_grad=True) for _ in range(3))
+    plan = Tiles().plan(TRANSFUSION, columns, None, Request(q.device, q.dtype, 2, 2, 8, T, T))
+
+    def layer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return Tiles().attend(q * 2, k, v, plan).square().sum()
+
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for a, b in zip(*(torch.autograd.grad(f(q, k, v), (q, k, v)) for f in (layer, compiled)), strict=True):
+        torch.testing.assert_close(a, b)
