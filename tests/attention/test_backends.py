@@ -167,3 +167,13 @@ def test_torch_compile_keeps_the_operator_whole() -> None:
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for a, b in zip(*(torch.autograd.grad(f(q, k, v), (q, k, v)) for f in (layer, compiled)), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_gradients_through_a_plan_made_without_them_are_refused() -> None:
+    columns = row(3, np.random.default_rng(2))
+    T = len(columns["doc"])
+    q, k, v = (torch.randn(2, T, 8, requires_grad=True) for _ in range(3))
+    request = Request(q.device, q.dtype, 2, 2, 8, T, T, requires_grad=False)
+    out = Tiles().attend(q, k, v, Tiles().plan(TRANSFUSION, columns, None, request))
+    with pytest.raises(TransfuseError, match="plan with requires_grad=True"):
+        out.sum().backward()

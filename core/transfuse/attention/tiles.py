@@ -15,6 +15,7 @@ from torch import Tensor
 
 from transfuse.attention.backend import Backend, Plan, Request
 from transfuse.attention.tiling import Batch, tiling
+from transfuse.errors import TransfuseError
 from transfuse.masks import Columns, Mask
 
 CHUNK = 2**20
@@ -214,6 +215,10 @@ def _add_keys(grad: Tensor, left: Tensor, right: Tensor, scale: float, entry: _E
         return
     part = torch.baddbmm(left.new_empty(()), left.mT, right, beta=0, alpha=scale)
     part = part.reshape(len(grad), -1, grad.shape[2])
+    if entry.key < 0 and entry.rounds < 0:
+        raise TransfuseError(
+            "tiles: the plan was made for a request without gradients; plan with requires_grad=True"
+        )
     if entry.key >= 0:
         grad[:, entry.key : entry.key + part.shape[1]] += part
         return
