@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from transfuse.assembly import build_modalities, build_model
 from transfuse.errors import TransfuseError, did_you_mean
@@ -25,6 +25,7 @@ from transfuse.modality import Modality
 from transfuse.model import Model
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
+from transfuse.sequence import vocabulary_for
 from transfuse.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -48,7 +49,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise TransfuseError(f"{path} is missing: {path.parent} holds no {what}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
 
 
@@ -79,7 +80,7 @@ def write_checkpoint(
     """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
     home = folder / "checkpoints"
     fresh, final = home / f".{step}.new", home / str(step)
-    if newest(folder) == final:
+    if newest(folder) == final and final.is_dir():
         return  # saved already: a step has one state
     for leftover in (fresh, final):  # of a process that died before ``latest`` moved
         shutil.rmtree(leftover, ignore_errors=True)
@@ -119,21 +120,25 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
     where = newest(folder)
     if where is None:
         raise TransfuseError(f"{folder} holds no checkpoint: train it first, or name the folder of a run")
-    weights = _tensors(where / "model.safetensors")
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        if name not in weights:
-            raise TransfuseError(f"{where}: the weights {name!r} are missing; it was saved by another recipe")
-        if name not in expected:
-            raise TransfuseError(f"{where}: the weights {name!r} have no place in the recipe's model")
-        if weights[name].shape != expected[name].shape:
-            raise TransfuseError(
-                f"{where}: the weights {name!r} are {tuple(weights[name].shape)}, "
-                f"and the recipe's model has {tuple(expected[name].shape)}"
-            )
-    model.load_state_dict(weights)
+    _load_weights(model, where / "model.safetensors")
     state = read_mapping(where / "state.json", "state", "step")
     return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"))
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    """All of a module's weights from a file that holds just these; else an error, and no weight changed."""
+    weights, expected = _tensors(path), module.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        if name not in weights:
+            raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")
+        if name not in expected:
+            raise TransfuseError(f"{path}: the weights {name!r} have no place in the recipe's model")
+        if weights[name].shape != expected[name].shape:
+            raise TransfuseError(
+                f"{path}: the weights {name!r} are {tuple(weights[name].shape)}, "
+                f"and the recipe's model has {tuple(expected[name].shape)}"
+            )
+    module.load_state_dict(weights)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -167,8 +172,13 @@ def rebuild(folder: Path, plugins: Plugins) -> tuple[Recipe, Model]:
         for name, modality in modalities.items():
             modality.restore(described["modalities"][name])
         vocabulary = Vocabulary.from_dump(described["vocabulary"])
-    except (KeyError, TypeError, ValueError) as error:
+        lacks = vocabulary_for(modalities, vocabulary).size - vocabulary.size
+    except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
         raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+    if lacks:
+        raise TransfuseError(
+            f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
+        )
     return recipe, build_model(recipe, modalities, plugins, vocabulary)
 
 
@@ -184,12 +194,17 @@ def save_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
 
 def restore_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
     """The inverse, into modalities built from the same settings and not yet connected."""
-    facts = read_json(folder / "codecs.json", "set of codecs")
+    facts = read_mapping(folder / "codecs.json", "set of codecs")
     for name, modality in modalities.items():
         if name not in facts:
             raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")
-        modality.restore(facts[name])
-        modality.load_state_dict(_tensors(folder / f"{name}.safetensors"))
+        try:
+            modality.restore(facts[name])
+        except Exception as error:  # as above
+            raise TransfuseError(
+                f"{folder / 'codecs.json'} is damaged ({error!r}): delete the folder"
+            ) from error
+        _load_weights(modality, folder / f"{name}.safetensors")
 
 
 def load(folder: Path | str, plugins: Plugins | None = None) -> tuple[Recipe, Model]:
@@ -216,4 +231,8 @@ def restore_optimizer(model: Model, optimizer: torch.optim.Optimizer, flat: Mapp
         name, _, key = path.rpartition("/")
         if name not in named:
             raise TransfuseError(f"the optimiser's state is of a parameter {name!r}, which the model has not")
+        if value.dim() and value.shape != named[name].shape:
+            raise TransfuseError(
+                f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter {tuple(named[name].shape)}"
+            )
         optimizer.state[named[name]][key] = value

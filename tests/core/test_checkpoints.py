@@ -1,0 +1,359 @@
+"""Checkpoints come back bit for bit, in another process too; a damaged one is named, a crash leaves the old one."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transfuse import checkpoints, files
+from transfuse.assembly import build_model
+from transfuse.batch import collate
+from transfuse.errors import TransfuseError
+from transfuse.losses import Combiner
+from transfuse.model import Model
+from transfuse.packing import join
+from transfuse.plugins import Plugins
+from transfuse.randomness import Key
+from transfuse.recipes import Recipe
+
+from tests.core import tiny
+from tests.core.tiny import SECTIONS, Kit, captioned
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("text", "image", "image_vq")
+
+
+def recipe_of(**model: int) -> Recipe:
+    dump = {
+        "name": "tiny",
+        "modalities": {name: SECTIONS[name] for name in NAMES},
+        "mask": str(tiny.TRANSFUSION),
+        "loss": {"text": 1, "image": 5, "image_vq": 1},
+        "model": {"dim": 32, "layers": 1, "heads": 2, **model},
+        "train": {"steps": 2},
+    }
+    return Recipe.from_dump(dump, tiny.plugins())
+
+
+@pytest.fixture
+def model(kit: Kit) -> Model:
+    """A model that begins markers and has moved from its first weights."""
+    return build_model(recipe_of(), kit.modalities(*NAMES), tiny.plugins())
+
+
+def adam(model: Model) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.trained(), lr=1e-2)
+
+
+def train(model: Model, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+    """A few steps; the loss of each."""
+    model.train()
+    losses = []
+    for step in steps:
+        sequences = [
+            model.layout.sequence(captioned(0), visit=step),
+            model.layout.sequence(captioned(1, image="image_vq"), visit=step),
+        ]
+        batch = collate(join(sequences), dict(model.parts()), Key(0))
+        combined = Combiner(recipe_of().loss).combine(model.losses(batch), batch.counts)
+        optimizer.zero_grad()
+        combined.total.backward()
+        optimizer.step()
+        losses.append(float(combined.total.detach()))
+    return losses
+
+
+def save(folder: Path, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
+    checkpoints.write_description(folder, recipe_of(), model, {})
+    tensors = checkpoints.optimizer_tensors(model, optimizer)
+    checkpoints.write_checkpoint(folder, step, model, tensors, {"spent": {"step": step}})
+
+
+def back(folder: Path) -> tuple[Model, torch.optim.AdamW, checkpoints.Checkpoint]:
+    _, model = checkpoints.rebuild(folder, tiny.plugins())
+    saved = checkpoints.read_checkpoint(folder, model)
+    optimizer = adam(model)
+    checkpoints.restore_optimizer(model, optimizer, saved.optimizer)
+    return model, optimizer, saved
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def run(model: Model, tmp_path: Path) -> Path:
+    """The folder of a run, saved after two steps."""
+    optimizer = adam(model)
+    train(model, optimizer, range(2))
+    save(tmp_path / "run", model, optimizer, step=2)
+    return tmp_path / "run"
+
+
+def test_weights_buffers_and_state_come_back_bit_for_bit(run: Path, model: Model) -> None:
+    other, _, saved = back(run)
+    assert same(other.state_dict(), model.state_dict())
+    assert bool(other.opened[other.vocabulary.marker("<image 2x2>")])
+    assert other.vocabulary == model.vocabulary
+    assert list(other.modalities) == list(NAMES)
+    assert (saved.step, saved.state["spent"]) == (2, {"step": 2})
+    _, loaded = checkpoints.load(run, tiny.plugins())
+    assert not loaded.training
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+def test_a_resumed_run_goes_on_exactly_as_one_that_never_stopped(model: Model, tmp_path: Path) -> None:
+    optimizer = adam(model)
+    train(model, optimizer, range(2))
+    save(tmp_path, model, optimizer, step=2)
+    resumed, its_optimizer, _ = back(tmp_path)
+    assert train(resumed, its_optimizer, range(2, 5)) == train(model, optimizer, range(2, 5))
+    assert same(resumed.state_dict(), model.state_dict())
+
+
+def test_the_optimisers_state_comes_back_parameter_by_parameter(run: Path, model: Model) -> None:
+    other, optimizer, saved = back(run)
+    names = {p: n for n, p in other.named_parameters()}
+    found = {names[p]: state for p, state in optimizer.state.items()}
+    assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, state in found.items():
+        assert state.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        for key, value in state.items():
+            assert torch.equal(value, saved.optimizer[f"{name}/{key}"])
+        assert state["exp_avg"].shape == other.get_parameter(name).shape
+    assert same(checkpoints.optimizer_tensors(other, optimizer), saved.optimizer)
+
+
+NEW_PROCESS = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from tests.core.test_checkpoints import back, train
+torch.set_num_threads(1)
+model, optimizer, saved = back(Path(sys.argv[1]))
+print(train(model, optimizer, range(2, 4)))
+save_file(model.state_dict(), sys.argv[2])
+"""
+
+
+def test_a_new_process_goes_on_with_the_same_losses_and_weights(run: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", NEW_PROCESS, str(run), str(tmp_path / "after.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    model, optimizer, _ = back(run)
+    assert json.loads(done.stdout) == train(model, optimizer, range(2, 4))
+    assert same(checkpoints._tensors(tmp_path / "after.safetensors"), model.state_dict())
+
+
+# -- what is wrong with a checkpoint
+
+
+def test_a_missing_run_folder_checkpoint_or_file_is_named(run: Path, model: Model, tmp_path: Path) -> None:
+    with pytest.raises(TransfuseError, match="nowhere is not there: name the folder of a run"):
+        checkpoints.load(tmp_path / "nowhere", tiny.plugins())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TransfuseError, match=r"recipe\.json is missing"):
+        checkpoints.load(tmp_path / "empty", tiny.plugins())
+    with pytest.raises(TransfuseError, match="empty holds no checkpoint: train it first"):
+        checkpoints.read_checkpoint(tmp_path / "empty", model)
+    for name in ("optimizer.safetensors", "state.json", "model.safetensors"):
+        (run / "checkpoints" / "2" / name).unlink()
+        with pytest.raises(TransfuseError, match=f"{name} is missing"):
+            checkpoints.read_checkpoint(run, model)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_file_of_weights_is_named(run: Path, model: Model, name: str, kept: int) -> None:
+    path = run / "checkpoints" / "2" / name
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TransfuseError, match=f"{name} is damaged .*restore it, or train again"):
+        checkpoints.read_checkpoint(run, model)
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "modalities.json", "checkpoints/2/state.json"])
+@pytest.mark.parametrize("text", ["{", "", "[]", "{}", "null", "3", '{"format": 1}', "[" * 100_000, "\udcff"])
+def test_damaged_json_is_named(run: Path, name: str, text: str) -> None:
+    (run / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(TransfuseError, match=Path(name).name):
+        checkpoints.load(run, tiny.plugins())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("format",), 99),
+        (("modalities",), []),
+        (("modalities", "text"), {}),
+        (("modalities", "text", "tokenizer"), "no tokenizer"),
+        (("modalities", "image", "sizes"), "4x4"),
+        (("modalities", "image_vq", "codec"), None),
+        (("vocabulary",), {}),
+        (("vocabulary",), []),
+        (("vocabulary",), [{"name": "document"}]),
+        (("vocabulary",), [{"name": "document", "size": 2, "labels": ["<document>", "</document>"]}]),
+    ],
+)
+def test_damaged_facts_are_named(run: Path, place: tuple[str, ...], value: object) -> None:
+    path = run / "modalities.json"
+    described = json.loads(path.read_text())
+    inner = described
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(described))
+    with pytest.raises(TransfuseError, match=r"modalities\.json"):
+        checkpoints.load(run, tiny.plugins())
+
+
+@pytest.mark.parametrize("text", ["", "two", "2/../..", "-1", "9"])
+def test_a_damaged_pointer_is_named(run: Path, model: Model, text: str) -> None:
+    (run / "checkpoints" / "latest").write_text(text)
+    with pytest.raises(TransfuseError, match="checkpoints"):
+        checkpoints.read_checkpoint(run, model)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_the_weights_that_differ(run: Path, kit: Kit) -> None:
+    wide = build_model(recipe_of(dim=64), kit.modalities(*NAMES), tiny.plugins())
+    with pytest.raises(TransfuseError, match=r"the weights .* are \(.*\), and the recipe's model has \("):
+        checkpoints.read_checkpoint(run, wide)
+    deep = build_model(recipe_of(layers=2), kit.modalities(*NAMES), tiny.plugins())
+    with pytest.raises(
+        TransfuseError, match=r"'backbone.blocks.1.* are missing; it was saved by another recipe"
+    ):
+        checkpoints.read_checkpoint(run, deep)
+    with pytest.raises(TransfuseError, match="have no place in the recipe's model"):
+        checkpoints.read_checkpoint(run, kit.model("text"))
+
+
+def test_a_refused_checkpoint_changes_no_weight(run: Path, kit: Kit) -> None:
+    deep = build_model(recipe_of(layers=2), kit.modalities(*NAMES), tiny.plugins())
+    before = {name: value.clone() for name, value in deep.state_dict().items()}
+    with pytest.raises(TransfuseError):
+        checkpoints.read_checkpoint(run, deep)
+    assert same(deep.state_dict(), before)
+
+
+def test_an_optimiser_of_another_model_is_refused(model: Model) -> None:
+    optimizer = adam(model)
+    with pytest.raises(TransfuseError, match="of a parameter 'elsewhere', which the model has not"):
+        checkpoints.restore_optimizer(model, optimizer, {"elsewhere/exp_avg": torch.zeros(2)})
+    with pytest.raises(TransfuseError, match=r"'tokens.weight/exp_avg' is \(2,\), and the parameter"):
+        checkpoints.restore_optimizer(model, optimizer, {"tokens.weight/exp_avg": torch.zeros(2)})
+
+
+# -- crashes
+
+
+@pytest.mark.parametrize("next_step", [2, 3])
+def test_a_crash_at_any_point_leaves_the_old_checkpoint_or_the_new(
+    run: Path, model: Model, next_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(Exception): ...
+
+    replace, left = os.replace, [0]
+
+    def dying(source: Path, target: Path) -> None:
+        if left[0] == 0:
+            raise Crash
+        left[0] -= 1
+        replace(source, target)
+
+    optimizer = adam(model)
+    old = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, optimizer, range(9, 10))
+    tensors = checkpoints.optimizer_tensors(model, optimizer)
+    crashes = 0
+    for survived in range(10):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", dying)
+            left[0] = survived
+            try:
+                checkpoints.write_checkpoint(run, next_step, model, tensors, {})
+            except Crash:
+                crashes += 1
+            else:
+                break
+        other, _, saved = back(run)
+        assert saved.step == 2
+        assert same(other.state_dict(), old)
+    _, _, saved = back(run)
+    assert saved.step == next_step
+    assert crashes == (3 if next_step == 3 else 0)  # state.json, the folder, latest; a saved step is kept
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [str(next_step), "latest"]
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": 2})
+    assert list(json.loads((tmp_path / "a.json").read_text())) == ["b", "a"]
+
+    def dying(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_json(tmp_path / "a.json", {})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": 2}
+
+
+# -- codecs apart, and no pickle
+
+
+def test_codecs_come_back_into_modalities_of_the_same_settings(kit: Kit, tmp_path: Path) -> None:
+    modalities = kit.modalities(*NAMES)
+    checkpoints.save_codecs(tmp_path, modalities)
+    fresh = {name: recipe_of().modalities[name].build(name=name) for name in NAMES}
+    checkpoints.restore_codecs(tmp_path, fresh)
+    picture = tiny.picture(0)
+    for name, modality in modalities.items():
+        assert fresh[name].facts() == modality.facts()
+        assert same(fresh[name].state_dict(), modality.state_dict())
+        raw = "two dogs" if name == "text" else picture
+        assert (fresh[name].encode(raw) == modality.encode(raw)).all()
+
+
+def test_codecs_that_are_missing_damaged_or_of_other_settings_are_named(kit: Kit, tmp_path: Path) -> None:
+    def fresh(name: str, **settings: object) -> dict:
+        chosen = tiny.plugins().choose("modality", {**SECTIONS["image_vq"], **settings}, name)
+        return {name: chosen.build(name=name)}
+
+    with pytest.raises(TransfuseError, match=r"codecs\.json is missing"):
+        checkpoints.restore_codecs(tmp_path, fresh("image_vq"))
+    checkpoints.save_codecs(tmp_path, kit.modalities("image_vq"))
+    with pytest.raises(TransfuseError, match="no codec of modality 'imagevq'; did you mean 'image_vq'"):
+        checkpoints.restore_codecs(tmp_path, fresh("imagevq"))
+    wide = {"name": "vq", "codes": 8, "width": 16, "channels": 2}
+    with pytest.raises(TransfuseError, match=r"image_vq\.safetensors.*'codec\..*' (are|is)"):
+        checkpoints.restore_codecs(tmp_path, fresh("image_vq", codec=wide))
+    (tmp_path / "codecs.json").write_text('{"image_vq": {}}')
+    with pytest.raises(TransfuseError, match=r"codecs\.json is damaged"):
+        checkpoints.restore_codecs(tmp_path, fresh("image_vq"))
+
+
+def test_no_pickle_is_written_or_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("pickle")
+
+    for module in (pickle, torch):
+        for name in ("load", "loads", "dump", "dumps", "save", "Unpickler", "Pickler"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, refused)
+    model, optimizer, _ = back(run)
+    save(run, model, optimizer, step=3)
+    assert {p.suffix for p in run.rglob("*") if p.is_file()} == {".json", ".safetensors", ""}
+    assert (run / "checkpoints" / "latest").read_text() == "3"
+    for source in (ROOT / "core" / "transfuse").glob("*.py"):
+        assert "import pickle" not in source.read_text()
+        assert "torch.load" not in source.read_text()
+
+
+def test_the_plugins_that_are_installed_load_a_run(run: Path) -> None:
+    _, model = checkpoints.load(str(run), Plugins.load(only=("text", "image", "vq")))
+    assert list(model.modalities) == list(NAMES)
