@@ -170,7 +170,7 @@ def test_torch_compile_keeps_the_operator_whole() -> None:
 
 
 def test_gradients_through_a_plan_made_without_them_are_refused() -> None:
-    columns = row(3, np.random.default_rng(2))
+    columns = row(40, np.random.default_rng(2))  # so many that some are batched
     T = len(columns["doc"])
     q, k, v = (torch.randn(2, T, 8, requires_grad=True) for _ in range(3))
     request = Request(q.device, q.dtype, 2, 2, 8, T, T, requires_grad=False)
