@@ -127,7 +127,7 @@ def coalesce(found: Bands, queries: int) -> Slices:
 
 def join(parts: Slices) -> Slices:
     """The same pairs with each slice that continues another's two lines made one with it."""
-    if len(parts) < 2:
+    if not len(parts):
         return parts
     slope_lo, slope_hi = _adopt(parts)
     line_lo, line_hi = parts.lo - slope_lo * parts.q0, parts.hi - slope_hi * parts.q0
@@ -141,13 +141,14 @@ def join(parts: Slices) -> Slices:
     ends, head = q1[last], order[first]
     back = np.lexsort((parts.lo[head], parts.q0[head]))
     head, ends = head[back], ends[back]
+    several = (ends - parts.q0[head] > 1).astype(np.int64)  # a slice of one query is level
     return Slices(
         parts.q0[head],
         ends,
         parts.lo[head],
         parts.hi[head],
-        slope_lo[head],
-        slope_hi[head],
+        slope_lo[head] * several,
+        slope_hi[head] * several,
         parts.queries,
         parts.keys,
     )

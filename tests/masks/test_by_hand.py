@@ -1,0 +1,167 @@
+"""Small masks of every kind of slice, all their views checked exhaustively: quick, and they kill what chance misses."""
+
+import re
+
+import numpy as np
+import pytest
+from transfuse import masks
+from transfuse.errors import TransfuseError
+from transfuse.masks import Mask, Slices
+from transfuse.masks.blocks import block_counts
+from transfuse.testing import strategies
+
+N = 9
+LAYOUT = [
+    strategies.Layout(((1, False, False), (3, True, True), (2, True, False))),
+    strategies.Layout(((2, False, False), (1, True, True))),
+]
+COLUMNS = {
+    **strategies.packed(LAYOUT),
+    "down": np.arange(N)[::-1].copy(),
+    "gaps": np.array([0, 1, 2, 5, 6, 6, 6, 9, 10]),
+    "t": np.array([-1, 0, 0, 1, 2, 2, 0, 1, -1]),
+    "late": np.arange(N) + 3,
+}
+RULES = [
+    "full",
+    "none",
+    "le(idx)",
+    "lt(idx)",
+    "delta(idx, hi=0)",
+    "delta(idx, hi=-1)",
+    "delta(idx, lo=-2, hi=1)",
+    "delta(idx, lo=1, hi=3)",
+    "delta(idx, lo=-4, hi=-2)",
+    "delta(idx, lo=2, hi=1)",
+    "delta(late, lo=1, hi=5, key=idx)",
+    "delta(idx, lo=-1, key=gaps)",
+    "delta(gaps, lo=0, hi=2, key=idx)",
+    "delta(gaps, lo=0, hi=1)",
+    "le(down)",
+    "delta(down, lo=-1, hi=1)",
+    "delta(idx, lo=0, hi=1, key=down)",
+    "le(gaps) & ~le(down)",
+    "same(doc)",
+    "same(idx)",
+    "same(gaps)",
+    "same(doc) & le(idx)",
+    "same(doc) & (le(idx) | same(span))",
+    "same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))",
+    "le(pos) & same(doc)",
+    "table(t, [[1, 0, 1], [0, 1, 1], [1, 0, 0]])",
+    "~table(t, [[1, 0, 1], [0, 1, 1], [1, 0, 0]]) & le(idx)",
+    "delta(idx, lo=0, hi=3) & delta(idx, lo=2, key=gaps)",
+    "le(idx) & k.image | q.noised & ~same(span)",
+    "~(le(idx) & (q.text | k.noised))",
+    "q.image | ~q.text & k.text",
+    "~q.text & ~k.text | delta(idx, lo=-1, hi=0)",
+]
+
+
+def painted(slices: Slices) -> np.ndarray:
+    count = np.zeros((slices.queries, slices.keys), int)
+    for q0, q1, lo, hi, a, b in zip(
+        slices.q0, slices.q1, slices.lo, slices.hi, slices.slope_lo, slices.slope_hi, strict=True
+    ):
+        assert q0 < q1
+        for i in range(q1 - q0):
+            assert 0 <= lo + a * i < hi + b * i <= slices.keys
+            count[q0 + i, lo + a * i : hi + b * i] += 1
+    return count
+
+
+@pytest.mark.parametrize("text", RULES)
+def test_every_view_of_every_part(text: str) -> None:
+    mask = masks.parse(text)
+    allowed = mask.allowed(COLUMNS)
+    slices = mask.slices(COLUMNS)
+    assert (painted(slices) == allowed).all()
+    assert (painted(slices.transposed()) == allowed.T).all()
+    assert (painted(mask.slices(COLUMNS, by="key")) == allowed).all()
+    for a in range(N + 1):
+        for b in range(a, N + 1):
+            for c, d in ((0, N), (2, 7), (4, 5), (a, b), (3, 3)):
+                part = slices.restricted((a, b), (c, d))
+                assert (part.queries, part.keys) == (b - a, d - c)
+                assert (painted(part) == allowed[a:b, c:d]).all()
+    keys = {name: values[2:8] for name, values in COLUMNS.items()}
+    assert (painted(mask.slices(COLUMNS, keys)) == allowed[:, 2:8]).all()
+    assert (painted(mask.slices(keys, COLUMNS, by="key")) == allowed[2:8]).all()
+    assert mask.pairs(COLUMNS, keys) == allowed[:, 2:8].sum()
+    assert mask.pairs(keys, COLUMNS) == allowed[2:8].sum()
+    assert len(mask.key_intervals(COLUMNS, keys)) == 6
+    for n, m in ((2, 3), (4, 2), (9, 9), (1, 1)):
+        padded = np.zeros((-(-N // n) * n, -(-N // m) * m), int)
+        padded[:N, :N] = allowed
+        counts = block_counts(slices, n, m)
+        made = np.zeros((len(padded) // n, padded.shape[1] // m), int)
+        made[counts.query, counts.key] = counts.pairs
+        assert (made == padded.reshape(len(made), n, -1, m).sum((1, 3))).all()
+
+
+def lines(mask: Mask, columns: dict) -> list[tuple[int, ...]]:
+    s = mask.slices(columns)
+    return list(zip(*(a.tolist() for a in (s.q0, s.q1, s.lo, s.hi, s.slope_lo, s.slope_hi)), strict=True))
+
+
+def test_slices_are_as_few_as_they_can_be() -> None:
+    assert lines(masks.parse("le(idx)"), COLUMNS) == [(0, 9, 0, 1, 0, 1)]
+    assert lines(masks.full, COLUMNS) == [(0, 9, 0, 9, 0, 0)]
+    assert lines(masks.parse("same(doc)"), COLUMNS) == [(0, 6, 0, 6, 0, 0), (6, 9, 6, 9, 0, 0)]
+    assert lines(masks.parse("delta(idx, hi=0)"), COLUMNS) == [(0, 9, 0, 9, 1, 0)]
+    assert lines(masks.parse("same(doc) & (le(idx) | same(span))"), COLUMNS) == [
+        (0, 1, 0, 1, 0, 0),
+        (1, 4, 0, 4, 0, 0),
+        (4, 6, 0, 6, 0, 0),
+        (6, 9, 6, 7, 0, 1),
+    ]
+    assert len(masks.parse("delta(idx, lo=-2, hi=1)").slices(COLUMNS)) <= 3
+
+
+def test_key_order_sorts_by_flags_within_groups() -> None:
+    keys = {"doc": [5, 5, 5, 2, 2, 2], "x": [1, 0, 3, 0, 1, 0], "y": [0, 1, 0, 0, 0, 0]}
+    order = lambda text: masks.key_order(masks.parse(text), keys).tolist()  # noqa: E731
+    assert order("same(doc) & k.x") == [1, 0, 2, 3, 5, 4]
+    assert order("k.x") == [1, 3, 5, 0, 2, 4]
+    assert order("q.x & le(y)") == [0, 1, 2, 3, 4, 5]
+    assert order("same(doc) | k.x") == [1, 3, 5, 0, 2, 4]
+    assert order("same(doc)") == [0, 1, 2, 3, 4, 5]
+    assert order("k.x & k.y") == [3, 5, 0, 2, 4, 1]
+    with pytest.raises(TransfuseError, match=re.escape("mask same(doc) & k.z: the keys have no column 'z'")):
+        order("same(doc) & k.z")
+    with pytest.raises(TransfuseError, match=re.escape("mask same(d) & k.x: the keys have no column 'd'")):
+        order("same(d) & k.x")
+
+
+def test_intervals_are_a_sequence() -> None:
+    intervals = masks.parse("le(idx)").intervals({"idx": [0, 1, 2]})
+    assert intervals[-3] == intervals[0] == [(0, 1)]
+    assert intervals[2] == intervals[-1] == [(0, 3)]
+    for wrong in (3, -4):
+        with pytest.raises(IndexError, match=f"query {wrong} of 3"):
+            intervals[wrong]
+
+
+def test_words_in_faults() -> None:
+    for text, said in (
+        ("delta(a, loo=1)", "did you mean 'lo'"),
+        ("delta(a, hii=1)", "did you mean 'hi'"),
+        ("delta(a, keyy=b)", "did you mean 'key'"),
+        ("delta(a, zzz=b)", "known: hi, key, lo"),
+        ("zzzzz(a)", "known: delta, full, k, le, lt, none, q, same, table, where"),
+    ):
+        with pytest.raises(TransfuseError, match=said):
+            masks.parse(text)
+    assert masks.parse("delta(a, lo=-1234567890)") == masks.delta("a", lo=-1234567890)
+    with pytest.raises(
+        TransfuseError, match=r"^a mask is neither true nor false: combine .* not and, or, not$"
+    ):
+        bool(masks.full)
+    for bound in (2**40, -(2**40)):
+        with pytest.raises(TransfuseError, match="below 2"):
+            masks.delta("a", lo=bound)
+        with pytest.raises(TransfuseError, match=r"2\^40 or more"):
+            masks.same("a").allowed({"a": [bound]})
+        inside = bound - (1 if bound > 0 else -1)
+        assert masks.delta("a", hi=inside).columns == {"a"}
+        assert masks.same("a").draw({"a": [inside, 0]}) == ["#.", ".#"]
