@@ -1,13 +1,14 @@
 """A codec turns raw data into what the model sees and back; it is trained first and then frozen."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from transfuse.modality import Report
+from transfuse.errors import TransfuseError
+from transfuse.modality import Modality, Report
 
 
 class Codec(nn.Module, ABC):
@@ -49,3 +50,41 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decode(self, payload: np.ndarray) -> np.ndarray:
         """A payload back to raw data."""
+
+
+class GridModality(Modality):
+    """What modalities of grids share: a codec, and the sizes of the grids that the data had.
+
+    sizes: height and width of each latent grid, in latent pixels. A subclass is a token or a span
+    modality too, and says how a grid becomes positions.
+    """
+
+    def __init__(self, name: str, codec: Codec) -> None:
+        super().__init__(name)
+        self.codec = codec
+        self.sizes: list[tuple[int, int]] = []
+
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
+        images = list(raws)
+        if not images:
+            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
+        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+
+    def facts(self) -> dict[str, Any]:
+        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self.codec.restore(facts["codec"])
+        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
+
+    def encode(self, raw: Any) -> np.ndarray:
+        payload = self.codec.encode(raw)
+        height, width = payload.shape[-2:]
+        if (height, width) not in self.sizes:
+            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
+            raise TransfuseError(f"its latent grid is {height}x{width}, and this modality was fit to {known}")
+        return payload
+
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        return self.codec.decode(payload)

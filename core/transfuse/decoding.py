@@ -10,17 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.attention import Request, select
-from transfuse.attention.cache import Cache
-from transfuse.batch import Batch, collate
+from transfuse.cached import CachedModel
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.modality import Evaluate, SpanModality, TokenModality
+from transfuse.modality import SpanModality, TokenModality
 from transfuse.model import Model
-from transfuse.packing import join
 from transfuse.randomness import Key
 from transfuse.sequence import Pen
 from transfuse.sequence import Sequence as Laid
@@ -99,18 +95,18 @@ class _Decoder:
             raise TransfuseError(f"tokens and items must be at least 1, not {tokens} and {items}")
         if not prompts:
             raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
+        self.begins = {  # by the id of a begin marker
+            model.vocabulary.marker(begin_marker(name, label)): (name, label)
+            for name, modality in self.modalities.items()
+            for label in modality.labels()
+        }
         self.views = max(m.views for m in self.modalities.values())
         plain = [self.layout.prompt(document) for document in prompts]
         dropped = [self.layout.prompt(d.without_droppable()) for d in prompts] if self.views == 2 else []
         laid = [pair for both in zip(plain, *([dropped] if dropped else []), strict=True) for pair in both]
-        s = model.settings
-        weight = model.tokens.weight
-        self.cache = Cache(
-            s.layers, s.key_value_heads, s.head_width, len(laid),
-            max(len(sequence) for sequence, _ in laid) + self._room(), weight.dtype, weight.device,
-        )  # fmt: skip
-        hidden = self._run(list(range(len(laid))), [sequence for sequence, _ in laid])
-        logits = list(self.model.logits(hidden))
+        capacity = max(len(sequence) for sequence, _ in laid) + self._room()
+        self.cached = CachedModel(model, len(laid), capacity)
+        logits = list(self.cached.append(range(len(laid)), [sequence for sequence, _ in laid]))
         self.written = [
             _Written(
                 index=indices[i] if indices is not None else i,
@@ -126,9 +122,8 @@ class _Decoder:
     def _room(self) -> int:
         """Positions a document may grow by."""
         longest = 0
-        for name, modality in self.modalities.items():
-            for label in modality.labels():
-                longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
+        for name, label in self.begins.values():
+            longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
         return self.tokens + (1 if self.want else self.items) * longest
 
     # -- the walk
@@ -148,11 +143,10 @@ class _Decoder:
     def _speak(self, documents: list[_Written]) -> None:
         """One more token for each: text, a begin marker, or the end."""
         leader = self.layout.leader
-        grown: list[tuple[int, Laid]] = []
-        owners: list[tuple[_Written, int]] = []
+        grown: list[tuple[_Written, Laid]] = []
         for w in documents:
             id = self._next(w, leader)
-            owner = self._begun(id)
+            owner = self.begins.get(id)
             if owner is not None:
                 self._close(w)
                 w.label = owner
@@ -169,23 +163,17 @@ class _Decoder:
                 w.open_ids.append(int(payload[0]))
                 w.said += 1
                 w.pens[0] = pen
-                grown.append((w.first, sequence))
-                owners.append((w, 0))
+                grown.append((w, sequence))
         if grown:
-            hidden = self._run([stream for stream, _ in grown], [sequence for _, sequence in grown])
-            for (w, view), row in zip(owners, self.model.logits(hidden), strict=True):
-                w.logits[view] = row
+            logits = self.cached.append([w.first for w, _ in grown], [sequence for _, sequence in grown])
+            for (w, _), row in zip(grown, logits, strict=True):
+                w.logits[0] = row
 
     def _next(self, w: _Written, leader: str | None) -> int:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
         allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=w.logits[0].device)
-        begins = [
-            vocabulary.marker(begin_marker(name, label))
-            for name, modality in self.modalities.items()
-            if self.want in (None, name)
-            for label in modality.labels()
-        ]
+        begins = [id for id, (name, _) in self.begins.items() if self.want in (None, name)]
         open_ended = self.want is None or not begins
         more = len(w.document.items) - w.given + bool(w.open_ids) < self.items
         if open_ended:
@@ -217,13 +205,6 @@ class _Decoder:
                 f"no modality of this model chooses among {shapes}: train with one that leads"
             )
         return begins[0]
-
-    def _begun(self, id: int) -> tuple[str, str] | None:
-        for name, modality in self.modalities.items():
-            for label in modality.labels():
-                if id == self.model.vocabulary.marker(begin_marker(name, label)):
-                    return name, label
-        return None
 
     def _close(self, w: _Written) -> None:
         """What was said becomes an item."""
@@ -260,8 +241,8 @@ class _Decoder:
             assert isinstance(modality, SpanModality)
             start, stop = _sampled(laid[0])
             if start:
-                self._run(streams, [s.part(0, start) for s in laid])
-            evaluate = _CachedEvaluate(self, streams, [s.part(start, stop) for s in laid])
+                self.cached.append(streams, [s.part(0, start) for s in laid])
+            evaluate = self.cached.evaluate(streams, [s.part(start, stop) for s in laid])
             generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
             payloads, written = modality.sample(evaluate, label, generators).cpu().numpy(), start
         payloads = payloads.reshape(len(documents), *payload.shape)
@@ -282,7 +263,7 @@ class _Decoder:
         for i in range(n):
             tokens = np.tile(ids[:, i - 1] + r.start, views) if i else [s.tokens[0] for s in laid]
             pieces = [s.part(i, i + 1, np.array([t])) for s, t in zip(laid, tokens, strict=True)]
-            logits = self.model.logits(self._run(streams, pieces)).unflatten(0, (views, len(documents)))
+            logits = self.cached.append(streams, pieces).unflatten(0, (views, len(documents)))
             own = torch.full_like(logits, -torch.inf)
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
             for d, w in enumerate(documents):
@@ -306,76 +287,9 @@ class _Decoder:
             self._append(w, item)
             w.label = None
             w.done = self.want is not None or len(w.document.items) - w.given >= self.items
-        logits = self.model.logits(self._run(streams, laid))
+        logits = self.cached.append(streams, laid)
         for i, w in enumerate(documents):
             w.logits = list(logits[i * self.views : (i + 1) * self.views])
-
-    # -- the model over the cache
-
-    def _run(self, streams: list[int], laid: list[Laid]) -> Float[Tensor, "streams D"]:
-        """Append sequences to their streams; the transformer's output at the last position of each."""
-        step = _Step(self, streams, laid)
-        hidden, _ = step.run(step.batch)
-        self.cache.commit(streams, [len(s) for s in laid])
-        return hidden[step.ends]
-
-    def attend(self, columns: Mapping[str, np.ndarray]) -> tuple:
-        s, cache = self.model.settings, self.cache
-        request = Request(
-            cache.keys(0).device, cache.keys(0).dtype, s.heads, s.key_value_heads, s.head_width,
-            len(columns["doc"]), len(cache.columns["doc"]), False,
-        )  # fmt: skip
-        backend = select(self.model.attention, request, self.model.backends)
-        return backend, backend.plan(self.model.mask, columns, cache.columns, request)
-
-
-class _Step:
-    """Some streams' next positions as one row, planned once; running it again overwrites the same slots."""
-
-    def __init__(self, decoder: _Decoder, streams: list[int], laid: list[Laid]) -> None:
-        self.decoder = decoder
-        model, cache = decoder.model, decoder.cache
-        row = join(laid)
-        lengths = [len(s) for s in laid]
-        doc = np.repeat(streams, lengths)
-        self.slots = cache.slots(streams, lengths)
-        span = row.columns["span"]
-        # Streams number their spans themselves: make the numbers unique in the cache.
-        unique = np.where(
-            span < 0, -1, np.concatenate([s.columns["span"] for s in laid]) * cache.streams + doc
-        )
-        columns = {**row.columns, "doc": doc, "idx": self.slots, "span": unique}
-        columns |= {name: np.full(len(doc), -1) for name in cache.columns if name not in columns}
-        cache.label(self.slots, columns)
-        self.backend, self.plan = decoder.attend(columns)
-        batch = collate(row, decoder.modalities, decoder.key, tuple(model.settings.rope), clean=True)
-        self.batch: Batch = batch.to(model.tokens.weight.device)
-        self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(model.tokens.weight.device)
-
-    def run(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list]:
-        """The transformer's output for this row, or one with other values in its spans."""
-        x, states = self.decoder.model.embed(batch)
-        return self.decoder.model.backbone(x, batch.positions, self._attend), states
-
-    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        cache = self.decoder.cache
-        cache.write(layer, self.slots, k, v)
-        return self.backend.attend(q, cache.keys(layer), cache.values(layer), self.plan)
-
-
-class _CachedEvaluate(Evaluate):
-    """Predictions for spans in their contexts: the prefix is cached, the span's slots are overwritten."""
-
-    def __init__(self, decoder: _Decoder, streams: list[int], laid: list[Laid]) -> None:
-        self.model = decoder.model
-        self.step = _Step(decoder, streams, laid)
-        (self.group,) = self.step.batch.groups
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> list[Tensor]:
-        views = len(self.group.x_t) // len(x_t)
-        group = replace(self.group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
-        hidden, states = self.step.run(replace(self.step.batch, groups=(group,)))
-        return list(self.model.predict(hidden, group, states[0]).chunk(views))
 
 
 def _sampled(sequence: Laid) -> tuple[int, int]:

@@ -54,10 +54,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
             f"  {group.modality:10} {len(group.x_t)} spans of {group.index.shape[1]} positions, "
             f"payload {tuple(group.x_t.shape[1:])}, {int(group.loss.sum())} with a loss"
         )
-    lines += [
-        f"  {name:10} loss {loss.mean:.4f} over {loss.count:.0f}"
-        for name, loss in losses.items()
-    ]
+    lines += [f"  {name:10} loss {loss.mean:.4f} over {loss.count:.0f}" for name, loss in losses.items()]
     first = slice(row.bounds[0], row.bounds[1])
     lines.append(f"  first document ({row.sources[0]}): {spell(model.vocabulary, row.tokens[first])}")
     return "\n".join(lines)

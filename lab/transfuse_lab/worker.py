@@ -5,6 +5,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def run(job: dict[str, Any], plugins: Plugins) -> None:
     data = plugins.choose("dataset", job["data"], "data").build()
     trainer = train(recipe, data, job["data"], folder, plugins, codecs=Path(job["codecs"]))
     made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
-    documents = [data.document("train", i) for i in range(2)]
-    documents[1] = type(documents[1])(documents[1].items[::-1], documents[1].id, documents[1].source)
-    write_json(folder / "mask.json", drawing(trainer.model, documents))
+    first = data.document("train", 0)
+    both_ways = [first, replace(first, items=first.items[::-1])]
+    write_json(folder / "mask.json", drawing(trainer.model, both_ways))
     save_record(folder / "record.json", made)
 
 

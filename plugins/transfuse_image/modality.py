@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.codec import Codec
+from transfuse.codec import GridModality
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.losses import Loss
@@ -35,13 +35,12 @@ class ImageSettings(Settings):
     guidance: GuidanceSettings = GuidanceSettings()
 
 
-class Image(SpanModality):
+class Image(GridModality, SpanModality):
     patcher: Patcher
 
     def __init__(self, settings: ImageSettings, name: str) -> None:
-        super().__init__(name)
+        super().__init__(name, settings.codec.build())
         self.settings = settings
-        self.codec: Codec = settings.codec.build()
         if self.codec.codes:
             raise TransfuseError(
                 f"modality {name!r}: codec {settings.codec.name!r} gives codes, not latents; "
@@ -55,42 +54,18 @@ class Image(SpanModality):
         self.sampler: Sampler = settings.sampler.build()
         self.clean_time = self.diffusion.clean_time
         self.views = 1 if settings.guidance.scale == 1 else 2
-        self.sizes: list[tuple[int, int]] = []  # of latent grids, in latent pixels
 
     # -- before the model
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = list(raws)
-        if not images:
-            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
-        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
-        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+        super().fit(raws, seed, report, effort)
         self._check_patches()
-
-    def facts(self) -> dict[str, Any]:
-        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
-
-    def restore(self, facts: dict[str, Any]) -> None:
-        self.codec.restore(facts["codec"])
-        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
 
     def connect(self, dim: int) -> None:
         h, w = self.sizes[0]
         self.patcher = self.settings.patcher.build(shape=(self.codec.channels, h, w), dim=dim)
 
     # -- codec and layout
-
-    def encode(self, raw: Any) -> Float[np.ndarray, "c h w"]:
-        payload = self.codec.encode(raw)
-        if payload.shape[1:] not in self.sizes:
-            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
-            raise TransfuseError(
-                f"its latent grid is {payload.shape[1]}x{payload.shape[2]}, and this modality was fit to {known}"
-            )
-        return payload
-
-    def decode(self, payload: np.ndarray) -> Float[np.ndarray, "c h w"]:
-        return self.codec.decode(payload)
 
     def labels(self) -> tuple[str, ...]:
         return tuple(self._label(h, w) for h, w in self.sizes)

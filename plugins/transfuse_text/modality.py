@@ -22,7 +22,9 @@ class TextSettings(Settings):
     temperature: 0 is greedy, as in the paper."""
 
     vocab: int = Field(512, ge=256, le=1_000_000)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "next-token"}, validate_default=True)
+    objective: Annotated[Chosen, PartOf("objective")] = Field(
+        default={"name": "next-token"}, validate_default=True
+    )
     temperature: float = Field(0.0, ge=0, le=10)
 
 

@@ -3,19 +3,18 @@
 Chameleon (arXiv 2405.09818): one vocabulary of text and image ids, one causal mask.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.codec import Codec
+from transfuse.codec import GridModality
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.losses import Loss
-from transfuse.modality import Report, Span, TokenModality
+from transfuse.modality import Span, TokenModality
 from transfuse.objective import TokenObjective
 from transfuse.parts import Chosen, PartOf, Settings
 
@@ -30,17 +29,18 @@ class VQSettings(Settings):
     """temperature, top_p: how codes are drawn; 0 is greedy."""
 
     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "next-token"}, validate_default=True)
+    objective: Annotated[Chosen, PartOf("objective")] = Field(
+        default={"name": "next-token"}, validate_default=True
+    )
     temperature: float = Field(1.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1)
     guidance: GuidanceSettings = GuidanceSettings()
 
 
-class VQ(TokenModality):
+class VQ(GridModality, TokenModality):
     def __init__(self, settings: VQSettings, name: str) -> None:
-        super().__init__(name)
+        super().__init__(name, settings.codec.build())
         self.settings = settings
-        self.codec: Codec = settings.codec.build()
         if not self.codec.codes:
             raise TransfuseError(
                 f"modality {name!r}: codec {settings.codec.name!r} gives latents, not codes; use codec vq"
@@ -51,40 +51,13 @@ class VQ(TokenModality):
                 f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
             )
         self.views = 1 if settings.guidance.scale == 1 else 2
-        self.sizes: list[tuple[int, int]] = []
 
     @property
     def codes(self) -> int:
         return self.codec.codes
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = list(raws)
-        if not images:
-            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
-        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
-        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
-
-    def facts(self) -> dict[str, Any]:
-        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
-
-    def restore(self, facts: dict[str, Any]) -> None:
-        self.codec.restore(facts["codec"])
-        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
-
     def connect(self, dim: int) -> None:
         """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
-
-    def encode(self, raw: Any) -> Int[np.ndarray, "h w"]:
-        grid = self.codec.encode(raw)
-        if grid.shape not in self.sizes:
-            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
-            raise TransfuseError(
-                f"its grid of codes is {grid.shape[0]}x{grid.shape[1]}, and this modality was fit to {known}"
-            )
-        return grid
-
-    def decode(self, payload: np.ndarray) -> Float[np.ndarray, "c h w"]:
-        return self.codec.decode(payload)
 
     def labels(self) -> tuple[str, ...]:
         return tuple(f"{h}x{w}" for h, w in self.sizes)

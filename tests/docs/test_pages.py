@@ -19,10 +19,18 @@ def test_code_blocks_run(page: str) -> None:
         exec(compile(source, page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]))
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(page: str) -> None:
     for target in LINK.findall((ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+def test_the_readme_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    exec(compile(BLOCK.search(text)[1], "README.md", "exec"), {})  # type: ignore[index]
+    printed = [line for line in capsys.readouterr().out.splitlines() if set(line) <= {"#", "."}]
+    shown = re.findall(r"^([#.]{10,})", text, re.MULTILINE)
+    assert shown == printed
 
 
 @pytest.mark.parametrize("page", PAGES)

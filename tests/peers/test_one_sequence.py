@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transfuse import decoding
 from transfuse.batch import collate
+from transfuse.cached import CachedModel
 from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.model import Model
@@ -32,13 +32,13 @@ Runs = list[tuple[list[int], list]]
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """What decoding appends to its streams: (streams, sequences) of every call, in order."""
     seen: Runs = []
-    run = decoding._Decoder._run
+    run = CachedModel.append
 
     def watched(self, streams, laid):
         seen.append((list(streams), list(laid)))
         return run(self, streams, laid)
 
-    monkeypatch.setattr(decoding._Decoder, "_run", watched)
+    monkeypatch.setattr(CachedModel, "append", watched)
     return seen
 
 

@@ -60,7 +60,7 @@ def test_facts_restore_it(make: Callable) -> None:
     again.load_state_dict(modality.state_dict())
     assert again.labels() == modality.labels()
     np.testing.assert_array_equal(again.encode(IMAGES[1]), modality.encode(IMAGES[1]))
-    with pytest.raises(TransfuseError, match="grid of codes is 4x4, and this modality was fit to 2x4"):
+    with pytest.raises(TransfuseError, match="latent grid is 4x4, and this modality was fit to 2x4"):
         again.encode(np.zeros((1, 8, 8), np.float32))
 
 
