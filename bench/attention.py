@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rounds = 2 if given.quick else 7
+    rounds = 2 if given.quick else 5
     figures: list[Figure] = []
     for part in (
         lambda: speed(rounds),

@@ -97,6 +97,8 @@ def test_every_view_of_every_part(text: str) -> None:
         made = np.zeros((len(padded) // n, padded.shape[1] // m), int)
         made[counts.query, counts.key] = counts.pairs
         assert (made == padded.reshape(len(made), n, -1, m).sum((1, 3))).all()
+        assert (counts.pairs > 0).all()
+        assert counts.pairs.dtype == np.int64
 
 
 def lines(mask: Mask, columns: dict) -> list[tuple[int, ...]]:
@@ -140,6 +142,41 @@ def test_intervals_are_a_sequence() -> None:
     for wrong in (3, -4):
         with pytest.raises(IndexError, match=f"query {wrong} of 3"):
             intervals[wrong]
+
+
+def test_nesting_ends_at_sixty() -> None:
+    for text, brackets in (
+        ("({}", ")"),
+        ("~{}", ""),
+        ("where(q.b, {}, q.a", ")"),
+        ("where(q.a, q.b, {}", ")"),
+    ):
+        for deep in (60, 61):
+            whole = "q.a"
+            for _ in range(deep):
+                whole = text.format(whole) + brackets
+            if deep == 60:
+                assert masks.parse(whole).columns <= {"a", "b"}
+            else:
+                with pytest.raises(TransfuseError, match="nested more than 60 deep"):
+                    masks.parse(whole)
+
+
+def test_where_nested_in_its_flag_is_refused_before_it_explodes() -> None:
+    with pytest.raises(TransfuseError, match="more than 1000 atoms"):
+        masks.parse("where(" * 50 + "q.a" + ", q.a, q.b)" * 50)
+    assert masks.parse("where(" * 5 + "q.a" + ", q.a, q.b)" * 5).columns == {"a", "b"}
+
+
+def test_a_fault_inside_a_call_is_placed_once() -> None:
+    with pytest.raises(TransfuseError) as caught:
+        masks.parse("full & delta(a, lo=x)")
+    assert str(caught.value).count("mask, column") == 1
+    assert str(caught.value).startswith("mask, column 20: expected an integer")
+    with pytest.raises(
+        TransfuseError, match=r"^mask, column 8: expected an atom \(same, le, lt, .*\), not '\)'"
+    ):
+        masks.parse("full & )")
 
 
 def test_words_in_faults() -> None:

@@ -13,6 +13,9 @@ WORDS = ("same", "le", "lt", "delta", "table", "where", "full", "none", "q", "k"
 DEEPEST = 60
 """Nesting beyond this is refused: no mask a person writes has it, and Python's own stack would end first."""
 
+LARGEST = 1000
+"""Atoms that one where may hold: nested in its flag it would double without end."""
+
 
 def show(mask: Mask) -> str:
     """The text form: `parse(show(mask)) == mask`, with no more brackets than needed."""
@@ -160,6 +163,10 @@ class _Reader:
             for _ in range(2):
                 self.expect(",")
                 parts.append(self.either(depth + 1))
+            if sum(len(algebra.atoms(part)) for part in parts) > LARGEST:
+                self.fault(
+                    f"where stands for more than {LARGEST} atoms here: it writes its flag twice", token
+                )
             return algebra.where(*parts)
         column = self.name()
         simple: dict[str, Callable[[str], Mask]] = {"same": algebra.same, "le": algebra.le, "lt": algebra.lt}
