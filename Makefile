@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # One torch thread a process: two multi-threaded processes on two cores run slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -35,6 +35,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Breaks masks, packing and losses in thousands of ways and counts what the tests notice: an hour and more.
+mutation: $(VENV)/.test
+	$(BIN)/pip install -q "mutmut>=3.3"
+	PATH="$(abspath $(BIN)):$$PATH" tests/mutation/run
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

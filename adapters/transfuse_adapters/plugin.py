@@ -1,5 +1,6 @@
 """What the adapters offer: other people's systems behind this framework's doors."""
 
+from transfuse.attention import Backend
 from transfuse.datasets import DataSet
 from transfuse.hooks import hookimpl
 from transfuse.parts import Part, Settings
@@ -28,4 +29,28 @@ def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataS
 def transfuse_datasets() -> list[Part]:
     return [
         Part("dataset", "store", StoreSettings, build_store, "documents packed with `transfuse data pack`")
+    ]
+
+
+class KernelSettings(Settings):
+    """Attention kernels have no settings."""
+
+
+def build_flex(settings: KernelSettings) -> Backend:
+    from transfuse_adapters.flex import Flex
+
+    return Flex()
+
+
+def build_xformers(settings: KernelSettings) -> Backend:
+    from transfuse_adapters.xformers import XFormers
+
+    return XFormers()
+
+
+@hookimpl
+def transfuse_attention_backends() -> list[Part]:
+    return [
+        Part("attention", "flex", KernelSettings, build_flex, "FlexAttention, compiled; trains on CUDA"),
+        Part("attention", "xformers", KernelSettings, build_xformers, "xformers' kernels; CUDA only"),
     ]
