@@ -43,7 +43,9 @@ class Flex(Backend):
         reasons = []
         for what, length in (("queries", request.queries), ("keys", request.keys)):
             if length % BLOCK or not length:
-                reasons.append(f"{length} {what} are no multiple of {BLOCK}: fill the row up (doc = −1)")
+                reasons.append(
+                    f"{length} {what} are no multiple of {BLOCK}: fill rows up (train.fill, train.budget a multiple)"
+                )
         if request.device.type == "cpu" and request.requires_grad:
             reasons.append("FlexAttention has no backward pass on CPU")
         elif request.device.type not in ("cpu", "cuda"):

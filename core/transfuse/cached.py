@@ -45,13 +45,18 @@ class CachedModel:
         return _CachedEvaluate(self.model, _Step(self, streams, laid))
 
     def plan(self, columns: Mapping[str, np.ndarray]) -> tuple[Backend, Plan]:
-        """The backend, and its plan for queries of these columns over the cache."""
+        """The backend, and its plan for queries of these columns over the cache.
+
+        The model's own where it can serve a cache, else the best that can.
+        """
         s, keys = self.model.settings, self.cache.keys(0)
         request = Request(
             keys.device, keys.dtype, s.heads, s.key_value_heads, s.head_width,
             len(columns["doc"]), len(self.cache.columns["doc"]), False,
         )  # fmt: skip
-        backend = select(self.model.attention, request, self.model.backends)
+        own = self.model.backends.get(self.model.attention)
+        name = self.model.attention if own is not None and not own.supports(request) else "auto"
+        backend = select(name, request, self.model.backends)
         return backend, backend.plan(self.model.mask, columns, self.cache.columns, request)
 
 

@@ -112,6 +112,12 @@ def newest(folder: Path) -> Path | None:
     return pointer.parent / step
 
 
+def remains(folder: Path) -> bool:
+    """Whether trained checkpoints are left in a folder: steps beyond the one that begins a run."""
+    steps = (folder / "checkpoints").glob("[0-9]*")
+    return any(path.name.isdecimal() and int(path.name) > 0 for path in steps)
+
+
 def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
     """Load a run's newest weights into the model; the rest is returned.
 

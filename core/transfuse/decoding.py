@@ -48,6 +48,7 @@ def generate(
     tokens: int = 32,
     items: int = 8,
     indices: Sequence[int] | None = None,
+    greedy: bool = False,
 ) -> list[Document]:
     """Each prompt continued, raw data decoded.
 
@@ -55,13 +56,14 @@ def generate(
         with begin markers, the model only chooses which; without (text), the item ends with the document.
     tokens: at most so many tokens of open-ended text a document; items: at most so many items.
     indices: what keys each prompt's randomness, by default its place in ``prompts``.
+    greedy: text is the likeliest token at each place, whatever the modality's temperature.
     Raises TransfuseError where a prompt is wrong, naming document and item.
     """
     with torch.inference_mode():
         was_training = model.training
         model.eval()
         try:
-            return _Decoder(model, prompts, want, Key(seed), tokens, items, indices).run()
+            return _Decoder(model, prompts, want, Key(seed), tokens, items, indices, greedy).run()
         finally:
             model.train(was_training)
 
@@ -76,10 +78,11 @@ class _Decoder:
         tokens: int,
         items: int,
         indices: Sequence[int] | None,
+        greedy: bool,
     ) -> None:
         self.model, self.layout, self.key, self.want = model, model.layout, key, want
         self.modalities = dict(model.parts())
-        self.tokens, self.items = tokens, items
+        self.tokens, self.items, self.greedy = tokens, items, greedy
         if want is not None and want not in self.modalities:
             raise TransfuseError(
                 f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
@@ -192,7 +195,7 @@ class _Decoder:
                 )
         chooser = self.modalities[leader] if leader is not None else None
         logits = w.logits[0].masked_fill(~allowed, -torch.inf)
-        if not isinstance(chooser, TokenModality) or not open_ended:
+        if self.greedy or not isinstance(chooser, TokenModality) or not open_ended:
             return int(logits.argmax())
         generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
         return chooser.choose(logits[None], generator)

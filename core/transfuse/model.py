@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.attention import BUILT_IN, Backend, Request, select
@@ -208,11 +208,3 @@ def flops(model: Model, row: Row) -> float:
         forward += model.span_modality(place.modality).flops(place.span.length)
     forward += 4.0 * s.dim * s.layers * model.mask.pairs(row.columns)
     return 3 * forward
-
-
-def on_device(model: Model) -> torch.device:
-    return model.tokens.weight.device
-
-
-def ids(values: list[int], device: torch.device) -> Int[Tensor, " n"]:
-    return torch.tensor(values, dtype=torch.int64, device=device)

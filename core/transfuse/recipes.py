@@ -92,6 +92,7 @@ class TrainSettings(Settings):
     warmup: share of the budget in which it rises from 0. final_lr: share of lr at the end.
     clip: largest gradient norm. drop: share of documents whose droppable items are left out, so that
     guidance has a view without them. look_ahead: documents that may wait for a row they fit.
+    fill: end rows in filler, so that all are as long as the budget (FlexAttention wants that).
     too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
     """
 
@@ -109,6 +110,7 @@ class TrainSettings(Settings):
     clip: float = Field(default=1.0, gt=0, le=1e6)
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
     look_ahead: int = Field(64, ge=1, le=1 << 20)
+    fill: bool = False
     too_long: Literal["error", "cut"] = "error"
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import numpy as np
 
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.masks import Mask
 from transfuse.modality import Modality, Span, TokenModality
 from transfuse.vocabulary import BEGIN, END, Vocabulary, begin_marker, end_marker
 
@@ -303,6 +304,13 @@ class _Writer:
             scored,
             tuple(self.placed),
         )
+
+
+def check_columns(mask: Mask, layout: Layout) -> None:
+    """Raises TransfuseError where a mask names a column that no document of this layout has."""
+    known = {*WRITTEN, *layout.columns}
+    for name in sorted(mask.columns - known):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, known)}")
 
 
 def vocabulary_for(modalities: Mapping[str, Modality], recorded: Vocabulary | None = None) -> Vocabulary:

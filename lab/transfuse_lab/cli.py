@@ -164,7 +164,9 @@ def doctor(registry: RegistryFile = None) -> None:
 def mask(
     expression: Annotated[str, typer.Argument(metavar="EXPR", help="Such as 'same(doc) & le(idx)'.")],
     layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
+    ] = None,
 ) -> None:
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
     from transfuse_lab.mask_command import run

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transfuse_lab.progress import bar, say
 from transfuse_lab.records import RunRecord, entry_name, load_record
 from transfuse_lab.report import MaskPicture, write_report
 from transfuse_lab.report.figures import figure, ordered
-from transfuse_lab.training import make_folder
+from transfuse_lab.training import make_folder, versions
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def plan(
 ) -> list[Run]:
     """Every run, seed by seed, so that an early stop leaves pairs.
 
-    Folders carry a hash of all that makes a run, so that other settings never meet old results.
+    Folders carry a hash of recipe, data, and versions of transfuse, torch and plugins, so that other
+    settings never meet old results. Work on the code itself is not seen: use another ``out`` then.
     Raises TransfuseError where budgets are not equal FLOPs.
     """
     twice = sorted({name for name in recipes if list(recipes).count(name) > 1})
@@ -60,6 +62,7 @@ def plan(
         raise TransfuseError(
             f"compare: recipe {twice[0]!r} stands twice; give it once, and what varies as --axis"
         )
+    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **versions(registry.plugins)}
     runs = []
     for seed, name, values in product(seeds, recipes, product(*axes.values())):
         chosen = dict(zip(axes, values, strict=True))
@@ -69,7 +72,9 @@ def plan(
         learnt = _hash({"modalities": dump["modalities"], "data": identity})
         entry = entry_name(name, chosen)
         slug = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80]
-        folder = out / "runs" / f"{slug}-seed{seed}-{_hash({'recipe': dump, 'data': identity})}"
+        folder = (
+            out / "runs" / f"{slug}-seed{seed}-{_hash({'recipe': dump, 'data': identity, 'by': made_by})}"
+        )
         runs.append(Run(entry, recipe, folder, out / "codecs" / learnt))
     _check_budgets(runs, axes)
     return runs

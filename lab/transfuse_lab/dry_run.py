@@ -18,6 +18,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
     """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
     model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0)
     trainer = Trainer(recipe, model, data)
+    trainer.check()
     row = next(trainer.rows)
     batch = trainer.batch(row)
     kept: dict[int, int] = {}

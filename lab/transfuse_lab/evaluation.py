@@ -57,7 +57,8 @@ class Pairs:
 
 def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = None) -> Pairs:
     """The split's captioned images. Raises TransfuseError naming a document that is no pair of the two."""
-    captions, images = [], []
+    captions: list[str] = []
+    images: list[np.ndarray] = []
     for i in range(min(data.size(split), most or data.size(split))):
         document = data.document(split, i)
         raws = {item.modality: item.data for item in document.items}
@@ -68,6 +69,16 @@ def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = N
             )
         captions.append(raws[text])
         images.append(raws[image])
+    if not images:
+        raise TransfuseError(
+            f"data set {data.name!r}: split {split!r} is empty, and evaluation needs some of it"
+        )
+    shapes = sorted({raw.shape for raw in images})
+    if len(shapes) > 1:
+        raise TransfuseError(
+            f"data set {data.name!r}: evaluation takes images of one shape, not {shapes[0]} and {shapes[1]}; "
+            f"give the folder a size, as in --data 'DIR;size=32'"
+        )
     return Pairs(text, image, captions, images)
 
 
@@ -88,10 +99,17 @@ def show(model: Model, prompts: Sequence[Document], image: str, seed: int = 0) -
         yield from (document.items[-1].data for document in made)
 
 
-def describe(model: Model, questions: Sequence[Document], text: str) -> Iterator[str]:
-    """The greedy caption of each."""
+def describe(
+    model: Model, questions: Sequence[Document], text: str, tokens: int, seed: int = 0, greedy: bool = True
+) -> Iterator[str]:
+    """A caption of each, of at most so many tokens."""
     for start in range(0, len(questions), AT_ONCE):
-        for document in generate(model, questions[start : start + AT_ONCE], want=text):
+        part = questions[start : start + AT_ONCE]
+        made = generate(
+            model, part, want=text, seed=seed, tokens=tokens, greedy=greedy,
+            indices=range(start, start + len(part)),
+        )  # fmt: skip
+        for document in made:
             yield document.items[-1].data if document.items[-1].modality == text else ""
 
 
@@ -122,7 +140,9 @@ def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
     train, held = pairs(data, "train", text, image), pairs(data, "heldout", text, image, MOST)
     everything = range(len(held.captions))
     with bar("evaluate") as progress:
-        captions = list(describe(model, [held.question(i) for i in everything], text))
+        writer = dict(model.parts())[text]
+        longest = max(len(writer.encode(caption)) for caption in {*train.captions, *held.captions})
+        captions = list(describe(model, [held.question(i) for i in everything], text, longest + 1))
         nats, count = caption_likelihood(model, [held.answered(i) for i in everything], text)
         progress.update(0.1, "captions")
         generated = []
@@ -188,6 +208,7 @@ def record(
         settings=recipe.dump(),
         facts={
             **train_facts(folder, model, spent),
+            "threads": torch.get_num_threads(),
             "evaluated_pairs": len(evaluation.prompts),
             "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
             "loss_units": {text: "nats a token", image: _unit(model, image)},

@@ -13,8 +13,10 @@ from transfuse.model import Model
 from transfuse.registry import Registry
 
 from transfuse_lab.data.picture import read_image
-from transfuse_lab.evaluation import describe, roles, show
+from transfuse_lab.evaluation import AT_ONCE, describe, roles, show
 from transfuse_lab.progress import say
+
+LONGEST = 256  # tokens of text a sample may have
 
 
 def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None = None) -> Any:
@@ -54,7 +56,8 @@ def save_image(image: Any, out: Path) -> None:
 def read_document(path: Path, model: Model) -> Document:
     """A prompt from JSON: ``[{"text": "seven"}, {"image": "seven.png"}, …]``, in any order.
 
-    Each entry may say ``"droppable": true``: guidance then compares with the document without it.
+    Guidance compares with the document without its droppable entries: texts are, unless they say
+    ``"droppable": false``, and images are not, unless they say true.
     Images are paths beside the file. Raises TransfuseError naming the file and the entry.
     """
     text, image = roles(model)
@@ -70,7 +73,7 @@ def read_document(path: Path, model: Model) -> Document:
     for i, entry in enumerate(entries):
         place = f"--document {path}: entry {i}"
         rest = dict(entry) if isinstance(entry, dict) else {}
-        droppable = rest.pop("droppable", False)
+        droppable = rest.pop("droppable", text in rest)
         if (
             len(rest) != 1
             or not isinstance(droppable, bool)
@@ -122,13 +125,16 @@ def sample_command(
     elif image is not None:
         raw = read_for(model, shown, image)
         asked = Document((Item(shown, raw, noised=False),), source=str(image))
-        for said in describe(model, [asked] * n, text):
+        for said in describe(model, [asked] * n, text, LONGEST, seed, greedy=False):
             say(said)
     else:
         assert document is not None
         asked = read_document(document, model)
-        for i, made in enumerate(generate(model, [asked] * n, seed=seed)):
-            _tell(made, len(asked.items), shown, out, i if n > 1 else None)
+        for start in range(0, n, AT_ONCE):
+            part = range(start, min(n, start + AT_ONCE))
+            made = generate(model, [asked] * len(part), seed=seed, tokens=LONGEST, indices=part)
+            for i, continued in zip(part, made, strict=True):
+                _tell(continued, len(asked.items), shown, out, i if n > 1 else None)
 
 
 def _tell(made: Document, given: int, shown: str, out: Path | None, number: int | None) -> None:

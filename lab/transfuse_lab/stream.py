@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, item_bytes
 from transfuse.documents import Document
+from transfuse.errors import TransfuseError
 from transfuse.randomness import Key
 from transfuse.sequence import Layout, Sequence
+
+KEPT = 50_000  # payloads
 
 
 @dataclass
@@ -16,14 +20,14 @@ class Stream:
 
     Every recipe that is given the same data and key reads the same documents in the same order. Of
     each document's droppable items, a share ``drop`` of its visits leaves all out, for guidance.
-    Payloads are encoded once and kept.
+    Payloads are kept by the content they were encoded from, the latest ``KEPT`` of them.
     """
 
     data: DataSet
     layout: Layout
     key: Key
     drop: float
-    _payloads: dict[tuple[int, str, int], np.ndarray] = field(default_factory=dict)
+    _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
     _order: tuple[int, np.ndarray] | None = None
 
     def document(self, place: int) -> tuple[Document, int, bool]:
@@ -43,17 +47,24 @@ class Stream:
         """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:
         text and markers carry no loss there, only what guidance is for."""
         document, visit, dropped = self.document(place)
-        seen: dict[str, int] = {}
-        payloads = []
-        for index, item in enumerate(document.items):
-            nth = seen[item.modality] = seen.get(item.modality, -1) + 1
-            name = (document.id, item.modality, nth)
-            if name not in self._payloads:
-                self._payloads[name] = self.layout.payload(document, index)
-            payloads.append(self._payloads[name])
+        payloads = [self._payload(document, index) for index in range(len(document.items))]
         sequence = self.layout.sequence(document, payloads, visit=visit)
         leader = self.layout.leader
         return sequence.without_loss(self.layout.names.index(leader)) if dropped and leader else sequence
+
+    def _payload(self, document: Document, index: int) -> np.ndarray:
+        """An item's payload, encoded once for all items of the same content."""
+        item = document.items[index]
+        try:
+            body, kind = item_bytes(item.data, document.source)
+        except (TransfuseError, UnicodeError):  # raw data of another kind, or nothing an encoder takes
+            return self.layout.payload(document, index)
+        content = (item.modality, blake2b(body + kind.encode(), digest_size=16).digest())
+        if content not in self._payloads:
+            if len(self._payloads) >= KEPT:
+                self._payloads.pop(next(iter(self._payloads)))
+            self._payloads[content] = self.layout.payload(document, index)
+        return self._payloads[content]
 
     def sequences(self, start: int = 0) -> Iterator[Sequence]:
         """Without end, from a place on."""

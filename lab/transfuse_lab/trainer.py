@@ -61,7 +61,7 @@ class Trainer:
         self.modalities: dict[str, Modality] = dict(self.model.parts())
         self.combiner = Combiner(self.recipe.loss)
         self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
-        self.packer = Packer(train.budget, train.look_ahead, too_long=train.too_long)
+        self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
         matrices = [p for p in self.model.trained() if p.dim() > 1]
         others = [p for p in self.model.trained() if p.dim() <= 1]  # norms and biases do not decay
@@ -87,6 +87,11 @@ class Trainer:
         self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
         checkpoints.restore_optimizer(self.model, self.optimizer, optimizer)
 
+    def check(self) -> None:
+        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
+        packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
+        check_leak(self.model.mask, next(packer.rows(self.stream.sequences())))
+
     @property
     def done(self) -> bool:
         return self.spent.share(self.recipe) >= 1
@@ -105,8 +110,6 @@ class Trainer:
         """
         started = time.process_time()
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
-        if self.spent.step == 0:
-            check_leak(self.model.mask, rows[0])
         batches = [self.batch(row) for row in rows]
         counts = add_counts(batch.counts for batch in batches)
         rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))

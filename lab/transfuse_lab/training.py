@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transfuse import checkpoints
+from transfuse import checkpoints, masks
 from transfuse.assembly import build_modalities, build_model, fit_modalities
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
@@ -22,6 +22,8 @@ from transfuse.model import Model, parameter_counts
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
+from transfuse.sequence import Layout, check_columns
+from transfuse.vocabulary import Vocabulary
 
 from transfuse_lab.progress import bar, say
 from transfuse_lab.trainer import Spent, Trainer
@@ -39,6 +41,7 @@ def prepare(
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
     modalities = build_modalities(recipe)
+    check_columns(masks.parse(recipe.mask), Layout(modalities, Vocabulary()))
     if codecs is not None:
         checkpoints.restore_codecs(codecs, modalities)
     else:
@@ -73,6 +76,11 @@ def open_run(
             ) from error
         report(f"{folder}: going on after step {trainer.spent.step}")
         return trainer
+    if checkpoints.remains(folder):
+        raise TransfuseError(
+            f"{folder} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
+            f"restore them, or use another --out"
+        )
     began = time.process_time()
     trainer = Trainer(recipe, prepare(recipe, data, plugins, report, codecs), data)
     facts = {
@@ -81,6 +89,7 @@ def open_run(
         "plugins": versions(plugins),
         "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
     }
+    trainer.check()
     checkpoints.write_description(folder, recipe, trainer.model, facts)
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     save(folder, trainer)

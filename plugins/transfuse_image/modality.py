@@ -112,8 +112,7 @@ class Image(GridModality, SpanModality):
         return self.sampler.sample(denoise, self.diffusion, noise, generators, self.codec.bound)
 
     def flops(self, span_length: int) -> float:
-        own = sum(p.numel() for p in self.patcher.parameters() if p.dim() == 2)
-        return 2.0 * own * span_length
+        return self.patcher.flops(span_length)
 
     # -- shapes
 

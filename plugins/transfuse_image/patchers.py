@@ -32,6 +32,10 @@ class Patcher(nn.Module, ABC):
     ) -> Float[Tensor, "B c h w"]:
         """The prediction, in the shape of the latents."""
 
+    @abstractmethod
+    def flops(self, n: int) -> float:
+        """FLOPs of one forward pass, down and up, for one image of n patches."""
+
 
 class TimeEmbedding(nn.Module):
     """A time as sines and cosines of 32 wavelengths through a small MLP: once an image."""
@@ -81,3 +85,7 @@ class LinearPatcher(Patcher):
         self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
     ) -> Float[Tensor, "B c h w"]:
         return F.fold(self.out(hidden).transpose(1, 2), state, self.patch, stride=self.patch)
+
+    def flops(self, n: int) -> float:
+        time = sum(p.numel() for p in self.time.parameters() if p.dim() == 2)  # once an image
+        return 2.0 * (time + n * (self.into.weight.numel() + self.out.weight.numel()))

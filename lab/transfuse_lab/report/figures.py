@@ -68,7 +68,7 @@ FIGURES = {
         ),
         Figure(
             "frechet_floor", "… of real training images", "", "", "number",
-            "the Fréchet distance of as many real training images to the held-out ones: as low as one gets",
+            "the Fréchet distance of as many real training images, which the classifier has seen, to the held-out ones",
         ),
         Figure(
             "reconstruction_error", "Reconstruction error", "MSE a pixel", "lower", "number",
@@ -80,7 +80,7 @@ FIGURES = {
         ),
         Figure(
             "positions_per_second", "Speed", "positions/s", "higher", "count",
-            "training positions a second of process CPU time, one thread, on the machine that ran this",
+            "training positions a second of process CPU time (all threads; a comparison runs one), where this ran",
         ),
         Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
     )
