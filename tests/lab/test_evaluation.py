@@ -122,9 +122,9 @@ def test_decoding_in_parts_is_decoding_at_once(
 
     held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
     prompts, questions = [held.prompt(i) for i in range(5)], [held.question(i) for i in range(5)]
-    whole = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text"))
+    whole = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text", 32))
     monkeypatch.setattr(evaluation, "AT_ONCE", 2)
-    parts = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text"))
+    parts = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text", 32))
     assert parts[1] == whole[1]
     for one, two in zip(parts[0], whole[0], strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)

@@ -332,7 +332,7 @@ def test_a_mask_that_leaks_is_refused_before_the_first_step(
 ) -> None:
     with pytest.raises(TransfuseError, match=r"shapes train \d+.* sees position \d+, the token"):
         begin(small_recipe("transfusion", "mask=same(doc)"), tmp_path)
-    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["transfusion", "chameleon"])
