@@ -23,7 +23,9 @@ def spelled(stream: Stream, place: int, text) -> list[str]:
     sequence = stream.sequence(place)
     start = stream.layout.vocabulary.range("text").start
     items = sequence.columns["item"]
-    ids = [(int(i), int(t) - start) for i, t in zip(items, sequence.tokens, strict=True) if t >= start and i >= 0]
+    ids = [
+        (int(i), int(t) - start) for i, t in zip(items, sequence.tokens, strict=True) if t >= start and i >= 0
+    ]
     return [
         text.decode(np.array([t for j, t in ids if j == i]))
         for i in sorted({i for i, _ in ids if sequence.columns["text"][items == i].all()})
@@ -58,7 +60,12 @@ def test_documents_that_share_a_number_keep_their_own_data(
 
 @pytest.mark.parametrize("lost", ["checkpoints/latest", "modalities.json"])
 def test_a_run_with_a_part_missing_is_not_begun_again(
-    trained: Callable, tmp_path: Path, cli: Callable[..., Result], data_argument: str, sets: Callable, lost: str
+    trained: Callable,
+    tmp_path: Path,
+    cli: Callable[..., Result],
+    data_argument: str,
+    sets: Callable,
+    lost: str,
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(trained("transfusion"), folder)
@@ -83,7 +90,9 @@ def test_a_mask_that_leaks_leaves_nothing_behind(
     small_recipe: Callable, shapes: Callable, installed, tmp_path: Path
 ) -> None:
     with pytest.raises(TransfuseError, match="it is to predict"):
-        open_run(small_recipe("transfusion", "mask=full"), shapes(), {}, tmp_path, installed, lambda line: None)
+        open_run(
+            small_recipe("transfusion", "mask=full"), shapes(), {}, tmp_path, installed, lambda line: None
+        )
     assert not list(tmp_path.iterdir())
 
 
