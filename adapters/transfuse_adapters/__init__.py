@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Adapters: one external system a file, behind the doors of this framework."""

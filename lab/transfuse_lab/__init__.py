@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The lab: command line, data sets, training, evaluation, comparison and report."""
