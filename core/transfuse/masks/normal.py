@@ -130,13 +130,19 @@ class Normal:
         if lo is not None and hi is not None and lo > hi:
             return _nothing(window)
         window = bands.refine(window, query.affine_breaks)
-        seg, low, high = _reach(window)
-        steps = window.steps[seg]
-        first = query.values[window.cuts[seg]]
-        last = query.values[window.cuts[seg] + steps]
-        which, stretch = bands.expand(
-            np.searchsorted(rising.end, low, "right"), np.searchsorted(rising.start, high, "left")
-        )
+
+        def measured(window: Bands) -> tuple[np.ndarray, ...]:
+            """The window's segments, their queries' first and last value, and the stretches each can reach."""
+            seg, low, high = _reach(window)
+            steps = window.steps[seg]
+            first = query.values[window.cuts[seg]]
+            last = query.values[window.cuts[seg] + steps]
+            which, stretch = bands.expand(
+                np.searchsorted(rising.end, low, "right"), np.searchsorted(rising.start, high, "left")
+            )
+            return seg, steps, first, last, which, stretch
+
+        seg, steps, first, last, which, stretch = measured(window)
         moving = (first != last)[which]
         if moving.any():
             item, part = which[moving], stretch[moving]
@@ -147,13 +153,7 @@ class Normal:
             turn = np.concatenate(turns)
             if len(turn):
                 window = bands.refine(window, turn)
-                seg, low, high = _reach(window)
-                steps = window.steps[seg]
-                first = query.values[window.cuts[seg]]
-                last = query.values[window.cuts[seg] + steps]
-                which, stretch = bands.expand(
-                    np.searchsorted(rising.end, low, "right"), np.searchsorted(rising.start, high, "left")
-                )
+                seg, steps, first, last, which, stretch = measured(window)
         first, last, pace = first[which], last[which], np.maximum(steps[which], 1)
         start = stop = rising.start[stretch]
         end = until = rising.end[stretch]
