@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,10 @@ class Registry:
         except Misfit as misfit:
             raise written.error(misfit) from misfit
 
-    def recipe(self, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    def recipe(self, name: str, overrides: Sequence[str] = (), data: str | None = None) -> Recipe:
         """A recipe with everything it extends and names, under ``--set``'s overrides ``a.b=c``.
 
+        data: the name of the data set it is for; each recipe of the chain may change something there.
         Overrides: ``model.…``, ``train.…``, ``loss.ROLE``, ``mask``, ``attention``, and ``ROLE.…`` for
         that role's modality. Raises `TransfuseError` with source, line and place.
         """
@@ -88,6 +90,8 @@ class Registry:
         written = Written(start, {(): chain[-1].spot(())})
         for link in chain:
             written = self._extend(written, link)
+            if data is not None and data in link.value.get("data", {}):
+                written = self._extend(written, link.at("data", data))
         for link in read_overrides(overrides, written.value["modalities"]):
             written = self._extend(written, link)
         if "mask" in written.value:
@@ -98,15 +102,25 @@ class Registry:
             raise written.error(misfit) from misfit
 
     def faults(self) -> list[TransfuseError]:
-        """What is wrong with modalities and recipes, used or not."""
+        """What is wrong with modalities and recipes, used or not, on whatever data."""
+        tries = [partial(self.modality, name) for name in self.names("modalities")]
+        for name in self.names("recipes"):
+            tries += [partial(self.recipe, name, (), data) for data in (None, *self.data(name))]
         faults: list[TransfuseError] = []
-        for names, resolve in (("modalities", self.modality), ("recipes", self.recipe)):
-            for name in self.names(names):
-                try:
-                    resolve(name)
-                except TransfuseError as error:
+        for resolve in tries:
+            try:
+                resolve()
+            except TransfuseError as error:
+                if str(error) not in map(str, faults):
                     faults.append(error)
         return faults
+
+    def data(self, recipe: str) -> list[str]:
+        """The data sets on which a recipe, or one it extends, changes something."""
+        try:
+            return sorted({name for link in self._chain(recipe) for name in link.value.get("data", {})})
+        except TransfuseError:
+            return []  # what it extends is not there: a fault of the recipe itself
 
     def _named(self, what: str) -> Mapping[str, Any]:
         return self.written.value.get(what, {})
@@ -141,7 +155,9 @@ class Registry:
                 roles = roles.put(role, self._modality(over))
             else:
                 roles = roles.put(role, roles.at(role).lay(over) if role in roles.value else over)
-        rest = link.without("modalities").without("extends").without("summary")
+        rest = link
+        for key in ("modalities", "extends", "summary", "data"):
+            rest = rest.without(key)
         return base.put("loss", loss).lay(rest).put("modalities", roles)
 
     def _modality(self, name: Written) -> Written:

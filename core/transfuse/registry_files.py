@@ -36,21 +36,30 @@ class PluginSwitches(Settings):
     disabled: tuple[str, ...] = ()
 
 
-class RecipeEntry(Settings):
-    """A recipe as a registry has it: what it leaves out is inherited from the one it extends.
+class Changes(Settings):
+    """What a recipe may say, all of it optional.
 
     modalities: by role, the name of a modality of the registry, a section (laid over the inherited
-    one), or null to leave the role out. mask: a name or an expression. summary: one line for lists.
+    one), or null to leave the role out. mask: a name or an expression.
     """
 
-    extends: Name | None = None
-    summary: str = ""
     modalities: dict[str, RoleSection] = Field(default_factory=dict)
     mask: str | None = None
     loss: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     attention: Any = "auto"
+
+
+class RecipeEntry(Changes):
+    """A recipe as a registry has it: what it leaves out is inherited from the one it extends.
+
+    summary: one line for lists. data: by the name of a data set, what the recipe changes on it.
+    """
+
+    extends: Name | None = None
+    summary: str = ""
+    data: dict[str, Changes] = Field(default_factory=dict)
 
 
 class RegistryFile(Settings):

@@ -67,7 +67,7 @@ def plan(
     for seed, name, values in product(seeds, recipes, product(*axes.values())):
         chosen = dict(zip(axes, values, strict=True))
         told = [*overrides, *(f"{key}={value}" for key, value in chosen.items()), f"train.seed={seed}"]
-        recipe = registry.recipe(name, told)
+        recipe = registry.recipe(name, told, identity["name"])
         dump = recipe.dump()
         learnt = _hash({"modalities": dump["modalities"], "data": identity})
         entry = entry_name(name, chosen)

@@ -68,7 +68,7 @@ def open_run(
         saved = checkpoints.read_checkpoint(folder, model)
         trainer = Trainer(recipe, model, data)
         try:
-            trainer.resume(saved.state, saved.optimizer)
+            trainer.resume(folder, saved)
         except (KeyError, TypeError) as error:
             path = checkpoints.newest(folder)
             raise TransfuseError(
@@ -141,7 +141,10 @@ def _flat(tree: Any, place: str = "") -> dict[str, Any]:
 
 def save(folder: Path, trainer: Trainer) -> None:
     tensors = checkpoints.optimizer_tensors(trainer.model, trainer.optimizer)
-    checkpoints.write_checkpoint(folder, trainer.spent.step, trainer.model, tensors, trainer.state())
+    average = trainer.average.tensors() if trainer.average is not None else None
+    checkpoints.write_checkpoint(
+        folder, trainer.spent.step, trainer.model, tensors, trainer.state(), average
+    )
 
 
 def train(
@@ -245,9 +248,9 @@ def train_command(
     from transfuse_lab.data import data_section
 
     opened = Registry.open(registry)
-    resolved = opened.recipe(recipe, overrides)
     section = data_section(data, opened.plugins)
     documents = opened.plugins.choose("dataset", section, "data").build()
+    resolved = opened.recipe(recipe, overrides, documents.name)
     if dry_run:
         from transfuse_lab.dry_run import describe
 

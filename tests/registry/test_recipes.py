@@ -53,6 +53,39 @@ class TestResolution:
         assert recipe.modalities["image"].name == "vq"
         assert registry.summary("wide") == "wider"
 
+    def test_a_data_set_changes_a_recipe_and_those_that_extend_it(self, overlaid: Overlaid) -> None:
+        registry = overlaid("""
+recipes:
+  plain:
+    extends: transfusion
+    train: {flops: 1e12, lr: 1e-3}
+    data: {pets: {model: {dim: 64}, train: {flops: 2e12, lr: 2e-3}, modalities: {image: {patcher: {patch: 2}}}}}
+  other:
+    extends: plain
+    train: {lr: 3e-3}
+    data: {pets: {mask: causal}}
+""")
+        plain, pets = registry.recipe("plain"), registry.recipe("plain", data="pets")
+        assert (plain.model.dim, plain.train.flops) == (128, 1e12)
+        assert (pets.model.dim, pets.train.flops, pets.train.lr) == (64, 2e12, 2e-3)
+        assert pets.dump()["modalities"]["image"]["patcher"]["patch"] == 2
+        assert registry.recipe("plain", data="birds") == plain
+        other = registry.recipe("other", data="pets")
+        assert (other.model.dim, other.train.flops, other.train.lr) == (64, 2e12, 3e-3)
+        assert other.mask == "same(doc) & le(idx)" != registry.recipe("other").mask
+        assert registry.recipe("plain", ["model.dim=32"], "pets").model.dim == 32
+        assert registry.data("other") == ["pets"]
+
+    def test_what_a_recipe_says_of_a_data_set_is_checked(self, overlaid: Overlaid) -> None:
+        registry = overlaid(
+            "recipes:\n  plain:\n    extends: transfusion\n    data: {pets: {model: {dmi: 64}}}\n"
+        )
+        assert registry.recipe("plain")
+        (fault,) = registry.faults()
+        assert "over.yaml:4: recipes.plain.data.pets.model.dmi: unknown key, did you mean 'dim'" in str(fault)
+        with pytest.raises(TransfuseError, match=r"pets\.extends: unknown key"):
+            overlaid("recipes:\n  plain: {data: {pets: {extends: transfusion}}}\n")
+
     def test_roles_are_changed_added_and_left_out(self, overlaid: Overlaid) -> None:
         registry = overlaid("""
 recipes:

@@ -95,7 +95,7 @@ def test_the_yaml_is_a_registry(tmp_path: Path) -> None:
     assert (fine["codec"]["channels"], fine["patcher"]["patch"]) == (8, 2)
     assert list(registry.recipe("captions").modalities) == ["text"]
     path.write_text(text.replace("channels: 8", "chanels: 8"))
-    (fault, _) = Registry.load(Plugins.load(only=OWN), [packaged_file(), path]).faults()
+    (fault,) = Registry.load(Plugins.load(only=OWN), [packaged_file(), path]).faults()
     assert str(fault).endswith(re.findall(r"`registry.yaml(:.*channels'\?)`", PAGE)[0])
 
 
