@@ -1,8 +1,8 @@
 """Checkpoints: weights in safetensors, everything else in JSON, each written whole or not at all.
 
 A run's folder holds ``recipe.json``, ``modalities.json`` and ``checkpoints/STEP/`` with
-``model.safetensors``, ``optimizer.safetensors`` and ``state.json``; ``latest`` names the newest
-complete STEP. No pickle is read or written.
+``model.safetensors``, ``optimizer.safetensors``, ``ema.safetensors`` where weights are averaged, and
+``state.json``; ``latest`` names the newest complete STEP. No pickle is read or written.
 """
 
 import json
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.assembly import build_modalities, build_model
+from transfuse.averaging import Average
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import write_json, write_text
 from transfuse.modality import Modality
@@ -30,15 +31,17 @@ from transfuse.vocabulary import Vocabulary
 
 FORMAT = 1
 SIZE_CAP = 64 << 20  # bytes of JSON that is read
+AVERAGE = "ema.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run's newest checkpoint holds besides the weights."""
+    """What a run's newest checkpoint holds besides the weights; ``average``: their EMA, {} where there is none."""
 
     step: int
     state: dict[str, Any]
     optimizer: dict[str, Tensor]
+    average: dict[str, Tensor]
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -75,7 +78,12 @@ def write_description(folder: Path, recipe: Recipe, model: Model, facts: Mapping
 
 
 def write_checkpoint(
-    folder: Path, step: int, model: Model, optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    model: Model,
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
     home = folder / "checkpoints"
@@ -90,6 +98,8 @@ def write_checkpoint(
     save_file(
         {name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors"
     )
+    if average is not None:
+        save_file({name: tensor.detach().contiguous() for name, tensor in average.items()}, fresh / AVERAGE)
     write_json(fresh / "state.json", {"step": step, **state})
     for file in fresh.iterdir():
         with file.open("rb") as handle:
@@ -128,7 +138,8 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
         raise TransfuseError(f"{folder} holds no checkpoint: train it first, or name the folder of a run")
     _load_weights(model, where / "model.safetensors")
     state = read_mapping(where / "state.json", "state", "step")
-    return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"))
+    average = _tensors(where / AVERAGE) if (where / AVERAGE).exists() else {}
+    return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"), average)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
@@ -214,11 +225,29 @@ def restore_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
 
 
 def load(folder: Path | str, plugins: Plugins | None = None) -> tuple[Recipe, Model]:
-    """A run's recipe and its trained model, in evaluation mode."""
+    """A run's recipe and its trained model, in evaluation mode; with the averaged weights where there are some.
+
+    Raises TransfuseError as `read_checkpoint`, and where the recipe averages and the average is missing.
+    """
     folder = Path(folder)
     recipe, model = rebuild(folder, plugins or Plugins.load())
-    read_checkpoint(folder, model)
+    saved = read_checkpoint(folder, model)
+    if recipe.train.ema:
+        average = Average(model, recipe.train.ema)
+        restore_average(folder, average, saved)
+        average.apply()
     return recipe, model.eval()
+
+
+def restore_average(folder: Path, average: Average, saved: Checkpoint) -> None:
+    """A checkpoint's averaged weights. Raises TransfuseError where they are missing or of another model."""
+    place = f"{folder / 'checkpoints' / str(saved.step) / AVERAGE}"
+    if not saved.average:
+        raise TransfuseError(f"{place} is missing: the checkpoint is not complete")
+    try:
+        average.restore(saved.average, saved.step)
+    except TransfuseError as error:
+        raise TransfuseError(f"{place}: {error}") from error
 
 
 def optimizer_tensors(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

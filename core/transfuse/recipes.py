@@ -94,6 +94,7 @@ class TrainSettings(Settings):
     guidance has a view without them. look_ahead: documents that may wait for a row they fit.
     fill: end rows in filler, so that all are as long as the budget (FlexAttention wants that).
     too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
+    ema: decay of the moving average of the weights that is sampled from and evaluated; None or 0: none.
     """
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
@@ -112,6 +113,7 @@ class TrainSettings(Settings):
     look_ahead: int = Field(64, ge=1, le=1 << 20)
     fill: bool = False
     too_long: Literal["error", "cut"] = "error"
+    ema: Decay | None = None
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainSettings":

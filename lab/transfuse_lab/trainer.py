@@ -3,11 +3,14 @@
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from transfuse import checkpoints
+from transfuse.averaging import Average
 from transfuse.batch import Batch, collate
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
@@ -69,6 +72,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
         )
+        self.average = Average(self.model, train.ema) if train.ema else None
         self.model.train()
 
     # -- state
@@ -80,12 +84,20 @@ class Trainer:
             "arrived": self.packer.arrived,
         }
 
-    def resume(self, state: Mapping[str, Any], optimizer: Mapping[str, torch.Tensor]) -> None:
+    def resume(self, folder: Path, saved: checkpoints.Checkpoint) -> None:
+        """Go on from a checkpoint whose weights the model has already."""
+        state = saved.state
         self.spent = Spent(**state["spent"])
         self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
         self.packer.arrived = state["arrived"]
         self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
-        checkpoints.restore_optimizer(self.model, self.optimizer, optimizer)
+        checkpoints.restore_optimizer(self.model, self.optimizer, saved.optimizer)
+        if self.average is not None:
+            checkpoints.restore_average(folder, self.average, saved)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def check(self) -> None:
         """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
@@ -127,6 +139,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         self.spent.step += 1
         self.spent.flops += sum(flops(self.model, row) for row in rows)
         self.spent.documents += sum(len(row.arrivals) for row in rows)

@@ -44,7 +44,8 @@ def run(job: dict[str, Any], plugins: Plugins) -> None:
     recipe = Recipe.from_dump(job["recipe"], plugins)
     data = plugins.choose("dataset", job["data"], "data").build()
     trainer = train(recipe, data, job["data"], folder, plugins, codecs=Path(job["codecs"]))
-    made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
+    with trainer.evaluated():
+        made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
     first = data.document("train", 0)
     both_ways = [first, replace(first, items=first.items[::-1])]
     write_json(folder / "mask.json", drawing(trainer.model, both_ways))
