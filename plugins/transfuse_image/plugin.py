@@ -15,6 +15,7 @@ from transfuse_image.ddpm import DDPM, DDPMSettings
 from transfuse_image.modality import Image, ImageSettings
 from transfuse_image.patchers import LinearPatcher, LinearSettings
 from transfuse_image.samplers import DDIM, DDIMSettings
+from transfuse_image.unet import UNetPatcher, UNetSettings
 
 
 @hookimpl
@@ -33,7 +34,10 @@ def transfuse_codecs() -> list[Part]:
 
 @hookimpl
 def transfuse_patchers() -> list[Part]:
-    return [Part("patcher", "linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer")]
+    return [
+        Part("patcher", "linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer"),
+        Part("patcher", "unet", UNetSettings, UNetPatcher, "U-Net blocks down and up, skips past the model"),
+    ]
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The image modality: patches in row-major order, several sizes in one modality, what it saves and refuses."""
+"""The image modality: several sizes in one modality, what is trained, what it saves and refuses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,55 +12,7 @@ from transfuse.errors import TransfuseError
 from transfuse.model import parameter_counts
 from transfuse.packing import Packer, unpack
 from transfuse.plugins import Plugins
-from transfuse_image.patchers import LinearPatcher
 from transfuse_lab.trainer import Trainer
-
-
-def patcher(installed: Plugins, patch: int, shape: tuple[int, int, int], dim: int) -> LinearPatcher:
-    torch.manual_seed(0)
-    chosen = installed.choose("patcher", {"name": "linear", "patch": patch}, "patcher")
-    return chosen.build(shape=shape, dim=dim)
-
-
-@pytest.mark.parametrize("patch", [1, 2, 4])
-@pytest.mark.parametrize("grid", [(4, 4), (4, 8), (8, 4), (12, 8)])
-def test_shapes_go_there_and_back(installed: Plugins, patch: int, grid: tuple[int, int]) -> None:
-    h, w = grid
-    built = patcher(installed, patch, (3, h, w), 16)
-    x, state = built.down(torch.randn(2, 3, h, w), torch.tensor([0.0, 999.0]))
-    assert x.shape == (2, (h // patch) * (w // patch), 16)
-    assert built.up(x, state, torch.tensor([0.0, 999.0])).shape == (2, 3, h, w)
-
-
-@pytest.mark.parametrize("patch", [1, 2, 4])
-@pytest.mark.parametrize("grid", [(4, 8), (8, 4)])
-def test_patches_stand_in_row_major_order(installed: Plugins, patch: int, grid: tuple[int, int]) -> None:
-    """With one output layer the inverse of the other, every patch comes back to its own place."""
-    (h, w), width = grid, 3 * patch * patch
-    built = patcher(installed, patch, (3, h, w), width)
-    with torch.no_grad():
-        for layer in (built.into, built.out):
-            layer.weight.copy_(torch.eye(width))
-            layer.bias.zero_()
-        for parameter in built.time.parameters():
-            parameter.zero_()
-    image = torch.randn(1, 3, h, w, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        x, state = built.down(image, torch.zeros(1))
-        torch.testing.assert_close(built.up(x, state, torch.zeros(1)), image)
-    across = w // patch
-    for i, vector in enumerate(x[0]):
-        top, left = patch * (i // across), patch * (i % across)
-        torch.testing.assert_close(vector, image[0, :, top : top + patch, left : left + patch].flatten())
-
-
-def test_time_is_told_to_every_patch(installed: Plugins) -> None:
-    built = patcher(installed, 2, (1, 4, 4), 16)
-    image = torch.randn(1, 1, 4, 4)
-    early, late = (built.down(image, torch.tensor([t]))[0] for t in (3.0, 700.0))
-    moved = (late - early)[0].detach()
-    assert float(moved.abs().max()) > 1e-3
-    torch.testing.assert_close(moved, moved[:1].expand(4, 16))
 
 
 def test_its_own_layers_are_few_and_trained(
@@ -202,7 +154,7 @@ def test_context_and_clean_images_carry_no_loss(
     ("section", "message"),
     [
         ({"codec": {"name": "vq"}}, "codec 'vq' gives codes, not latents; use codec kl or pixel"),
-        ({"objective": {"name": "next-token"}}, "objective 'next-token' does not diffuse; use ddpm"),
+        ({"objective": {"name": "next-token"}}, "objective 'next-token' does not diffuse; use ddpm or flow"),
     ],
 )
 def test_parts_that_do_not_fit(installed: Plugins, section: dict, message: str) -> None:
