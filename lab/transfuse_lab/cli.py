@@ -175,6 +175,19 @@ def mask(
 
 
 @data_app.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set: emoji.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Instead of the cache, $TRANSFUSE_CACHE.")
+    ] = None,
+) -> None:
+    """Fetch a data set's packages by npm and build it, once, into the cache."""
+    from transfuse_lab import data_command
+
+    print(f"built {name}: {data_command.build(name, out)}")
+
+
+@data_app.command()
 def pack(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
     out: Annotated[Path, typer.Option("--out", metavar="STORE", help="The store to write, ending in .zarr.")],

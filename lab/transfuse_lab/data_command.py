@@ -1,12 +1,28 @@
-"""`transfuse data pack`: a data set, packed once into a store that opens fast and shows any damage."""
+"""`transfuse data`: data sets are built from the packages they come in, and packed into stores."""
 
 from pathlib import Path
 
 from transfuse.datasets import DataSet
-from transfuse.errors import TransfuseError
+from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.plugins import Plugins
 
 from transfuse_lab.data import STORE_SUFFIX, open_data
+
+BUILT = ("emoji",)  # data sets that are fetched and built once; the others are at hand
+
+
+def build(name: str, out: Path | None) -> Path:
+    """Builds a data set into the cache folder, or into ``out``, and returns the file.
+
+    Raises TransfuseError where it is none that is built, cannot be fetched, or cannot be written.
+    """
+    if name not in BUILT:
+        raise TransfuseError(
+            f"data build {name!r}: there is no such data set to build; {did_you_mean(name, BUILT)}"
+        )
+    from transfuse_lab.data.emoji_build import build_emoji
+
+    return build_emoji(out)
 
 
 def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:

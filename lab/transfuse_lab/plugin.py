@@ -21,6 +21,12 @@ class FolderSettings(Settings):
     channels: Literal[1, 3] = 3
 
 
+class EmojiSettings(Settings):
+    """size: of the square images in pixels, 32 or 64 (as they are drawn)."""
+
+    size: Literal[32, 64] = 32
+
+
 class MetricSettings(Settings):
     """The lab's metrics have no settings."""
 
@@ -37,10 +43,19 @@ def build_folder(settings: FolderSettings) -> DataSet:
     return Folder(settings.path, settings.size, settings.channels)
 
 
+def build_emoji(settings: EmojiSettings) -> DataSet:
+    from transfuse_lab.data.emoji import Emoji
+
+    return Emoji(settings.size)
+
+
 @hookimpl
 def transfuse_datasets() -> list[Part]:
     return [
         Part("dataset", "digits", DigitsSettings, build_digits, "1,797 real 8x8 digits with their names"),
+        Part(
+            "dataset", "emoji", EmojiSettings, build_emoji, "3,786 emoji of 32x32 or 64x64 with their names"
+        ),
         Part("dataset", "folder", FolderSettings, build_folder, "your images, with a caption each"),
     ]
 

@@ -20,9 +20,10 @@ def blocks() -> list[tuple[str, str]]:
 
 
 def test_every_block_runs_in_order_and_prints_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, emoji_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRANSFUSE_CACHE", str(emoji_cache))
     for language, text in blocks():
         if language == "python":
             exec(compile(text, "docs/data.md", "exec"), {})

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from transfuse.errors import TransfuseError
@@ -16,16 +17,21 @@ def read_image(path: Path, channels: int, side: int | None = None) -> np.ndarray
     its EXIF orientation says. Raises TransfuseError naming the file where it is neither PNG nor JPEG,
     broken, truncated, or has more than 4096 x 4096 pixels.
     """
+    return decode_image(path, str(path), channels, side)
+
+
+def decode_image(file: Path | BinaryIO, place: str, channels: int, side: int | None = None) -> np.ndarray:
+    """The same of a file or an open stream; errors name it as ``place``."""
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         # Our own cap is lower than the size at which Pillow warns.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=("PNG", "JPEG")) as opened:
+            with Image.open(file, formats=("PNG", "JPEG")) as opened:
                 if opened.width * opened.height > LARGEST_IMAGE:
                     raise TransfuseError(
-                        f"{path}: {opened.width} x {opened.height} pixels, more than {LARGEST_IMAGE}"
+                        f"{place}: {opened.width} x {opened.height} pixels, more than {LARGEST_IMAGE}"
                     )
                 image = ImageOps.exif_transpose(opened)
                 image = _eight_bit(image)
@@ -35,7 +41,7 @@ def read_image(path: Path, channels: int, side: int | None = None) -> np.ndarray
         except TransfuseError:
             raise
         except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
-            raise TransfuseError(f"{path}: not a readable PNG or JPEG image: {str(error)[:200]}") from error
+            raise TransfuseError(f"{place}: not a readable PNG or JPEG image: {str(error)[:200]}") from error
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
