@@ -32,6 +32,8 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
         combined = Combiner(recipe.loss).combine(losses, batch.counts)
     combined.total.backward()
     weights = sum(p.numel() * p.element_size() for p in model.trained())
+    averaged = trainer.average is not None
+    weights *= 4 + averaged
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     activations = sum(size for place, size in kept.items() if place not in own)
@@ -43,8 +45,9 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
         f"recipe       {recipe.name} on {data.name}: {data.size('train')} training, {data.size('heldout')} held-out",
         f"mask         {recipe.mask}",
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
-        f"memory       {_mib(weights * 4 + frozen + activations)}: weights, gradients and AdamW's two moments "
-        f"{_mib(weights * 4)}, frozen codecs {_mib(frozen)}, kept for backward {_mib(activations)} a row",
+        f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"
+        f"{' and their average' if averaged else ''} {_mib(weights)}, frozen codecs {_mib(frozen)}, "
+        f"kept for backward {_mib(activations)} a row",
         f"a step       {train.rows} row(s) of at most {train.budget} positions, {each:.3g} FLOPs; "
         f"about {steps:.0f} steps",
         f"one row      {used} positions, {len(row.arrivals)} documents, "

@@ -26,6 +26,7 @@ class Point(nn.Module):
         self.weight = nn.Parameter(torch.tensor([value], dtype=torch.float64))
         self.frozen = nn.Parameter(torch.tensor([7.0], dtype=torch.float64), requires_grad=False)
         self.register_buffer("seen", torch.tensor([0.0]))
+        self.seen: torch.Tensor
 
     def put(self, value: float) -> None:
         with torch.no_grad():
@@ -92,9 +93,16 @@ def test_the_trained_weights_come_back_after_an_error() -> None:
     average = Average(point, 0.9)
     average.update()
     point.put(2.0)
-    with pytest.raises(KeyError), average.applied():
-        assert point.weight.item() == 1.0
-        raise KeyError
+    seen = []
+
+    def failing() -> None:
+        with average.applied():
+            seen.append(point.weight.item())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
+    assert seen == [1.0]
     assert point.weight.item() == 2.0
 
 

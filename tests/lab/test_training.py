@@ -68,12 +68,25 @@ def test_the_loss_falls(
     assert trainer.done
 
 
-@pytest.mark.parametrize("name", ["transfusion", "chameleon"])
+@pytest.mark.parametrize(
+    ("name", "more", "files"),
+    [
+        ("transfusion", (), ("model", "optimizer")),
+        ("transfusion", ("train.ema=0.5",), ("model", "optimizer", "ema")),
+        ("chameleon", (), ("model", "optimizer")),
+    ],
+)
 def test_stop_and_go_on_is_never_having_stopped(
-    small_recipe: Callable, begin: Begin, stop_after: Callable, tmp_path: Path, name: str
+    small_recipe: Callable,
+    begin: Begin,
+    stop_after: Callable,
+    tmp_path: Path,
+    name: str,
+    more: tuple[str, ...],
+    files: tuple[str, ...],
 ) -> None:
-    """Bit for bit: weights, optimiser, log; with documents that wait in the packer between the two."""
-    recipe = small_recipe(name, "train.steps=6", "train.rows=2")
+    """Bit for bit: weights, optimiser, average, log; with documents that wait in the packer between the two."""
+    recipe = small_recipe(name, "train.steps=6", "train.rows=2", *more)
     whole = begin(recipe, tmp_path / "whole")
     stop_after(3)
     with pytest.raises(KeyboardInterrupt):
@@ -86,13 +99,14 @@ def test_stop_and_go_on_is_never_having_stopped(
     log = (tmp_path / "whole/metrics.jsonl").read_text()
     assert len(log.splitlines()) == 6
     assert (tmp_path / "parts/metrics.jsonl").read_text() == log
-    for file in ("model", "optimizer"):
+    for file in files:
         one, two = (
             load_file(tmp_path / run / f"checkpoints/6/{file}.safetensors") for run in ("whole", "parts")
         )
         assert one.keys() == two.keys()
         for key in one:
             assert torch.equal(one[key], two[key]), key
+    assert (tmp_path / "whole/checkpoints/6/ema.safetensors").exists() == ("ema" in files)
     states = [
         json.loads((tmp_path / run / "checkpoints/6/state.json").read_text()) for run in ("whole", "parts")
     ]
