@@ -90,20 +90,23 @@ def test_a_block_is_diffusers_resnet_block(into: int, width: int) -> None:
 
 
 def test_two_levels_by_hand(make: Callable) -> None:
-    """Patch 2, one block a level, written out."""
-    unet = make(patch=2, channels=3, grid=(4, 8), blocks=1)
+    """Patch 2, two blocks a level, written out: the last kept activation meets the first block up."""
+    unet = make(patch=2, channels=3, grid=(4, 8), blocks=2)
     x_t, t = noised(3, (4, 8))
     hidden = torch.randn(2, 8, 16)
     time = F.silu(unet.time(t))
     (top, low), (up, lowest) = unet.downs, unet.ups
     a = top.blocks[0](top.enter(x_t), time)
-    b = low.blocks[0](F.conv2d(a, low.enter.weight, low.enter.bias, stride=2, padding=1), time)
-    normed = F.group_norm(b, 2, unet.norm_down.weight, unet.norm_down.bias)
+    b = top.blocks[1](a, time)
+    c = low.blocks[0](F.conv2d(b, low.enter.weight, low.enter.bias, stride=2, padding=1), time)
+    d = low.blocks[1](c, time)
+    normed = F.group_norm(d, 2, unet.norm_down.weight, unet.norm_down.bias)
     vectors = torch.einsum("bchw,dc->bhwd", normed, unet.into.weight[:, :, 0, 0]) + unet.into.bias
     y = torch.einsum("bhwd,cd->bchw", hidden.view(2, 2, 4, 16), lowest.enter.weight[:, :, 0, 0])
-    y = lowest.blocks[0](torch.cat([y + lowest.enter.bias[:, None, None], b], 1), time)
+    y = lowest.blocks[0](torch.cat([y + lowest.enter.bias[:, None, None], d], 1), time)
+    y = lowest.blocks[1](torch.cat([y, c], 1), time)
     y = up.enter(y.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    y = up.blocks[0](torch.cat([y, a], 1), time)
+    y = up.blocks[1](torch.cat([up.blocks[0](torch.cat([y, b], 1), time), a], 1), time)
     y = unet.out(F.silu(F.group_norm(y, 1, unet.norm_up.weight, unet.norm_up.bias)))
     made, state = unet.down(x_t, t)
     torch.testing.assert_close(made, vectors.flatten(1, 2))
