@@ -1,4 +1,7 @@
-"""One convolutional autoencoder for both bottlenecks, after the paper's VAE (section 4.1) at small scale."""
+"""The convolutional autoencoder that every bottleneck shares, after the paper's VAE (section 4.1) at small scale."""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,17 +29,28 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def encoder(channels: int, width: int, halvings: int, out: int) -> nn.Sequential:
-    """``[B, channels, h, w]`` to ``[B, out, h / 2^halvings, w / 2^halvings]``."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), Residual(width)]
-    for _ in range(halvings):
-        layers += [nn.Conv2d(width, width, 4, stride=2, padding=1), Residual(width)]
-    return nn.Sequential(*layers, nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1))
+def encoder(channels: int, widths: Sequence[int], out: int, stem: int = 1) -> nn.Sequential:
+    """``[B, channels, h, w]`` to ``[B, out, h / down, w / down]``.
+
+    stem: squares of so many pixels a side become channels before the first layer (pixel unshuffle).
+    widths: of the layers at each size, from the image's to the latent's, each half the one before:
+    down = stem · 2^(len(widths) - 1).
+    """
+    layers: list[nn.Module] = [nn.PixelUnshuffle(stem)] if stem > 1 else []
+    layers += [nn.Conv2d(channels * stem * stem, widths[0], 3, padding=1), Residual(widths[0])]
+    for before, width in pairwise(widths):
+        layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), Residual(width)]
+    return nn.Sequential(*layers, *_last(widths[-1], out))
 
 
-def decoder(channels: int, width: int, halvings: int, latent: int) -> nn.Sequential:
+def decoder(channels: int, widths: Sequence[int], latent: int, stem: int = 1) -> nn.Sequential:
     """The way back."""
-    layers: list[nn.Module] = [nn.Conv2d(latent, width, 3, padding=1), Residual(width)]
-    for _ in range(halvings):
-        layers += [Upsample(width, width), Residual(width)]
-    return nn.Sequential(*layers, nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
+    layers: list[nn.Module] = [nn.Conv2d(latent, widths[-1], 3, padding=1), Residual(widths[-1])]
+    for before, width in pairwise(widths[::-1]):
+        layers += [Upsample(before, width), Residual(width)]
+    layers += _last(widths[0], channels * stem * stem)
+    return nn.Sequential(*layers, *([nn.PixelShuffle(stem)] if stem > 1 else []))
+
+
+def _last(width: int, out: int) -> tuple[nn.Module, ...]:
+    return nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1)

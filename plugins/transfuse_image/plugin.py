@@ -3,19 +3,15 @@
 from transfuse.hooks import hookimpl
 from transfuse.parts import Part
 
-from transfuse_image.codecs import (
-    KLCodec,
-    KLSettings,
-    PixelCodec,
-    PixelSettings,
-    VQCodec,
-    VQSettings,
-)
 from transfuse_image.ddpm import DDPM, DDPMSettings
+from transfuse_image.fsq import FSQCodec, FSQSettings
+from transfuse_image.kl import KLCodec, KLSettings
 from transfuse_image.modality import Image, ImageSettings
 from transfuse_image.patchers import LinearPatcher, LinearSettings
+from transfuse_image.pixel import PixelCodec, PixelSettings
 from transfuse_image.samplers import DDIM, DDIMSettings
 from transfuse_image.unet import UNetPatcher, UNetSettings
+from transfuse_image.vq import VQCodec, VQSettings
 
 
 @hookimpl
@@ -29,6 +25,7 @@ def transfuse_codecs() -> list[Part]:
         Part("codec", "pixel", PixelSettings, PixelCodec, "the image itself, scaled to [-1, 1]"),
         Part("codec", "kl", KLSettings, KLCodec, "convolutional autoencoder, KL bottleneck"),
         Part("codec", "vq", VQSettings, VQCodec, "the same autoencoder, vector-quantised bottleneck"),
+        Part("codec", "fsq", FSQSettings, FSQCodec, "the same autoencoder, each channel rounded to levels"),
     ]
 
 

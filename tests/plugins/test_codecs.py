@@ -14,8 +14,10 @@ CODECS = {
     "pixel": {"name": "pixel"},
     "kl": {"name": "kl", "width": 16, "steps": 60, "batch": 16},
     "vq": {"name": "vq", "width": 16, "steps": 60, "batch": 16, "codes": 64},
+    "fsq": {"name": "fsq", "width": 16, "steps": 60, "batch": 16, "levels": [4, 4, 4]},
 }
 NAMES = tuple(CODECS)
+TRAINED = ("kl", "vq", "fsq")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def codecs(make: Callable, images: list[np.ndarray]) -> dict[str, Codec]:
     return built
 
 
-@pytest.mark.parametrize(("name", "share"), [("pixel", 1e-10), ("kl", 0.6), ("vq", 0.6)])
+@pytest.mark.parametrize(("name", "share"), [("pixel", 1e-10), ("kl", 0.6), ("vq", 0.6), ("fsq", 0.6)])
 def test_a_round_trip_errs_little(codecs: dict[str, Codec], name: str, share: float) -> None:
     """The mean squared error of held-out digits, against always giving their mean."""
     codec, held = codecs[name], list(Digits().raw("heldout", "image"))[:60]
@@ -62,12 +64,13 @@ def test_latents_are_normalised_and_within_their_bound(
     assert (pixels.min(), pixels.max(), codecs["pixel"].bound) == (-1, 1, 1)
 
 
-def test_codes_are_used(codecs: dict[str, Codec], images: list[np.ndarray]) -> None:
-    codes = np.stack([codecs["vq"].encode(image) for image in images])
+@pytest.mark.parametrize("name", ["vq", "fsq"])
+def test_codes_are_used(codecs: dict[str, Codec], images: list[np.ndarray], name: str) -> None:
+    codes = np.stack([codecs[name].encode(image) for image in images])
     assert (codes.shape, codes.dtype) == ((200, 4, 4), np.int64)
     assert codes.min() >= 0
     assert codes.max() < 64
-    facts = codecs["vq"].facts()
+    facts = codecs[name].facts()
     share = np.bincount(codes.flatten(), minlength=64) / codes.size
     assert facts["usage"] == pytest.approx((share > 0).mean())
     assert facts["perplexity"] == pytest.approx(
@@ -116,7 +119,7 @@ def test_facts_and_weights_restore_it(
     assert not any(p.requires_grad for p in again.parameters())
 
 
-@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_one_seed_one_codec_and_the_global_state_is_left_alone(
     make: Callable, images: list[np.ndarray], name: str
 ) -> None:
@@ -133,7 +136,7 @@ def test_one_seed_one_codec_and_the_global_state_is_left_alone(
     assert not all(torch.equal(one[key], three[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_no_effort_gives_shapes(make: Callable, images: list[np.ndarray], name: str) -> None:
     """What a dry run asks for: no training, payloads of the right shape."""
     codec, lines = make(name), []
@@ -143,7 +146,7 @@ def test_no_effort_gives_shapes(make: Callable, images: list[np.ndarray], name: 
     assert codec.decode(codec.encode(images[0])).shape == (1, 8, 8)
 
 
-@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("down", [2, 4])
 def test_images_that_are_all_alike(make: Callable, name: str, down: int) -> None:
     """A channel that never varies has no spread to divide by."""
@@ -154,22 +157,47 @@ def test_images_that_are_all_alike(make: Callable, name: str, down: int) -> None
     assert np.isfinite(codec.encode(1 - grey)).all()
 
 
-@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize(("down", "grid"), [(1, (8, 8)), (2, (4, 4)), (8, (1, 1))])
 def test_down_divides_the_grid(
     make: Callable, images: list[np.ndarray], name: str, down: int, grid: tuple
 ) -> None:
-    codec = make(name, steps=1, down=down, channels=3)
+    codec = make(name, steps=1, down=down, **({} if name == "fsq" else {"channels": 3}))
     codec.fit(images[:40], 0, lambda line: None)
     assert codec.grid((1, 8, 8)) == grid
     assert codec.encode(images[0]).shape == ((3, *grid) if name == "kl" else grid)
 
 
+@pytest.mark.parametrize(("down", "stem", "growth"), [(2, 2, 1), (4, 1, 2), (4, 2, 3), (8, 4, 2), (1, 1, 4)])
+def test_stem_and_growth_change_the_layers_and_not_the_grid(
+    make: Callable, images: list[np.ndarray], down: int, stem: int, growth: int
+) -> None:
+    codec = make("kl", steps=1, down=down, stem=stem, growth=growth, width=8)
+    codec.fit(images[:40], 0, lambda line: None)
+    assert codec.encode(images[0]).shape == (4, 8 // down, 8 // down)
+    assert codec.decode(codec.encode(images[0])).shape == (1, 8, 8)
+    convolutions = [layer for layer in codec.encoder if isinstance(layer, torch.nn.Conv2d)]
+    assert convolutions[0].in_channels == stem * stem
+    assert [layer.out_channels for layer in convolutions[:-1]] == [
+        8 * growth**i for i in range((down // stem).bit_length())
+    ]
+
+
 def test_settings_that_cannot_be(installed: Plugins) -> None:
     with pytest.raises(TransfuseError, match=r"down.*power of 2"):
         installed.choose("codec", {"name": "kl", "down": 3}, "codec")
-    with pytest.raises(TransfuseError, match="multiple of 8"):
-        installed.choose("codec", {"name": "kl", "width": 12}, "codec")
+    for section, message in [
+        ({"name": "kl", "width": 12}, "multiple of 8"),
+        ({"name": "kl", "stem": 3}, r"codec\.stem: must be a power of 2"),
+        ({"name": "kl", "stem": 4}, r"codec\.stem: must be at most down = 2, not 4"),
+        ({"name": "kl", "down": 64, "growth": 4}, r"codec\.growth: makes the last layers 131072 wide"),
+        ({"name": "fsq", "levels": [64, 64, 64, 64]}, r"codec\.levels.*16,777,216 codes"),
+        ({"name": "kl", "loss": {"l1": 0, "l2": 0}}, r"codec\.loss: compares nothing"),
+        ({"name": "kl", "loss": {"comitment": 1}}, r"codec\.loss\.comitment: unknown key"),
+        ({"name": "vq", "loss": {"comitment": 1}}, r"codec\.loss\.comitment: .*did you mean 'commitment'"),
+    ]:
+        with pytest.raises(TransfuseError, match=message):
+            installed.choose("codec", section, "codec")
 
 
 GOOD = np.full((1, 8, 8), 0.5, np.float32)
@@ -203,7 +231,7 @@ def test_wider_floats_are_taken(codecs: dict[str, Codec], images: list[np.ndarra
     assert half.dtype == expected.dtype
 
 
-@pytest.mark.parametrize("name", ["kl", "vq"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_shapes_an_autoencoder_cannot_take(make: Callable, codecs: dict[str, Codec], name: str) -> None:
     with pytest.raises(TransfuseError, match="8x9 does not divide by the codec's down=2"):
         codecs[name].encode(np.zeros((1, 8, 9), np.float32))

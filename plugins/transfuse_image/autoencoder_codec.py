@@ -1,0 +1,142 @@
+"""A codec that is an autoencoder trained here: what its bottlenecks share."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from transfuse.codec import Codec
+from transfuse.errors import TransfuseError
+from transfuse.modality import Report
+from transfuse.parts import Settings
+from transfuse.randomness import Key
+from transfuse.sections import Misfit
+
+from transfuse_image.autoencoder import decoder, encoder
+from transfuse_image.autoencoder_training import train_autoencoder
+from transfuse_image.patch_gan import CriticSettings
+from transfuse_image.perceptual import FeatureSettings
+from transfuse_image.raw_images import check_image, check_images, check_one_shape
+from transfuse_image.terms import ImageLoss
+
+MEASURED = 256  # images on which the reconstruction error is measured
+
+
+class AutoencoderSettings(Settings):
+    """down: pixels along one side of a latent pixel. stem: those of them that the first layer takes as
+    channels. width: of the layers at the largest size. growth: how much wider they get with each halving.
+    steps, batch, lr: of the training. loss: weights of its terms. features, critic: the networks behind
+    the terms perceptual and gan, thrown away after it."""
+
+    down: int = Field(2, ge=1, le=64)
+    stem: int = Field(1, ge=1, le=64)
+    width: int = Field(32, ge=8, le=1024, multiple_of=8)
+    growth: int = Field(1, ge=1, le=4)
+    steps: int = Field(600, ge=1, le=10_000_000)
+    batch: int = Field(64, ge=1, le=65_536)
+    lr: float = Field(2e-3, gt=0, le=1)
+    loss: ImageLoss = ImageLoss()
+    features: FeatureSettings = FeatureSettings()
+    critic: CriticSettings = CriticSettings()
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "AutoencoderSettings":
+        faults = [
+            ((key,), "must be a power of 2, since each stage halves the image")
+            for key in ("down", "stem")
+            if getattr(self, key) & (getattr(self, key) - 1)
+        ]
+        if not faults and self.stem > self.down:
+            faults = [(("stem",), f"must be at most down = {self.down}, not {self.stem}")]
+        if not faults and self.widths[-1] > 8192:
+            faults = [(("growth",), f"makes the last layers {self.widths[-1]} wide; at most 8192")]
+        if faults:
+            raise Misfit(faults)
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the layers at each size, from the image's (or the stem's) to the latent's."""
+        halvings = (self.down // self.stem).bit_length() - 1
+        return tuple(self.width * self.growth**i for i in range(halvings + 1))
+
+
+class Autoencoder(Codec):
+    """Layers, training, checks. A bottleneck says what stands between encoder and decoder.
+
+    channels: of what the decoder takes. moments: channels that the encoder puts out.
+    """
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    moments: int
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self._facts: dict[str, Any] = {}
+
+    @abstractmethod
+    def bottleneck(self, moments: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latents for the decoder, and the bottleneck's own terms of the loss, from the encoder's output."""
+
+    @abstractmethod
+    def settle(self, moments: Tensor) -> dict[str, Any]:
+        """Facts measured on the encoder's output for all training images, once trained."""
+
+    def make(self, image_channels: int) -> None:
+        """The layers, for images of so many channels."""
+        s = self.settings
+        self.image_channels = image_channels
+        self.encoder = encoder(image_channels, s.widths, self.moments, s.stem)
+        self.decoder = decoder(image_channels, s.widths, self.channels, s.stem)
+
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
+        images = check_images(raws)
+        check_one_shape(images)
+        self.grid(images[0].shape)
+        x = torch.from_numpy(np.stack(images))
+        key, s = Key(seed), self.settings
+        with torch.random.fork_rng(devices=[]):  # layers and codebooks draw from the global state
+            torch.manual_seed(key.number("codec weights"))
+            self.make(x.shape[1])
+            terms = train_autoencoder(self, x * 2 - 1, key, report, round(s.steps * effort))
+        self.requires_grad_(False).eval()
+        with torch.no_grad():
+            moments = torch.cat([self.encoder(part * 2 - 1) for part in x.split(s.batch)])
+            self._facts = {"channels": x.shape[1], **self.settle(moments)}
+        error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:MEASURED]])
+        self._facts |= {"reconstruction": float(error), "terms": terms}
+        use = "".join(f", {k} {self._facts[k]:.3g}" for k in ("usage", "perplexity") if k in self._facts)
+        weights = sum(p.numel() for p in self.parameters())
+        report(f"autoencoder of {weights:,} weights: mean squared error {error:.5f}{use}")
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self._facts = dict(facts)
+        with torch.random.fork_rng(devices=[]):
+            self.make(int(facts["channels"]))
+        self.requires_grad_(False).eval()
+
+    def facts(self) -> dict[str, Any]:
+        return self._facts
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        down = self.settings.down
+        if shape[1] % down or shape[2] % down:
+            raise TransfuseError(
+                f"an image of {shape[1]}x{shape[2]} does not divide by the codec's down={down}"
+            )
+        return shape[1] // down, shape[2] // down
+
+    def _moments(self, raw: np.ndarray) -> Tensor:
+        image = check_image(raw, self.image_channels)
+        self.grid(image.shape)
+        with torch.no_grad():
+            return self.encoder(torch.tensor(image)[None] * 2 - 1)
+
+    def _image(self, latents: Tensor) -> np.ndarray:
+        with torch.no_grad():
+            return ((self.decoder(latents)[0] + 1) / 2).clamp(0, 1).numpy()

@@ -1,0 +1,60 @@
+"""The loss of an autoencoder as a sum of named terms, each with a weight in its settings.
+
+The paper's is L1 + LPIPS + 0.5 GAN + 0.2 ID + 1e-6 KL, and for its VQ twin 0.25 commitment instead of KL
+(section 4.1). ID compares faces by a network that knows faces; there is none to be had, so it is left out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+from transfuse.parts import Settings
+from transfuse.sections import Misfit
+
+Weight = Annotated[float, Field(ge=0, le=1e4)]
+Compare = Callable[[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]], Float[Tensor, ""]]
+
+
+class ImageLoss(Settings):
+    """Weights of the terms that compare a reconstruction with its image, both in [-1, 1].
+
+    l1, l2: mean absolute and squared difference. perceptual: `perceptual.distance`. gan: share of the
+    other comparisons' gradient that the critic's has (`patch_gan.balance`).
+    """
+
+    l1: Weight = 1.0
+    l2: Weight = 1.0
+    perceptual: Weight = 0.0
+    gan: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _compares(self) -> "ImageLoss":
+        if not self.l1 + self.l2 + self.perceptual:
+            raise Misfit([((), "compares nothing: one of l1, l2 and perceptual must be above 0")])
+        return self
+
+
+PIXELS: dict[str, Compare] = {
+    "l1": lambda out, x: (out - x).abs().mean(),
+    "l2": lambda out, x: (out - x).square().mean(),
+}
+
+
+class Means:
+    """Means of named values over the steps since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + float(value.detach()), count + 1
+
+    def take(self) -> dict[str, float]:
+        """The means by name; the next begin anew."""
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means

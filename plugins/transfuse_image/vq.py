@@ -1,0 +1,60 @@
+"""The VQ bottleneck: a codebook learnt by moving averages (vector-quantize-pytorch)."""
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from transfuse_image.autoencoder_codec import AutoencoderSettings
+from transfuse_image.quantised import QuantisedAutoencoder
+from transfuse_image.terms import ImageLoss, Weight
+
+
+class VQLoss(ImageLoss):
+    """commitment: weight of the encoder's squared distance to its codes (paper, section 4.1: 0.25)."""
+
+    commitment: Weight = 0.25
+
+
+class VQSettings(AutoencoderSettings):
+    """codes: size of the codebook. channels: of a code's vector."""
+
+    codes: int = Field(256, ge=2, le=1_000_000)
+    channels: int = Field(4, ge=1, le=256)
+    loss: VQLoss = VQLoss()  # type: ignore[reportIncompatibleVariableOverride]
+
+
+class VQCodec(QuantisedAutoencoder):
+    """The nearest of the codebook's vectors; codes that die out are taken up again from the data."""
+
+    settings: VQSettings
+
+    def __init__(self, settings: VQSettings) -> None:
+        super().__init__(settings)
+        self.codes = settings.codes
+        self.channels = self.moments = settings.channels
+
+    def make(self, image_channels: int) -> None:
+        from vector_quantize_pytorch import VectorQuantize
+
+        super().make(image_channels)
+        self.quantizer: Any = VectorQuantize(
+            dim=self.channels,
+            codebook_size=self.codes,
+            commitment_weight=1.0,  # it is weighed with the other terms
+            accept_image_fmap=True,
+            kmeans_init=True,
+            threshold_ema_dead_code=1,
+            decay=0.95,
+        )
+
+    def bottleneck(self, moments: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        latents, _, commitment = self.quantizer(moments)
+        return latents, {"commitment": commitment.sum()}
+
+    def codes_of(self, moments: Tensor) -> Tensor:
+        return self.quantizer(moments)[1]
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        return self.quantizer.codebook[codes].movedim(-1, 1)
