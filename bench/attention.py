@@ -1,6 +1,6 @@
 """How fast attention under a mask is here: tiles against dense, planning, the normal form, block masks, errors.
 
-    python bench/attention.py [--quick] [--json FILE] [--write]
+    python bench/attention.py [--quick] [--only PART] [--json FILE] [--write]
 
 Process CPU time, one thread, medians of interleaved rounds; 8 heads of 64, documents of 300-600 positions, half
 of them in images of 64, fp32. `--write` puts the table into docs/performance.md. About 6 minutes (quick: 1).
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from transfuse import masks
 from transfuse.attention import Cache, Dense, Request, Tiles
-from transfuse.attention.tiles import lower
+from transfuse.attention.tile_plan import lower
 from transfuse.attention.tiling import tiling
 from transfuse.masks import Mask
 
@@ -145,7 +145,7 @@ def speed(rounds: int) -> list[Figure]:
         runs = {b.name: both(lambda b=b, p=p, x=inputs: b.attend(*x, p), inputs) for b, p in plans.items()}
         if T == 4096 and columns.keys() == {"doc", "span", "idx"} and target == 11:
             runs["causal"] = both(causal(columns, *inputs), inputs)
-        took = medians(runs, max(rounds // 2, 2) if T > 4096 else rounds)
+        took = medians(runs, max(rounds // 2, 2) if T > 4096 else rounds if T > 1024 else 4 * rounds)
         ratio = took["dense"] / took["tiles"]
         found.append(Figure(f"tiles over dense, {name}", ratio, "x", f"≥ {target}", ratio >= target))
         if "causal" in took:
@@ -282,24 +282,30 @@ def table(figures: list[Figure]) -> str:
     return "\n".join(lines)
 
 
+PARTS: dict[str, Callable[[bool], list[Figure]]] = {
+    "speed": lambda quick: speed(2 if quick else 5),
+    "planning": lambda quick: planning(2 if quick else 5),
+    "blocks": lambda quick: block_masks(2 if quick else 5),
+    "normal-form": normal_form,
+    "errors": lambda quick: errors(),
+    "cached": lambda quick: cached(2 if quick else 5),
+}
+"""What is measured, by name; each takes whether to be quick about it."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter rows")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"{', '.join(PARTS)}")
     given = parser.parse_args()
+    if given.only and given.write:
+        parser.error("--write takes the whole table, not --only some of it")
     torch.set_num_threads(1)
-    rounds = 2 if given.quick else 5
     figures: list[Figure] = []
-    for part in (
-        lambda: speed(rounds),
-        lambda: planning(rounds),
-        lambda: block_masks(rounds),
-        lambda: normal_form(given.quick),
-        errors,
-        lambda: cached(rounds),
-    ):
-        figures += (new := part())
+    for part in given.only or PARTS:
+        figures += (new := PARTS[part](given.quick))
         print("\n".join(f"{f.what}: {f.value:.4g} {f.unit} (target {f.target})" for f in new), flush=True)
     if given.json:
         given.json.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n")

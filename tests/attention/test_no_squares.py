@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transfuse import masks
-from transfuse.attention import Request, Tiles, tiles
+from transfuse.attention import Request, Tiles, tile_kernel
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 
@@ -56,8 +56,8 @@ def test_no_tensor_of_a_square_is_made_forward_or_backward() -> None:
     plan = Tiles().plan(RULE, row(), None, request())
     q, k, v, grad = torch.randn(4, HEADS, T, WIDTH)
     with Largest() as largest:
-        _, weights = tiles.forward(q, k, v, plan.table, plan.index, plan.bias, plan.kept)
-        tiles.backward(grad, q, k, v, plan.table, plan.index, plan.bias, weights)
+        _, weights = tile_kernel.forward(q, k, v, plan.table, plan.index, plan.bias, plan.kept)
+        tile_kernel.backward(grad, q, k, v, plan.table, plan.index, plan.bias, weights)
     assert 0 < largest.elements < T * T / 8
     with Largest() as dense:
         RULE.dense(row()) & torch.ones(T, T, dtype=torch.bool)

@@ -4,16 +4,27 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transfuse.attention import Request, Tiles, tiles
-from transfuse.attention.tiling import tiling
+from transfuse.attention import Request, Tiles
+from transfuse.attention.tile_plan import lower
+from transfuse.attention.tiling import Tiling, tiling
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 
 
-def counted(batches: list, rows: int, keys: int) -> np.ndarray:
+def counted(tiles: Tiling, rows: int, keys: int) -> np.ndarray:
     """How often each pair is computed and not masked."""
     count = np.zeros((rows, keys), int)
-    for batch in batches:
+    one = tiles.singles
+    for t in range(len(one.n)):
+        queries = one.query[t] + np.arange(one.n[t])
+        at, m = one.keys_at[t], one.m[t]
+        seen = one.keys[at : at + m] if one.key[t] < 0 else one.key[t] + np.arange(m)
+        wide = one.p1[t] - one.p0[t]
+        sees = np.ones((one.n[t], m), bool)
+        part = one.bias[one.bias_at[t] : one.bias_at[t] + one.n[t] * wide]
+        sees[:, one.p0[t] : one.p1[t]] = part.reshape(one.n[t], wide) == 0
+        add(count, queries, seen, sees, np.ones(one.n[t], bool))
+    for batch in tiles.batches:
         B, n, m = batch.B, batch.n, batch.m
         queries = np.arange(batch.query, batch.query + B * n) if batch.queries is None else batch.queries
         seen = np.arange(batch.key, batch.key + B * m) if batch.keys is None else batch.keys
@@ -22,10 +33,15 @@ def counted(batches: list, rows: int, keys: int) -> np.ndarray:
             p0, p1 = batch.partial
             sees[:, :, p0:p1] = batch.bias == 0
         real = np.ones((B, n), bool) if batch.real_rows is None else batch.real_rows
-        assert sees.any(2).all(), "every row of a tile sees something, so that nothing is NaN"
-        for b, i, j in zip(*np.nonzero(sees & real[:, :, None]), strict=True):
-            count[queries.reshape(B, n)[b, i], seen.reshape(B, m)[b, j]] += 1
+        for b in range(B):
+            add(count, queries.reshape(B, n)[b], seen.reshape(B, m)[b], sees[b], real[b])
     return count
+
+
+def add(count: np.ndarray, queries: np.ndarray, keys: np.ndarray, sees: np.ndarray, real: np.ndarray) -> None:
+    assert sees.any(1).all(), "every row of a tile sees something, so that nothing is NaN"
+    i, j = np.nonzero(sees & real[:, None])
+    np.add.at(count, (queries[i], keys[j]), 1)
 
 
 @given(
@@ -41,8 +57,8 @@ def test_every_allowed_pair_is_in_exactly_one_tile(
 ) -> None:
     for other in (None, keys):
         allowed = mask.allowed(queries, other)
-        batches = tiling(mask.slices(queries, other), block, small, whole)
-        assert (counted(batches, *allowed.shape) == allowed).all()
+        tiles = tiling(mask.slices(queries, other), block, small, whole)
+        assert (counted(tiles, *allowed.shape) == allowed).all()
 
 
 @settings(max_examples=60)
@@ -61,7 +77,7 @@ def test_output_and_gradients(mask: Mask, queries: dict, keys: dict, small: int,
     scores = (q @ k.repeat_interleave(2, 0).mT / 8**0.5).masked_fill(~allowed, -1e30)
     expected = (scores.softmax(-1) * allowed) @ v.repeat_interleave(2, 0)
     request = Request(q.device, q.dtype, 4, 2, 8, q.shape[1], k.shape[1])
-    plan = tiles.lower(tiling(mask.slices(queries, keys), 6, small), request, 64 if keep else 0)
+    plan = lower(tiling(mask.slices(queries, keys), 6, small), request, 64 if keep else 0)
     out = Tiles().attend(q, k, v, plan)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-13)
     g = torch.randn(out.shape, dtype=torch.float64, generator=generator)
