@@ -27,6 +27,13 @@ class EmojiSettings(Settings):
     size: Literal[32, 64] = 32
 
 
+class InterleavedSettings(FolderSettings):
+    """path: the folder or its listing. texts, images: the roles whose data is text, or an image file."""
+
+    texts: tuple[str, ...] = Field(("text",), max_length=16)
+    images: tuple[str, ...] = Field(("image",), max_length=16)
+
+
 class MetricSettings(Settings):
     """The lab's metrics have no settings."""
 
@@ -49,6 +56,12 @@ def build_emoji(settings: EmojiSettings) -> DataSet:
     return Emoji(settings.size)
 
 
+def build_interleaved(settings: InterleavedSettings) -> DataSet:
+    from transfuse_lab.data.interleaved import Interleaved
+
+    return Interleaved(settings.path, settings.size, settings.channels, settings.texts, settings.images)
+
+
 @hookimpl
 def transfuse_datasets() -> list[Part]:
     return [
@@ -57,6 +70,13 @@ def transfuse_datasets() -> list[Part]:
             "dataset", "emoji", EmojiSettings, build_emoji, "3,786 emoji of 32x32 or 64x64 with their names"
         ),
         Part("dataset", "folder", FolderSettings, build_folder, "your images, with a caption each"),
+        Part(
+            "dataset",
+            "interleaved",
+            InterleavedSettings,
+            build_interleaved,
+            "your documents: texts and images in any order, with flags",
+        ),
     ]
 
 

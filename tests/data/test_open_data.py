@@ -84,7 +84,10 @@ def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(
     ("text", "message"),
     [
         ("digtis", "--data 'digtis' is neither a data set nor a folder or store; did you mean 'digits'"),
-        ("nowhere/at/all", "--data 'nowhere/at/all' is neither .*; known: digits, folder, store"),
+        (
+            "nowhere/at/all",
+            "--data 'nowhere/at/all' is neither .*; known: digits, emoji, folder, interleaved, store",
+        ),
         ("", "--data '' is neither"),
         ("gone.zarr", "--data 'gone.zarr' is neither"),
     ],

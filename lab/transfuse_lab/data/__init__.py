@@ -1,4 +1,4 @@
-"""Where documents come from: `--data` takes a data set's name, a folder of images or a packed store."""
+"""Where documents come from: `--data` takes a data set's name, a folder of your own or a packed store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,9 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.plugins import Plugins
 
+from transfuse_lab.data.captions import LISTING as CAPTIONS
+from transfuse_lab.data.interleaved import LISTING as DOCUMENTS
+
 STORE_SUFFIX = ".zarr"
 MANIFEST = "manifest.json"  # what tells a store's folder from a folder of images
 
@@ -17,7 +20,8 @@ def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = 
     """The data set that ``--data TEXT`` means.
 
     text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
-    ``.zarr`` or holds a manifest), else of a folder of captioned images. ``./digits`` is always a path.
+    ``.zarr`` or holds a manifest), else of interleaved documents (a ``.jsonl`` file, or a folder that
+    holds ``documents.jsonl``), else of a folder of captioned images. ``./digits`` is always a path.
     Its settings may follow: ``pets;size=32;channels=1``.
     settings: the same as a mapping; they win.
     Raises TransfuseError, with the nearest name, where it is none of these.
@@ -38,6 +42,14 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
         return {"name": text, **told}
     if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
         return {"name": "store", "path": str(path.resolve()), **told}
+    documents = path / DOCUMENTS
+    if documents.is_file() and (path / CAPTIONS).is_file():
+        raise TransfuseError(
+            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{documents}' for the second, "
+            "or move it elsewhere for the first"
+        )
+    if documents.is_file() or (path.suffix == ".jsonl" and path.is_file()):
+        return {"name": "interleaved", "path": str(path.resolve()), **told}
     if text and path.is_dir():
         return {"name": "folder", "path": str(path.resolve()), **told}
     what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"

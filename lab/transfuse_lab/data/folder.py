@@ -1,7 +1,5 @@
 """A data set from a folder of captioned images that a user brings."""
 
-import hashlib
-from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +18,8 @@ from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 
 from transfuse_lab.data.captions import CaptionedFile, captioned_files
-from transfuse_lab.data.picture import read_image
-
-HELDOUT_SHARE = 0.1
-LARGEST_FOLDER = 4 * 2**30  # bytes of decoded pixels held in memory
+from transfuse_lab.data.pictures import check_form, read_images
+from transfuse_lab.data.splits import splits
 
 
 class Folder(DataSet):
@@ -41,15 +37,11 @@ class Folder(DataSet):
     reversed_share = 0.2
 
     def __init__(self, path: str | Path, side: int | None = None, channels: int = 3) -> None:
-        if channels not in (1, 3):
-            raise TransfuseError(f"data folder {path}: channels must be 1 or 3, not {channels!r}")
-        if side is not None and not 1 <= side <= 4096:
-            raise TransfuseError(f"data folder {path}: size must be from 1 to 4096, not {side!r}")
         folder = Path(path)
+        check_form(folder, side, channels)
         self.name = folder.resolve().name
-        self._channels = channels
         files = _with_splits(captioned_files(folder))
-        self._images = _read_images(folder, sorted({file.image for file in files}), side, channels)
+        self._images = read_images(folder, sorted({file.image for file in files}), side, channels)
         # A file keeps its number, in the listing's order, as its document's id.
         self._splits = {
             split: [(number, file) for number, file in enumerate(files) if file.split == split]
@@ -85,8 +77,7 @@ class Folder(DataSet):
 def _with_splits(files: list[CaptionedFile]) -> list[CaptionedFile]:
     """Every file with a split: the one given, else by a hash of the image's name.
 
-    All lines of one image share a split. Where chance holds out nothing, the image with the lowest hash
-    is held out, if another is left.
+    All lines of one image share a split.
     """
     said: dict[str, tuple[str, str]] = {}
     for file in files:
@@ -97,40 +88,5 @@ def _with_splits(files: list[CaptionedFile]) -> list[CaptionedFile]:
                     f"{file.origin}: {file.image} is {file.split} here but {split} in {origin}; "
                     "one image belongs to one split"
                 )
-    free = sorted({file.image for file in files} - said.keys(), key=_chance)
-    chosen = {image: "heldout" if _chance(image) < HELDOUT_SHARE else "train" for image in free}
-    splits = {image: split for image, (split, _) in said.items()} | chosen
-    if "heldout" not in splits.values() and free and len(splits) > 1:
-        splits[free[0]] = "heldout"
-    return [replace(file, split=splits[file.image]) for file in files]
-
-
-def _chance(image: str) -> float:
-    """A number in [0, 1) fixed by the image's name."""
-    return int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big") / 2**64
-
-
-def _read_images(folder: Path, names: list[str], side: int | None, channels: int) -> dict[str, np.ndarray]:
-    """uint8 images ``[channels, height, width]`` by name, all of one shape."""
-    images: dict[str, np.ndarray] = {}
-    held = 0
-    for name in names:
-        images[name] = read_image(folder / name, channels, side)
-        held += images[name].nbytes
-        if held > LARGEST_FOLDER:
-            raise TransfuseError(
-                f"data folder {folder}: its images need more than {LARGEST_FOLDER} bytes; give a smaller size"
-            )
-    shapes = Counter(image.shape for image in images.values())
-    if len(shapes) > 1:
-        (usual, _), *_ = shapes.most_common()
-        odd = next(name for name, image in images.items() if image.shape != usual)
-        raise TransfuseError(
-            f"data folder {folder}: {odd} is {_size(images[odd])} pixels, others are "
-            f"{usual[2]} x {usual[1]}; give a size to resize all to one square: --data '{folder};size=32'"
-        )
-    return images
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[2]} x {image.shape[1]}"
+    found = splits({file.image: said.get(file.image, (None, ""))[0] for file in files})
+    return [replace(file, split=found[file.image]) for file in files]
