@@ -2,22 +2,26 @@
 
 It trains on CUDA only. On CPU its uncompiled forward serves to check the lowering. Nothing here was run on a
 GPU yet: the block mask and the mask function are proved on the CPU, the compiled kernel is not.
+
+torch's FlexAttention is imported on use: that takes a third of a second, and building the backend nothing.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transfuse.attention import Backend, Plan, Request
 from transfuse.errors import TransfuseError
 from transfuse.masks import And, Columns, Constant, Delta, Flag, Intervals, Mask, Not, Or, Same, Slices, Table
 from transfuse.masks.blocks import block_counts
 from transfuse.masks.columns import read
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 BLOCK = 128
 TABLES = 2
@@ -30,7 +34,7 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 class FlexPlan:
     """The block mask, and which queries see anything (None: all)."""
 
-    blocks: BlockMask
+    blocks: "BlockMask"
     seeing: Tensor | None
 
 
@@ -68,19 +72,27 @@ class Flex(Backend):
         return FlexPlan(block_mask(slices, mod, request.device), seeing)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> Tensor:
-        kernel = _compiled() if q.is_cuda else flex_attention
+        kernel = _compiled() if q.is_cuda else _kernel()
         out: Any = kernel(q[None], k[None], v[None], block_mask=plan.blocks, enable_gqa=len(q) != len(k))
         return out[0] if plan.seeing is None else torch.where(plan.seeing, out[0], 0.0)
+
+
+def _kernel() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return flex_attention
 
 
 @cache
 def _compiled() -> Callable[..., Any]:
     """Compiled once a process, for fixed lengths: each further length is one more compilation."""
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(_kernel(), dynamic=False)
 
 
-def block_mask(slices: Slices, mod: MaskMod, device: torch.device | str = "cpu") -> BlockMask:
+def block_mask(slices: Slices, mod: MaskMod, device: torch.device | str = "cpu") -> "BlockMask":
     """The BlockMask of slices: full blocks skip the mask function, absent ones are skipped altogether."""
+    from torch.nn.attention.flex_attention import BlockMask
+
     if slices.queries % BLOCK or slices.keys % BLOCK:
         raise TransfuseError(
             f"flex: {slices.queries} queries × {slices.keys} keys are no multiples of {BLOCK}; fill the row up"

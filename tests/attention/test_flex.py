@@ -1,5 +1,8 @@
 """FlexAttention's lowering: blocks counted, masks function for function, its CPU forward against dense."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +92,11 @@ def test_reasons_and_wrong_lengths() -> None:
         flex.block_mask(
             masks.full.slices({"a": [1] * 5}), flex.from_tables(masks.full.intervals({"a": [1] * 5}))
         )
+
+
+def test_building_the_backend_does_not_import_flex_attention() -> None:
+    code = (
+        "import sys; from transfuse_adapters.plugin import KernelSettings, build_flex; "
+        "build_flex(KernelSettings()); sys.exit('torch.nn.attention.flex_attention' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
