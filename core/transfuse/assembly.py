@@ -7,6 +7,7 @@ from transfuse import masks
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.datasets import DataSet
 from transfuse.errors import RawError, TransfuseError
+from transfuse.guidance import check_views
 from transfuse.modality import Modality, Report
 from transfuse.model import Model
 from transfuse.parts import Chosen
@@ -19,7 +20,8 @@ from transfuse.vocabulary import Vocabulary
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
     """The recipe's modalities, by role, neither fit nor restored yet.
 
-    Raises TransfuseError where a plugin built something that is no modality.
+    Raises TransfuseError where a plugin built something that is no modality, or guidance drops a role
+    that the recipe has not.
     """
     built: dict[str, Modality] = {}
     for role, chosen in recipe.modalities.items():
@@ -29,6 +31,7 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
                 f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality"
             )
         built[role] = modality
+    check_views(built)
     return built
 
 

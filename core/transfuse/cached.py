@@ -40,9 +40,9 @@ class CachedModel:
     def evaluate(self, streams: Sequence[int], laid: Sequence[Laid]) -> Evaluate:
         """Predictions for one span at the end of each stream, of which nothing is kept.
 
-        Streams come view by view, in each the B documents in one order.
+        Streams come view by view, in each the B documents in one order; the whole documents first.
         """
-        return _CachedEvaluate(self.model, _Step(self, streams, laid))
+        return _CachedEvaluate(self, streams, laid)
 
     def plan(self, columns: Mapping[str, np.ndarray]) -> tuple[Backend, Plan]:
         """The backend, and its plan for queries of these columns over the cache.
@@ -79,12 +79,13 @@ class _Step:
         device = self.model.tokens.weight.device
         rope = self.model.settings.rope
         self.batch: Batch = collate(row, cached.modalities, Key(0), rope, clean=True).to(device)
+        self.routes = self.model.routes(row.columns, device)
         self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(device)
 
     def run(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list[Any]]:
         """The transformer's output for this row, or one with other values in its spans; and the states."""
         x, states = self.model.embed(batch)
-        return self.model.backbone(x, batch.positions, self._attend), states
+        return self.model.backbone(x, batch.positions, self._attend, self.routes), states
 
     def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.write(layer, self.slots, k, v)
@@ -92,12 +93,18 @@ class _Step:
 
 
 class _CachedEvaluate(Evaluate):
-    def __init__(self, model: Model, step: _Step) -> None:
-        self.model, self.step = model, step
-        (self.group,) = step.batch.groups
+    """Steps are planned when they are first asked for: of all views, or of the first ones alone."""
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> list[Tensor]:
-        views = len(self.group.x_t) // len(x_t)
-        group = replace(self.group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
-        hidden, states = self.step.run(replace(self.step.batch, groups=(group,)))
-        return list(self.model.predict(hidden, group, states[0]).chunk(views))
+    def __init__(self, cached: CachedModel, streams: Sequence[int], laid: Sequence[Laid]) -> None:
+        self.cached, self.streams, self.laid = cached, streams, laid
+        self.steps: dict[int, _Step] = {}
+
+    def __call__(self, x_t: Tensor, t: Tensor, guided: bool = True) -> list[Tensor]:
+        n = len(self.streams) if guided else len(x_t)
+        if n not in self.steps:
+            self.steps[n] = _Step(self.cached, self.streams[:n], self.laid[:n])
+        step, views = self.steps[n], n // len(x_t)
+        (group,) = step.batch.groups
+        group = replace(group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
+        hidden, states = step.run(replace(step.batch, groups=(group,)))
+        return list(self.cached.model.predict(hidden, group, states[0]).chunk(views))

@@ -1,8 +1,9 @@
 """Decoding walks: next token until a begin marker, then that modality's sampler, its end marker, and on.
 
-Every document has one stream of the cache per guidance view: view 0 holds everything, view 1 leaves
-out what guidance may drop. All streams are laid out by the code that lays out training documents, and
-the finished item is run once more, clean, so that it is what later positions see.
+Every document has one stream of the cache per guidance view: view 0 holds everything, each other one
+leaves out what it drops. All streams are laid out by the code that lays out training documents, and
+the finished item is run once more, clean, so that it is what later positions see. What the model writes
+itself as text is a droppable item, as prompts are; what it makes as an image is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,18 @@ import torch
 from torch import Tensor
 
 from transfuse.cached import CachedModel
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.guidance import all_views, check_views
 from transfuse.modality import SpanModality, TokenModality
 from transfuse.model import Model
 from transfuse.randomness import Key
 from transfuse.sequence import Pen
 from transfuse.sequence import Sequence as Laid
 from transfuse.vocabulary import END, begin_marker
+
+WHOLE = View(frozenset())
+"""The view that drops nothing."""
 
 
 @dataclass
@@ -103,10 +108,9 @@ class _Decoder:
             for name, modality in self.modalities.items()
             for label in modality.labels()
         }
-        self.views = max(m.views for m in self.modalities.values())
-        plain = [self.layout.prompt(document) for document in prompts]
-        dropped = [self.layout.prompt(d.without_droppable()) for d in prompts] if self.views == 2 else []
-        laid = [pair for both in zip(plain, *([dropped] if dropped else []), strict=True) for pair in both]
+        check_views(self.modalities)
+        self.views = (WHOLE, *all_views(self.modalities))
+        laid = [self.layout.prompt(document.seen(view)) for document in prompts for view in self.views]
         capacity = max(len(sequence) for sequence, _ in laid) + self._room()
         self.cached = CachedModel(model, len(laid), capacity)
         logits = list(self.cached.append(range(len(laid)), [sequence for sequence, _ in laid]))
@@ -114,9 +118,9 @@ class _Decoder:
             _Written(
                 index=indices[i] if indices is not None else i,
                 document=document,
-                first=i * self.views,
-                pens=[pen for _, pen in laid[i * self.views : (i + 1) * self.views]],
-                logits=logits[i * self.views : (i + 1) * self.views],
+                first=i * len(self.views),
+                pens=[pen for _, pen in laid[i * len(self.views) : (i + 1) * len(self.views)]],
+                logits=logits[i * len(self.views) : (i + 1) * len(self.views)],
                 given=len(document.items),
             )
             for i, document in enumerate(prompts)
@@ -146,7 +150,7 @@ class _Decoder:
     def _speak(self, documents: list[_Written]) -> None:
         """One more token for each: text, a begin marker, or the end."""
         leader = self.layout.leader
-        grown: list[tuple[_Written, Laid]] = []
+        grown: list[tuple[_Written, int, Laid]] = []
         for w in documents:
             id = self._next(w, leader)
             owner = self.begins.get(id)
@@ -159,18 +163,20 @@ class _Decoder:
             else:
                 assert leader is not None
                 payload = np.array([id - self.model.vocabulary.range(leader).start])
-                # What the model says itself is prompt for what follows: only view 0 reads it.
-                sequence, pen = self.layout.continuation(
-                    w.document, Item(leader, None), payload, replace(w.pens[0], item=len(w.document.items))
-                )
+                said = Item(leader, None, droppable=True)
+                for v, view in enumerate(self.views):
+                    if view.keeps(said):
+                        pen = replace(w.pens[v], item=len(w.document.seen(view).items))
+                        sequence, w.pens[v] = self.layout.continuation(w.document, said, payload, pen)
+                        grown.append((w, v, sequence))
                 w.open_ids.append(int(payload[0]))
                 w.said += 1
-                w.pens[0] = pen
-                grown.append((w, sequence))
         if grown:
-            logits = self.cached.append([w.first for w, _ in grown], [sequence for _, sequence in grown])
-            for (w, _), row in zip(grown, logits, strict=True):
-                w.logits[0] = row
+            logits = self.cached.append(
+                [w.first + v for w, v, _ in grown], [sequence for _, _, sequence in grown]
+            )
+            for (w, v, _), row in zip(grown, logits, strict=True):
+                w.logits[v] = row
 
     def _next(self, w: _Written, leader: str | None) -> int:
         """The next id of a document in text, from what is allowed there."""
@@ -198,7 +204,7 @@ class _Decoder:
         if self.greedy or not isinstance(chooser, TokenModality) or not open_ended:
             return int(logits.argmax())
         generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
-        return chooser.choose(logits[None], generator)
+        return chooser.choose(logits[None], generator, 1.0)
 
     def _only(self, begins: list[int]) -> int:
         """The begin marker of a model in which nothing predicts any."""
@@ -215,7 +221,10 @@ class _Decoder:
         if w.open_ids and leader is not None:
             raw = self.modalities[leader].decode(np.array(w.open_ids))
             self._append(w, Item(leader, raw, droppable=True))
-            w.pens[0] = replace(w.pens[0], item=len(w.document.items))
+            w.pens = [
+                replace(pen, item=len(w.document.seen(view).items))
+                for pen, view in zip(w.pens, self.views, strict=True)
+            ]
             w.open_ids = []
 
     def _append(self, w: _Written, item: Item) -> None:
@@ -233,7 +242,8 @@ class _Decoder:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
         modality = self.modalities[name]
         payload, _ = self._blank(name, label)
-        owners = [(w, v) for v in range(modality.views) for w in documents]  # view by view
+        own = [self.views.index(view) for view in (WHOLE, *modality.views)]
+        owners = [(w, v) for v in own for w in documents]  # view by view
         streams = [w.first + v for w, v in owners]
         laid = [
             self.layout.continuation(Document(()), Item(name, None), payload, w.pens[v])[0] for w, v in owners
@@ -261,7 +271,7 @@ class _Decoder:
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         r = self.model.vocabulary.range(name)
-        n, views = len(laid[0]) - 2, modality.views
+        n, views = len(laid[0]) - 2, 1 + len(modality.views)
         ids = np.zeros((len(documents), n), np.int64)
         for i in range(n):
             tokens = np.tile(ids[:, i - 1] + r.start, views) if i else [s.tokens[0] for s in laid]
@@ -271,7 +281,7 @@ class _Decoder:
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
             for d, w in enumerate(documents):
                 generator = self.key.generator("sample", w.index, len(w.document.items), i)
-                ids[d, i] = modality.choose(own[:, d], generator) - r.start
+                ids[d, i] = modality.choose(own[:, d], generator, (n - i) / n) - r.start
         return ids, n
 
     def _commit(
@@ -283,7 +293,7 @@ class _Decoder:
         laid: list[Laid] = []
         for w, payload in zip(documents, payloads, strict=True):
             item = Item(name, modality.decode(payload), noised=False)
-            for v in range(self.views):
+            for v in range(len(self.views)):
                 sequence, w.pens[v] = self.layout.continuation(w.document, item, payload, w.pens[v])
                 streams.append(w.first + v)
                 laid.append(sequence.part(written.get(w.first + v, 0), len(sequence)))
@@ -292,7 +302,7 @@ class _Decoder:
             w.done = self.want is not None or len(w.document.items) - w.given >= self.items
         logits = self.cached.append(streams, laid)
         for i, w in enumerate(documents):
-            w.logits = list(logits[i * self.views : (i + 1) * self.views])
+            w.logits = list(logits[i * len(self.views) : (i + 1) * len(self.views)])
 
 
 def _sampled(sequence: Laid) -> tuple[int, int]:

@@ -26,6 +26,24 @@ class Item:
 
 
 @dataclass(frozen=True)
+class View:
+    """A document as guidance compares with it: without its droppable items.
+
+    drop: of these roles; None: of all roles.
+    """
+
+    drop: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.drop is not None:
+            object.__setattr__(self, "drop", frozenset(self.drop))
+
+    def keeps(self, item: Item) -> bool:
+        """Whether the item is part of the view."""
+        return not (item.droppable and (self.drop is None or item.modality in self.drop))
+
+
+@dataclass(frozen=True)
 class Document:
     """Items in reading order.
 
@@ -41,6 +59,10 @@ class Document:
         if not isinstance(self.items, tuple) or not all(isinstance(item, Item) for item in self.items):
             raise TransfuseError(f"{self.source}: items must be a tuple of Item, not {self.items!r:.80}")
 
+    def seen(self, view: View) -> "Document":
+        """The document as a guidance view sees it: without the items that it drops."""
+        return replace(self, items=tuple(item for item in self.items if view.keeps(item)))
+
     def without_droppable(self) -> "Document":
-        """The document as a guidance view sees it: without the items guidance may drop."""
-        return replace(self, items=tuple(item for item in self.items if not item.droppable))
+        """The document as the view sees it that drops all it may."""
+        return self.seen(View())

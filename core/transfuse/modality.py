@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from transfuse.documents import Item
+from transfuse.documents import Item, View
 from transfuse.losses import Loss
 
 Report = Callable[[str], None]
@@ -58,7 +58,7 @@ class Modality(nn.Module, ABC):
     """
 
     leads: ClassVar[bool] = False  # True: begin markers and the end of a document are its to predict
-    views: int = 1  # guidance: 1 the prompt as it is; 2 also without its droppable items
+    views: tuple[View, ...] = ()  # what guidance compares with, besides the document as it is
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -133,8 +133,12 @@ class TokenModality(Modality):
         """The loss of predicting ``targets`` (ids of the vocabulary); count = how many."""
 
     @abstractmethod
-    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator) -> int:
-        """The next id from each view's logits, in which forbidden ids are -inf; fixed by the generator."""
+    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator, left: float) -> int:
+        """The next id, fixed by the generator, from logits in which forbidden ids are -inf.
+
+        logits: of the whole document first, then of each of ``views``. left: the share of the item's ids
+        that are still to be drawn, 1 at its first; always 1 where the item has no set length (text).
+        """
 
 
 class SpanModality(Modality):
@@ -184,6 +188,11 @@ class Evaluate(ABC):
     """What a sampler asks the model: the prediction for B corrupted spans in their contexts."""
 
     @abstractmethod
-    def __call__(self, x_t: Float[Tensor, "B ..."], t: Float[Tensor, " B"]) -> list[Float[Tensor, "B ..."]]:
-        """One prediction a view: the first with everything, the second (if the prompt has droppable
-        items) without them. Nothing is kept: each call overwrites the positions of the last."""
+    def __call__(
+        self, x_t: Float[Tensor, "B ..."], t: Float[Tensor, " B"], guided: bool = True
+    ) -> list[Float[Tensor, "B ..."]]:
+        """One prediction of the whole document, then one for each of the modality's ``views``.
+
+        guided: False asks for the first alone, and costs no more. Nothing is kept: each call overwrites
+        the positions of the last.
+        """

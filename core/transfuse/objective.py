@@ -39,6 +39,10 @@ class SpanObjective(ABC):
         """(signal, noise) at the times."""
 
     @abstractmethod
+    def share(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """How far each time is from clean: 0 clean … 1 pure noise, whatever the objective counts in."""
+
+    @abstractmethod
     def target(
         self, x0: Float[Tensor, "B ..."], eps: Float[Tensor, "B ..."], t: Float[Tensor, " B"]
     ) -> Float[Tensor, "B ..."]:
@@ -58,7 +62,10 @@ class SpanObjective(ABC):
 
     @abstractmethod
     def times(self, evaluations: int) -> Float[Tensor, " evaluations"]:
-        """Times from pure noise towards clean at which a sampler evaluates the model."""
+        """Times from pure noise towards clean at which a sampler evaluates the model.
+
+        A sampler's last step leads from the last of them to clean data.
+        """
 
     def corrupt(
         self, x0: Float[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool]

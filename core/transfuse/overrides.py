@@ -7,7 +7,7 @@ from transfuse import yaml_text
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.recipes import ROOTS
 from transfuse.registry_files import RecipeEntry
-from transfuse.sections import ALTERNATIVES, Misfit, fit, short
+from transfuse.sections import Misfit, fit, short
 from transfuse.written import Spot, Written
 
 SOURCE = "--set"
@@ -24,7 +24,7 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Written
     """
     named, rest = Written.by(SOURCE, {}), Written.by(SOURCE, {})
     read = sorted((_read(text, roles) for text in texts), key=lambda item: len(item[0]))
-    if {("train", key) for key in ALTERNATIVES} <= {loc for loc, _ in read}:
+    if {("train", "steps"), ("train", "flops")} <= {loc for loc, _ in read}:
         raise TransfuseError(f"{SOURCE}: give one of train.steps and train.flops")
     for loc, over in read:
         if loc[0] == "modalities" and len(loc) == 2 and not isinstance(over.at(*loc).value, dict):

@@ -14,8 +14,8 @@ from transfuse.errors import TransfuseError
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 NAMING_KEYS = ("kind", "name")
-ALTERNATIVES = frozenset({"steps", "flops"})
-"""Keys of which a section means one: the budget of a training."""
+ALTERNATIVES = (frozenset({"steps", "flops"}), frozenset({"scale", "views"}))
+"""Keys of which a section means one: the budget of a training, and what guides samples."""
 
 
 def lay(base: Any, over: Any) -> Any:
@@ -43,8 +43,8 @@ def lay(base: Any, over: Any) -> Any:
         base = {"name": base}
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or renames(base, over):
         return over
-    chosen = {key for key in ALTERNATIVES if over.get(key) is not None}
-    cleared = ALTERNATIVES - chosen if chosen else chosen
+    chosen = {key for keys in ALTERNATIVES for key in keys if over.get(key) is not None}
+    cleared = {key for keys in ALTERNATIVES if keys & chosen for key in keys - chosen}
     return {
         **{key: value for key, value in base.items() if key not in cleared},
         **{key: lay(base[key], value) if key in base else value for key, value in over.items()},

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
 from transfuse.datasets import DataSet, item_bytes
-from transfuse.documents import Document
+from transfuse.documents import Document, View
 from transfuse.errors import TransfuseError
+from transfuse.guidance import all_views
 from transfuse.randomness import Key
 from transfuse.sequence import Layout, Sequence
 
@@ -18,8 +20,9 @@ KEPT = 50_000  # payloads
 class Stream:
     """Epoch after epoch over a data set's training split, each in its own order.
 
-    Every recipe that is given the same data and key reads the same documents in the same order. Of
-    each document's droppable items, a share ``drop`` of its visits leaves all out, for guidance.
+    Every recipe that is given the same data and key reads the same documents in the same order. A share
+    ``drop`` of each document's visits shows it as one of the recipe's guidance views, each as often,
+    or without all droppable items where the recipe has no guidance.
     Payloads are kept by the content they were encoded from, the latest ``KEPT`` of them.
     """
 
@@ -30,15 +33,20 @@ class Stream:
     _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
     _order: tuple[int, np.ndarray] | None = None
 
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """What a dropped visit may show."""
+        return all_views(self.layout.modalities) or (View(),)
+
     def document(self, place: int) -> tuple[Document, int, bool]:
         """The document at a place of the stream, how often it was visited before, and whether this
-        visit leaves its droppable items out."""
+        visit leaves some of its droppable items out, and not all items."""
         visit, at = divmod(place, self.data.size("train"))
         if self._order is None or self._order[0] != visit:
             self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
         index = int(self._order[1][at])
         document = self.data.document("train", index, self.key.rng("order", visit, index))
-        kept = document.without_droppable()
+        kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
         dropped = self.key.uniform("drop", visit, index) < self.drop
         dropped = dropped and 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped

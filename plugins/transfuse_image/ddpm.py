@@ -8,22 +8,26 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.losses import Loss
-from transfuse.objective import SpanObjective, spread
-from transfuse.parts import Settings
+
+from transfuse_image.corruption import Corruption
+from transfuse_image.diffusion import Diffusion
+from transfuse_image.scores import ScoreSettings
+from transfuse_image.targets import Target
+
+Schedule = Literal["cosine", "linear"]
 
 
-class DDPMSettings(Settings):
+class DDPMSettings(ScoreSettings):
     """target: what is predicted. steps: T. noise_limit: times of spans that others are predicted from
     are drawn below it (paper, section 4.3.4: 500); null for none."""
 
-    target: Literal["eps", "v", "x0"] = "eps"
-    schedule: Literal["cosine", "linear"] = "cosine"
+    target: Target = "eps"
+    schedule: Schedule = "cosine"
     steps: int = Field(1000, ge=2, le=100_000)
     noise_limit: int | None = Field(500, ge=1)
 
 
-def alpha_bar(schedule: Literal["cosine", "linear"], steps: int) -> Float[np.ndarray, " steps"]:
+def alpha_bar(schedule: Schedule, steps: int) -> Float[np.ndarray, " steps"]:
     """ᾱ_t in float64. Cosine: arXiv 2102.09672, eq. 17, with β capped at 0.999 so that ᾱ stays above 0."""
     if schedule == "linear":  # DDPM's, stretched to other T
         betas = np.linspace(0.1 / steps, min(20 / steps, 0.999), steps)
@@ -33,8 +37,8 @@ def alpha_bar(schedule: Literal["cosine", "linear"], steps: int) -> Float[np.nda
     return np.cumprod(1 - betas)
 
 
-class DDPM(SpanObjective):
-    clean_time = 0.0
+class Discrete(Corruption):
+    """signal = √ᾱ_t, noise = √(1 - ᾱ_t) at whole t; t is drawn evenly."""
 
     def __init__(self, settings: DDPMSettings) -> None:
         self.settings = settings
@@ -50,28 +54,15 @@ class DDPM(SpanObjective):
         kept = self.alpha_bar.to(t.device)[t.long()]
         return kept.sqrt(), (1 - kept).sqrt()
 
-    def target(self, x0: Tensor, eps: Tensor, t: Float[Tensor, " B"]) -> Tensor:
-        if self.settings.target == "eps":
-            return eps
-        if self.settings.target == "x0":
-            return x0
-        signal, noise = (spread(c, x0) for c in self.coefficients(t))
-        return signal * eps - noise * x0
-
-    def score(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
-        """Mean squared error per span (paper, eq. 3)."""
-        wide = torch.promote_types(prediction.dtype, torch.float32)
-        error = (prediction.to(wide) - target.to(wide)).square().flatten(1).mean(dim=1)
-        return Loss(error.sum(), float(len(error)))
-
-    def estimate(self, x_t: Tensor, prediction: Tensor, t: Float[Tensor, " B"]) -> Tensor:
-        if self.settings.target == "x0":
-            return prediction
-        signal, noise = (spread(c, x_t) for c in self.coefficients(t))
-        if self.settings.target == "v":
-            return signal * x_t - noise * prediction
-        return (x_t - noise * prediction) / signal
+    def share(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """t / T: a time's place among the steps, not its amount of noise."""
+        return t.double() / self.settings.steps
 
     def times(self, evaluations: int) -> Float[Tensor, " evaluations"]:
         """From T-1 down to 0, evenly spaced."""
         return torch.linspace(self.settings.steps - 1, 0, evaluations).round()
+
+
+def build_ddpm(settings: DDPMSettings) -> Diffusion:
+    """The objective of these settings."""
+    return Diffusion(Discrete(settings), settings.target, settings)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transfuse.codec import GridModality
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
+from transfuse.guidance import GuidanceSettings
 from transfuse.losses import Loss
 from transfuse.modality import Evaluate, Report, Span, SpanModality
 from transfuse.objective import Sampler, SpanObjective
@@ -19,14 +20,10 @@ from transfuse.parts import Chosen, PartOf, Settings
 from transfuse_image.patchers import Patcher
 
 
-class GuidanceSettings(Settings):
-    """scale: classifier-free guidance, u + scale·(c - u); 1 is none (paper: 3 in ablations, 5 at 7 B)."""
-
-    scale: Annotated[float, Field(ge=0, le=100)] = 3.0
-
-
 class ImageSettings(Settings):
     """The parts an image modality is made of."""
+
+    fit_by = ("codec",)
 
     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
     patcher: Annotated[Chosen, PartOf("patcher")] = Field(default={"name": "linear"}, validate_default=True)
@@ -49,11 +46,15 @@ class Image(GridModality, SpanModality):
         self.diffusion: SpanObjective = settings.objective.build()
         if not isinstance(self.diffusion, SpanObjective):
             raise TransfuseError(
-                f"modality {name!r}: objective {settings.objective.name!r} does not diffuse; use ddpm"
+                f"modality {name!r}: objective {settings.objective.name!r} does not diffuse; use ddpm or flow"
             )
         self.sampler: Sampler = settings.sampler.build()
+        if not isinstance(self.sampler, Sampler):
+            raise TransfuseError(
+                f"modality {name!r}: sampler {settings.sampler.name!r} draws no latents; use ddim or euler"
+            )
         self.clean_time = self.diffusion.clean_time
-        self.views = 1 if settings.guidance.scale == 1 else 2
+        self.views = settings.guidance.views_dropped
 
     # -- before the model
 
@@ -88,12 +89,12 @@ class Image(GridModality, SpanModality):
     def embed(
         self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B n D"], Any]:
-        return self.patcher.down(x_t, t)
+        return self.patcher.down(x_t, self._clock(t))
 
     def head(
         self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
     ) -> Float[Tensor, "B c h w"]:
-        return self.patcher.up(hidden, state, t)
+        return self.patcher.up(hidden, state, self._clock(t))
 
     def objective(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
         return self.diffusion.score(prediction, target, t)
@@ -105,14 +106,15 @@ class Image(GridModality, SpanModality):
         device = next(self.patcher.parameters()).device
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            full, *rest = evaluate(x_t, t.float())
-            return rest[0] + self.settings.guidance.scale * (full - rest[0]) if rest else full
-
+        denoise = self.settings.guidance.denoiser(evaluate, self.diffusion.share)
         return self.sampler.sample(denoise, self.diffusion, noise, generators, self.codec.bound)
 
     def flops(self, span_length: int) -> float:
         return self.patcher.flops(span_length)
+
+    def _clock(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Patchers are told 1000 times the share of noise, whatever the objective counts in: t of 1000."""
+        return (1000 * self.diffusion.share(t)).float()
 
     # -- shapes
 

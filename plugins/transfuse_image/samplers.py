@@ -1,54 +1,74 @@
-"""Samplers walk from noise to data through an objective's times."""
+"""Samplers that may add noise on the way: DDIM, and DDPM's own ancestral steps."""
 
-import torch
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 from transfuse.objective import Denoise, Sampler, SpanObjective, spread
 from transfuse.parts import Settings
 
+from transfuse_image.walk import Believer, fresh_noise, places, steps, straight
+
+
+class AncestralSettings(Settings):
+    """evaluations: calls of the model (all views of guidance count as one). clip: x0 is clipped to the
+    codec's range, as large guidance needs."""
+
+    evaluations: int = Field(250, ge=1, le=10_000)
+    clip: bool = True
+
 
 class DDIMSettings(Settings):
-    """evaluations: calls of the model (all views of guidance count as one). eta: 0 is deterministic,
-    1 adds DDPM's noise. clip: x0 is clipped to the codec's range, as large guidance needs."""
+    """eta: the share of the ancestral step's noise: 0 is deterministic, 1 is the ancestral sampler."""
 
     evaluations: int = Field(50, ge=1, le=10_000)
     eta: float = Field(0.0, ge=0, le=1)
     clip: bool = True
 
 
-class DDIM(Sampler):
-    """arXiv 2010.02502, eq. 12, with ε recomputed from the clipped x0."""
+@dataclass(frozen=True)
+class Stochastic(Sampler):
+    """Steps in which ε is partly replaced by fresh noise.
 
-    def __init__(self, settings: DDIMSettings) -> None:
-        self.settings = settings
+    Given x0 and x, the x' of a Gaussian process has standard deviation n'·√(1 - (σ'/σ)²), for any signal
+    and noise; that is DDPM's β̃ where s² + n² = 1. A step adds ``eta`` of it, and keeps as much less of ε:
+    arXiv 2010.02502, eq. 12, and at eta = 1 arXiv 2006.11239, algorithm 2 with eq. 7. ε is recomputed
+    from the clipped x0.
+    """
+
+    evaluations: int
+    clip: bool
+    eta: float
 
     def sample(
         self,
         denoise: Denoise,
         objective: SpanObjective,
         noise: Float[Tensor, "B ..."],
-        generators: list[torch.Generator],
+        generators: list[Generator],
         bound: float,
     ) -> Float[Tensor, "B ..."]:
-        x, x0 = noise, noise
-        times = objective.times(self.settings.evaluations).to(noise.device)
-        for i, time in enumerate(times):
-            t = time.expand(len(x))
-            x0 = objective.estimate(x, denoise(x, t), t)
-            if self.settings.clip:
-                x0 = x0.clamp(-bound, bound)
-            if i + 1 == len(times):
+        believe = Believer(denoise, objective, bound if self.clip else None)
+        x = x0 = noise
+        for here, there in steps(places(objective, self.evaluations, noise)):
+            x0, eps = believe(x, here)
+            if there is None:
                 break
-            signal, spoil = (spread(c, x) for c in objective.coefficients(t))
-            eps = (x - signal * x0) / spoil
-            signal_next, spoil_next = (
-                spread(c, x) for c in objective.coefficients(times[i + 1].expand(len(x)))
-            )
-            variance = (spoil_next / spoil) * (1 - (signal / signal_next).square()).clamp(min=0).sqrt()
-            fresh = self.settings.eta * variance
-            x = signal_next * x0 + (spoil_next.square() - fresh.square()).clamp(min=0).sqrt() * eps
-            if self.settings.eta:
-                draws = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators])
-                x = x + fresh * draws.to(x)
+            x = straight(x0, eps, there)
+            if self.eta:
+                closer = here.signal * there.noise / (there.signal * here.noise)  # σ'/σ, also where s = 0
+                fresh = self.eta * there.noise * (1 - closer.square()).clamp(min=0).sqrt()
+                lost = there.noise - (there.noise.square() - fresh.square()).clamp(min=0).sqrt()
+                x = x - spread(lost, x) * eps + spread(fresh, x) * fresh_noise(x, generators)
         return x0
+
+
+def build_ddim(settings: DDIMSettings) -> Stochastic:
+    """DDIM with these settings."""
+    return Stochastic(settings.evaluations, settings.clip, settings.eta)
+
+
+def build_ancestral(settings: AncestralSettings) -> Stochastic:
+    """DDPM's own sampler: x' is drawn from its posterior given x and x0."""
+    return Stochastic(settings.evaluations, settings.clip, eta=1.0)

@@ -1,12 +1,13 @@
 """Text as a modality: a BPE trained on the data's own text, one token a position."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transfuse.documents import Item
@@ -16,16 +17,28 @@ from transfuse.modality import Report, Span, TokenModality
 from transfuse.objective import TokenObjective
 from transfuse.parts import Chosen, PartOf, Settings
 
+TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
+
 
 class TextSettings(Settings):
     """vocab: ids of the BPE; 256 are bytes, so that every text can be written.
-    temperature: 0 is greedy, as in the paper."""
+    tokenizer: a tokenizer.json to take instead of training a BPE; its ids keep their numbers, and vocab,
+    if given, must be their number. temperature: 0 is greedy, as in the paper."""
 
-    vocab: int = Field(512, ge=256, le=1_000_000)
+    fit_by = ("vocab", "tokenizer")
+
+    vocab: int | None = Field(None, ge=1, le=10_000_000)
+    tokenizer: str | None = Field(None, min_length=1, max_length=4096)
     objective: Annotated[Chosen, PartOf("objective")] = Field(
         default={"name": "next-token"}, validate_default=True
     )
     temperature: float = Field(0.0, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _bytes(self) -> "TextSettings":
+        if self.tokenizer is None and self.vocab is not None and self.vocab < 256:
+            raise ValueError(f"vocab must be at least 256, the bytes, not {self.vocab}")
+        return self
 
 
 def check_text(raw: Any) -> None:
@@ -63,9 +76,14 @@ class Text(TokenModality):
 
     @property
     def codes(self) -> int:
-        return self.settings.vocab
+        if self.settings.tokenizer is None:
+            return self.settings.vocab or 512
+        return 1 + max(self._fitted().get_vocab().values())
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
+        if self.settings.tokenizer is not None:
+            self.tokenizer = self._given(Path(self.settings.tokenizer))
+            return
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -94,7 +112,7 @@ class Text(TokenModality):
                 raise TransfuseError(f"ids must be in one row, not of shape {raw.shape}")
             return raw
         check_text(raw)
-        return np.array(self._fitted().encode(raw).ids, dtype=np.int64)
+        return np.array(self._fitted().encode(raw, add_special_tokens=False).ids, dtype=np.int64)
 
     def decode(self, payload: np.ndarray) -> str:
         return self._fitted().decode([int(i) for i in payload], skip_special_tokens=False)
@@ -105,11 +123,33 @@ class Text(TokenModality):
     def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
         return self.scorer.score(logits, targets)
 
-    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator) -> int:
+    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator, left: float) -> int:
         if self.settings.temperature == 0:
             return int(logits[0].argmax())
         weights = torch.softmax(logits[0].cpu().double() / self.settings.temperature, dim=-1)
         return int(torch.multinomial(weights, 1, generator=generator))
+
+    def _given(self, path: Path) -> Tokenizer:
+        """The tokenizer of a file, which neither cuts nor pads. Raises TransfuseError where it is none."""
+        place = f"modality {self.name!r}: tokenizer {path}"
+        try:
+            if path.stat().st_size > TOKENIZER_CAP:
+                raise TransfuseError(f"{place} has more than {TOKENIZER_CAP >> 20} MiB: it is not read")
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise TransfuseError(f"{place} is not there ({error.strerror}): name a tokenizer.json") from None
+        except TransfuseError:
+            raise
+        except Exception as error:  # tokenizers raises a bare one
+            raise TransfuseError(f"{place} is no tokenizer.json: {error}") from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        ids = tokenizer.get_vocab().values()
+        if not ids:
+            raise TransfuseError(f"{place} has no ids")
+        if self.settings.vocab not in (None, 1 + max(ids)):
+            raise TransfuseError(f"{place} has ids up to {max(ids)}, and vocab is {self.settings.vocab}")
+        return tokenizer
 
     def _fitted(self) -> Tokenizer:
         if self.tokenizer is None:

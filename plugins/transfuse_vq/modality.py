@@ -13,20 +13,18 @@ from torch import Tensor
 from transfuse.codec import GridModality
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
+from transfuse.guidance import GuidanceSettings
 from transfuse.losses import Loss
 from transfuse.modality import Span, TokenModality
 from transfuse.objective import TokenObjective
 from transfuse.parts import Chosen, PartOf, Settings
 
 
-class GuidanceSettings(Settings):
-    """scale: guidance on logits, u + scale·(c - u); 1 is none."""
-
-    scale: Annotated[float, Field(ge=0, le=100)] = 3.0
-
-
 class VQSettings(Settings):
-    """temperature, top_p: how codes are drawn; 0 is greedy."""
+    """temperature, top_p: how codes are drawn; 0 is greedy. guidance: of log-probabilities; its interval
+    is one of the share of codes still to be drawn, 1 at the first."""
+
+    fit_by = ("codec",)
 
     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
     objective: Annotated[Chosen, PartOf("objective")] = Field(
@@ -50,7 +48,11 @@ class VQ(GridModality, TokenModality):
             raise TransfuseError(
                 f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
             )
-        self.views = 1 if settings.guidance.scale == 1 else 2
+        if settings.guidance.rescale:
+            raise TransfuseError(
+                f"modality {name!r}: guidance.rescale is for latents, and codes have none: leave it 0"
+            )
+        self.views = settings.guidance.views_dropped
 
     @property
     def codes(self) -> int:
@@ -72,13 +74,12 @@ class VQ(GridModality, TokenModality):
     def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
         return self.scorer.score(logits, targets)
 
-    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator) -> int:
+    def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator, left: float) -> int:
         views = torch.log_softmax(logits.cpu().double(), dim=-1)
         allowed = torch.isfinite(views[0])
         mixed = views[0].clone()
-        if len(views) == 2:
-            scale = self.settings.guidance.scale
-            mixed[allowed] = views[1][allowed] + scale * (views[0] - views[1])[allowed]
+        if self.settings.guidance.within(left):
+            mixed[allowed] = self.settings.guidance.mix(list(views[:, allowed]))
         if self.settings.temperature == 0:
             return int(mixed.argmax())
         share = torch.softmax(mixed / self.settings.temperature, dim=-1)

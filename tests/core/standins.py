@@ -45,7 +45,7 @@ class Letters(TokenModality):
     def objective(self, logits: Tensor, targets: Tensor) -> Loss:
         return Loss(F.cross_entropy(logits, targets, reduction="sum"), float(len(targets)))
 
-    def choose(self, logits: Tensor, generator: torch.Generator) -> int:
+    def choose(self, logits: Tensor, generator: torch.Generator, left: float) -> int:
         return int(logits[0].argmax())
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transfuse import masks
 from transfuse.batch import collate
 from transfuse.decoding import generate
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Item, View
 from transfuse.model import Model
 from transfuse.packing import join
 from transfuse.randomness import Key
@@ -100,7 +100,7 @@ def test_masks_may_read_items_which_decoding_counts_as_training_does(kit: Kit) -
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_span_in_its_context_and_in_guidances_view(kit: Kit, name: str, inside: bool) -> None:
     blob = Blob(inside=inside)
-    blob.views = 2
+    blob.views = (View(),)
     model = made_of(kit, Scripted([]), blob, **SETTINGS[name])
     prompt = document([0.5, 0.6, 0.7], Item("letters", "abc", droppable=True))
     probe = Probe(X_T, T, torch.tensor([CLEAN]))
@@ -116,7 +116,7 @@ def test_a_span_in_its_context_and_in_guidances_view(kit: Kit, name: str, inside
 
 def test_an_image_after_an_image_sees_the_finished_one_in_both_views(kit: Kit) -> None:
     script, blob = Scripted([]), Blob(sizes=(3,))
-    blob.views = 2
+    blob.views = (View(),)
     model = made_of(kit, script, blob)
     begin, end = model.vocabulary.marker("<blob 3>"), model.vocabulary.marker("</document>")
     script.script = [begin, begin, end]
@@ -131,7 +131,7 @@ def test_an_image_after_an_image_sees_the_finished_one_in_both_views(kit: Kit) -
 
 def test_text_the_model_said_itself_is_a_prompt_that_guidance_drops(kit: Kit) -> None:
     script, blob = Scripted([]), Blob(sizes=(3,))
-    blob.views = 2
+    blob.views = (View(),)
     model = made_of(kit, script, blob)
     v = model.vocabulary
     script.script = [v.range("letters").start + 2, v.marker("<blob 3>"), v.marker("</document>")]
@@ -148,7 +148,7 @@ def test_codes_in_their_context_and_in_guidances_view(kit: Kit) -> None:
     model.opened[:] = True
     heard: list[Tensor] = []
 
-    def choose(logits: Tensor, generator: torch.Generator) -> int:
+    def choose(logits: Tensor, generator: torch.Generator, left: float) -> int:
         heard.append(logits.clone())
         return r.start + len(heard)
 

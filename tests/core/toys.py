@@ -107,7 +107,7 @@ class Scripted(Letters):
         super().__init__()
         self.script, self.heard = list(script), []
 
-    def choose(self, logits: Tensor, generator: torch.Generator) -> int:
+    def choose(self, logits: Tensor, generator: torch.Generator, left: float) -> int:
         self.heard.append(logits[0].clone())
         return self.script.pop(0)
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from transfuse.plugins import Plugins
 from transfuse.randomness import Key
-from transfuse_image.ddpm import DDPM, alpha_bar
+from transfuse_image.ddpm import alpha_bar
+from transfuse_image.diffusion import Diffusion
 
 ORACLE = json.loads((Path(__file__).parents[1] / "data/oracles/schedules.json").read_text())
 TARGETS = ("eps", "v", "x0")
 
 
-def ddpm(installed: Plugins, **settings: object) -> DDPM:
+def ddpm(installed: Plugins, **settings: object) -> Diffusion:
     return installed.choose("objective", {"name": "ddpm", **settings}, "objective").build()
 
 

@@ -108,12 +108,12 @@ class TestChoosing:
 
     def test_greedy_reads_the_first_view_only(self) -> None:
         for seed in range(5):
-            assert self.chooser(0).choose(self.logits(), torch.Generator().manual_seed(seed)) == 0
+            assert self.chooser(0).choose(self.logits(), torch.Generator().manual_seed(seed), 1.0) == 0
 
     @pytest.mark.parametrize("temperature", [1.0, 0.5])
     def test_temperature(self, temperature: float) -> None:
         generator = torch.Generator().manual_seed(0)
-        drawn = [self.chooser(temperature).choose(self.logits(), generator) for _ in range(3000)]
+        drawn = [self.chooser(temperature).choose(self.logits(), generator, 1.0) for _ in range(3000)]
         shares = np.bincount(drawn, minlength=4) / len(drawn)
         expected = np.array([0.5, 0.3, 0.2, 0]) ** (1 / temperature)
         np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.035)

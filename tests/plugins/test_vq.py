@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from transfuse.documents import Item
+from transfuse.documents import Item, View
 from transfuse.errors import TransfuseError
 from transfuse.plugins import Plugins
 
@@ -25,7 +25,7 @@ def make(installed: Plugins) -> Callable[..., torch.nn.Module]:
 def drawn(modality, logits: torch.Tensor, n: int = 2000) -> np.ndarray:
     """Shares of the ids drawn."""
     generator = torch.Generator().manual_seed(0)
-    chosen = [modality.choose(logits, generator) for _ in range(n)]
+    chosen = [modality.choose(logits, generator, 1.0) for _ in range(n)]
     return np.bincount(chosen, minlength=logits.shape[1]) / n
 
 
@@ -69,8 +69,8 @@ UNGUIDED = torch.log(torch.tensor([[0.25, 0.5, 0.25, 0.0]]))
 
 
 def test_one_view_without_guidance(make: Callable) -> None:
-    assert (make(guidance={"scale": 1}).views, make(guidance={"scale": 1.5}).views) == (1, 2)
-    assert make().views == 2
+    assert (make(guidance={"scale": 1}).views, make(guidance={"scale": 1.5}).views) == ((), (View(),))
+    assert make().views == (View(),)
 
 
 def test_temperature_1_draws_the_models_distribution(make: Callable) -> None:
@@ -106,8 +106,8 @@ def test_guidance_mixes_log_probabilities(make: Callable, scale: float) -> None:
 
 def test_greedy_under_guidance(make: Callable) -> None:
     both = torch.cat([torch.log(torch.tensor([[0.45, 0.55]])), torch.log(torch.tensor([[0.2, 0.8]]))])
-    assert make(temperature=0).choose(both, torch.Generator()) == 0
-    assert make(temperature=0, guidance={"scale": 1.1}).choose(both, torch.Generator()) == 1
+    assert make(temperature=0).choose(both, torch.Generator(), 1.0) == 0
+    assert make(temperature=0, guidance={"scale": 1.1}).choose(both, torch.Generator(), 1.0) == 1
 
 
 @pytest.mark.parametrize(

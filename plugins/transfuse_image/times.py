@@ -1,0 +1,52 @@
+"""Time samplers draw a training time in [0, 1] from a generator; a shift moves times towards noise."""
+
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from transfuse.parts import Settings
+
+Number = TypeVar("Number", float, Tensor)
+
+
+class TimeSettings(Settings):
+    """time: how t is drawn. mean, std: of the normal whose sigmoid a ``logit-normal`` t is (arXiv
+    2403.03206, section 3.1). a, b: of a ``beta`` t (1.5 and 1 in π0, arXiv 2410.24164). shift: s moves t
+    to s·t / (1 + (s - 1)·t), in training and in sampling."""
+
+    time: Literal["uniform", "logit-normal", "beta"] = "uniform"
+    mean: float = Field(0.0, ge=-20, le=20)
+    std: float = Field(1.0, gt=0, le=20)
+    a: float = Field(1.5, gt=0, le=100)
+    b: float = Field(1.0, gt=0, le=100)
+    shift: float = Field(1.0, gt=0, le=1000)
+
+
+def uniform(settings: TimeSettings, generator: torch.Generator) -> float:
+    """In [0, 1)."""
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def logit_normal(settings: TimeSettings, generator: torch.Generator) -> float:
+    """sigmoid(z), z normal with ``mean`` and ``std``."""
+    normal = torch.randn((), generator=generator, dtype=torch.float64)
+    return float(torch.sigmoid(settings.mean + settings.std * normal))
+
+
+def beta(settings: TimeSettings, generator: torch.Generator) -> float:
+    """Beta(a, b): with a > b nearer to 1. torch draws no Beta from a generator of one's own, numpy does."""
+    seed = int(torch.randint((1 << 63) - 1, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(settings.a, settings.b))
+
+
+def draw(settings: TimeSettings, generator: torch.Generator) -> float:
+    """A time as the settings draw it, before the shift."""
+    sampler = {"uniform": uniform, "logit-normal": logit_normal, "beta": beta}[settings.time]
+    return sampler(settings, generator)
+
+
+def shifted(t: Number, shift: float) -> Number:
+    """s·t / (1 + (s - 1)·t): 0 and 1 stay; s > 1 moves t towards 1 (arXiv 2403.03206, eq. 23)."""
+    return shift * t / (1 + (shift - 1) * t)
