@@ -7,7 +7,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Union, get_args, get_origin
+from typing import Any, ClassVar, Protocol, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
@@ -24,7 +24,13 @@ class Settings(BaseModel):
 
     A field that holds a nested part is annotated with `PartOf`. A default is validated like any
     value, so the default of a nested part is written as its section.
+
+    fit_by: the fields on which depends what the part learns from the data before any model is trained;
+    None: all of them. A modality of an autoencoder says ``("codec",)``, so that another sampler or
+    objective asks for no other autoencoder.
     """
+
+    fit_by: ClassVar[tuple[str, ...] | None] = None
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -73,6 +79,9 @@ class Part:
             raise TransfuseError(
                 f"{what}: settings must be a subclass of Settings, not {short(self.settings)}"
             )
+        strange = sorted(set(self.settings.fit_by or ()) - self.settings.model_fields.keys())
+        if strange:
+            raise TransfuseError(f"{what}: fit_by names {strange[0]!r}, which is no field of its settings")
         if not callable(self.build):
             raise TransfuseError(f"{what}: build must be callable, not {short(self.build)}")
         if naming_key(self.kind) in self.settings.model_fields:
@@ -113,6 +122,13 @@ class Chosen:
     def dump(self) -> dict[str, Any]:
         """The section that chooses this part with these settings, in full, as JSON."""
         return {naming_key(self.kind): self.name, **self.settings.model_dump(mode="json")}
+
+    def learnt(self) -> dict[str, Any]:
+        """The same, of only those settings that its fit to the data depends on (`Settings.fit_by`)."""
+        dump, keys = self.dump(), self.settings.fit_by
+        kept = {key: dump[key] for key in dump if keys is None or key in (naming_key(self.kind), *keys)}
+        nested = {key: getattr(self.settings, key, None) for key in kept}
+        return kept | {key: part.learnt() for key, part in nested.items() if isinstance(part, Chosen)}
 
 
 class Offers(Protocol):
