@@ -53,10 +53,24 @@ class TimeEmbedding(nn.Module):
         return self.out(F.silu(self.into(waves.to(self.into.weight.dtype))))
 
 
+def places(h: int, w: int, dim: int) -> Float[Tensor, "n D"]:
+    """Sines and cosines of each patch's row and column, of wavelengths from 2 to 64 patches (n = h·w).
+
+    Fixed, as in DiT (arXiv 2212.09748, section 3.2), so that one table serves all grids.
+    """
+    frequency = math.pi * torch.exp(-math.log(32) * torch.linspace(0, 1, dim // 4))
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
+    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)
+    return F.pad(waves, (0, dim - waves.shape[1]))
+
+
 class LinearSettings(Settings):
-    """patch: side of a patch in latent pixels (paper, table 5: 1, 2, 4, 8)."""
+    """patch: side of a patch in latent pixels (paper, table 5: 1, 2, 4, 8). places: each patch is told
+    its row and column, besides the order that the rotary positions tell (the paper has only those)."""
 
     patch: int = Field(1, ge=1, le=64)
+    places: bool = False
 
 
 class LinearPatcher(Patcher):
@@ -68,7 +82,7 @@ class LinearPatcher(Patcher):
 
     def __init__(self, settings: LinearSettings, shape: tuple[int, int, int], dim: int) -> None:
         super().__init__()
-        self.patch = settings.patch
+        self.patch, self.places = settings.patch, settings.places
         self.shape = shape
         width = shape[0] * self.patch**2
         self.time = TimeEmbedding(dim)
@@ -79,7 +93,11 @@ class LinearPatcher(Patcher):
         self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B n D"], Any]:
         patches = F.unfold(x_t, self.patch, stride=self.patch).transpose(1, 2)
-        return self.into(patches) + self.time(t)[:, None], x_t.shape[2:]
+        vectors = self.into(patches) + self.time(t)[:, None]
+        if self.places:
+            h, w = (side // self.patch for side in x_t.shape[2:])
+            vectors = vectors + places(h, w, vectors.shape[-1]).to(vectors)
+        return vectors, x_t.shape[2:]
 
     def up(
         self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]

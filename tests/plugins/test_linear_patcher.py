@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse.plugins import Plugins
-from transfuse_image.patchers import LinearPatcher, LinearSettings
+from transfuse_image.patchers import LinearPatcher, LinearSettings, places
 
 PATCHES = (1, 2, 4, 8)
 GRIDS = ((8, 8), (8, 16), (16, 8), (24, 16))
@@ -128,3 +128,31 @@ def test_flops_are_those_torch_counts(make: Callable, patch: int, grid: tuple[in
         vectors, state = built.down(x_t, t)
         built.up(vectors, state, t)
     assert 2 * built.flops(vectors.shape[1]) == counter.get_total_flops()
+
+
+@given(
+    h=st.integers(1, 32),
+    w=st.integers(1, 32),
+    dim=st.integers(8, 70),
+    y=st.integers(0, 31),
+    x=st.integers(0, 31),
+)
+@settings(max_examples=60)
+def test_places_tell_patches_apart_and_do_not_depend_on_the_grid(
+    h: int, w: int, dim: int, y: int, x: int
+) -> None:
+    told = places(h, w, dim)
+    assert told.shape == (h * w, dim)
+    apart = torch.cdist(told.double(), told.double()) + 9 * torch.eye(h * w)
+    assert apart.min() > 0.04
+    if y < h and x < w:  # the same place in a larger grid is told in the same words
+        assert torch.equal(told[y * w + x], places(32, 32, dim)[y * 32 + x])
+
+
+def test_places_are_added_to_what_a_patch_is() -> None:
+    x_t, t = noised((8, 8))
+    torch.manual_seed(0)
+    without = LinearPatcher(LinearSettings(patch=2), (3, 8, 8), 32)
+    torch.manual_seed(0)
+    told = LinearPatcher(LinearSettings(patch=2, places=True), (3, 8, 8), 32)
+    torch.testing.assert_close(told.down(x_t, t)[0], without.down(x_t, t)[0] + places(4, 4, 32))
