@@ -1,14 +1,14 @@
 """What an evaluation hands its metrics, and what a metric gives back."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything measured from one model on one data set's held-out split; arrays, no model.
+    """Everything measured from one model on one data set; arrays, no model.
 
     Images are float32 in [0, 1], ``[n, channels, height, width]``.
 
@@ -19,6 +19,8 @@ class Evaluation:
     reconstructions: ``heldout_images`` through the image codec and back.
     caption_nats: total negative log-likelihood of the held-out captions given their images, in nats.
     caption_tokens, caption_bytes: how many tokens and UTF-8 bytes that total covers.
+    seen_prompts, seen_generated: the same as ``prompts`` and ``generated`` for captions that were trained
+        on; empty where captions name classes, whose prompts are all seen.
     """
 
     train_images: np.ndarray
@@ -32,6 +34,8 @@ class Evaluation:
     caption_nats: float
     caption_tokens: int
     caption_bytes: int
+    seen_prompts: list[str] = field(default_factory=list)
+    seen_generated: np.ndarray = field(default_factory=lambda: np.empty((0, 1, 1, 1), np.float32))
 
 
 class Metric(ABC):

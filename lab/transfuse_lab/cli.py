@@ -100,11 +100,16 @@ def sample(
 
 
 @app.command(name="eval")
-def evaluate(run: RunFolder) -> None:
+def evaluate(
+    run: RunFolder,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", metavar="FILE.png", help="Also a picture: real and generated.")
+    ] = None,
+) -> None:
     """Evaluate a trained run on the held-out data."""
     from transfuse_lab.evaluation import eval_command
 
-    eval_command(run)
+    eval_command(run, grid)
 
 
 @app.command()

@@ -29,7 +29,8 @@ from transfuse_lab.training import train_facts
 
 AT_ONCE = 100  # documents decoded together
 MOST = 1000  # held-out pairs that are evaluated; the first ones
-SHOWN = 40  # samples and captions kept in the record
+SEEN = 200  # training captions that are prompted, spread evenly, where captions are names
+SHOWN = 40  # samples of a split and captions kept in the record
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,13 @@ def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
         captions = list(describe(model, [held.question(i) for i in everything], text, longest + 1))
         nats, count = caption_likelihood(model, [held.answered(i) for i in everything], text)
         progress.update(0.1, "captions")
-        generated = []
-        for made in show(model, [held.prompt(i) for i in everything], image, seed):
-            generated.append(made)
-            progress.update(0.1 + 0.9 * len(generated) / len(held.captions), "images")
+        seen = seen_places(train.captions, held.captions)
+        images = []
+        for prompts in ([held.prompt(i) for i in everything], [train.prompt(i) for i in seen]):
+            for made in show(model, prompts, image, seed):
+                images.append(made)
+                progress.update(0.1 + 0.9 * len(images) / (len(held.captions) + len(seen)), "images")
+        generated = np.stack(images)
     codec = dict(model.parts())[image]
     return Evaluation(
         train_images=np.stack(train.images),
@@ -156,13 +160,24 @@ def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
         heldout_images=np.stack(held.images),
         heldout_captions=held.captions,
         prompts=held.captions,
-        generated=np.stack(generated),
+        generated=generated[: len(held.captions)],
         predicted_captions=captions,
         reconstructions=np.stack([codec.decode(codec.encode(i)) for i in held.images]),
         caption_nats=nats,
         caption_tokens=count,
         caption_bytes=sum(len(caption.encode()) for caption in held.captions),
+        seen_prompts=[train.captions[i] for i in seen],
+        seen_generated=generated[len(held.captions) :],
     )
+
+
+def seen_places(train: Sequence[str], heldout: Sequence[str]) -> list[int]:
+    """Which training captions are prompted too: a fixed, even spread where captions are names, else none."""
+    from transfuse_lab.own_image import captions_are_names
+
+    if not captions_are_names([*train, *heldout]):
+        return []
+    return _evenly(len(train), SEEN)
 
 
 def measure(evaluation: Evaluation, plugins: Plugins) -> dict[str, float]:
@@ -185,7 +200,6 @@ def record(
         "positions_per_second": spent.positions / max(spent.seconds, 1e-9),
         "train_flops": spent.flops,
     }
-    seen = _seen(evaluation)
     text, image = roles(model)
     return RunRecord(
         entry=entry or entry_name(recipe.name),
@@ -193,10 +207,7 @@ def record(
         seed=recipe.train.seed,
         metrics=figures,
         curve=tuple(_curve(folder / "metrics.jsonl")),
-        samples=tuple(
-            Sample(prompt=evaluation.prompts[i], image=picture(evaluation.generated[i]), seen=seen[i])
-            for i in _spread(evaluation.prompts, SHOWN)
-        ),
+        samples=(*_heldout_samples(evaluation), *_seen_samples(evaluation)),
         captions=tuple(
             Captioned(
                 image=picture(evaluation.heldout_images[i]),
@@ -210,6 +221,7 @@ def record(
             **train_facts(folder, model, spent),
             "threads": torch.get_num_threads(),
             "evaluated_pairs": len(evaluation.prompts),
+            "evaluated_seen_prompts": len(evaluation.seen_prompts),
             "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
             "loss_units": {text: "nats a token", image: _unit(model, image)},
         },
@@ -235,14 +247,37 @@ def _seen(evaluation: Evaluation) -> list[str | None]:
     return list(judge.read(evaluation.generated))
 
 
+def _heldout_samples(evaluation: Evaluation) -> Iterator[Sample]:
+    read = _seen(evaluation)
+    real = dict(zip(evaluation.heldout_captions, evaluation.heldout_images, strict=True))
+    for i in _spread(evaluation.prompts, SHOWN):
+        prompt = evaluation.prompts[i]
+        image, own = picture(evaluation.generated[i]), picture(real[prompt])
+        yield Sample(prompt=prompt, image=image, seen=read[i], real=own)
+
+
+def _seen_samples(evaluation: Evaluation) -> Iterator[Sample]:
+    """An even spread of the training captions that were prompted, beside their own images."""
+    real = dict(zip(evaluation.train_captions, evaluation.train_images, strict=True))
+    for i in _evenly(len(evaluation.seen_prompts), SHOWN):
+        prompt = evaluation.seen_prompts[i]
+        image, own = picture(evaluation.seen_generated[i]), picture(real[prompt])
+        yield Sample(prompt=prompt, image=image, real=own, split="train")
+
+
 def _spread(prompts: Sequence[str], most: int) -> list[int]:
-    """Places of prompts to show: as many of each different one as fit."""
+    """Places of prompts to show: as many of each different one as fit, else an even spread of them."""
     by_prompt: dict[str, list[int]] = {}
     for i, prompt in enumerate(prompts):
         by_prompt.setdefault(prompt, []).append(i)
     each = max(1, most // len(by_prompt))
-    chosen = [i for prompt in sorted(by_prompt) for i in by_prompt[prompt][:each]]
-    return sorted(chosen[:most])
+    chosen = sorted(i for places in by_prompt.values() for i in places[:each])
+    return [chosen[place] for place in _evenly(len(chosen), most)]
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most so many places of 0 … count − 1, both ends among them."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
 
 
 def _curve(log: Path, points: int = 100) -> Iterator[CurvePoint]:
@@ -276,10 +311,13 @@ def open_trained(folder: Path, plugins: Plugins) -> tuple[Recipe, Model, DataSet
     return recipe, model, data
 
 
-def eval_command(run: Path) -> None:
-    """``transfuse eval DIR``: prints the figures and leaves ``DIR/record.json``."""
+def eval_command(run: Path, grid: Path | None = None) -> None:
+    """``transfuse eval DIR``: prints the figures and leaves ``DIR/record.json``; and a picture, if asked."""
+    from transfuse_lab.pair_grid import check_grid, pair_grid
     from transfuse_lab.report.figures import figure, ordered
 
+    if grid is not None:
+        check_grid(grid)
     plugins = Registry.open().plugins
     recipe, model, data = open_trained(run, plugins)
     made = record(run, recipe, model, data, plugins)
@@ -288,3 +326,8 @@ def eval_command(run: Path) -> None:
         unit = f" {figure(name).unit}" if figure(name).unit else ""
         say(f"{name:24} {figure(name).show(made.metrics[name])}{unit}")
     say(f"all of it: {run / 'record.json'}")
+    if grid is not None:
+        from transfuse_lab.sampling import save_image
+
+        save_image(pair_grid(made.samples), grid, "--grid")
+        say(f"real and generated images: {grid}")

@@ -8,6 +8,7 @@ from transfuse.metrics import Evaluation, Metric
 
 from transfuse_lab.classifier import Classifier, classifier_of, share_equal
 from transfuse_lab.frechet import frechet_distance
+from transfuse_lab.own_image import captions_are_names, own_image_ranks
 
 FEWEST_A_CLASS = 5  # training images a caption on average, below which captions are no classes
 
@@ -93,6 +94,33 @@ class ReconstructionError(Metric):
         return {"reconstruction_error": float(error)}
 
 
+class OwnImageRank(Metric):
+    """The median rank of a prompt's own picture among all real ones, seen from the one drawn for it.
+
+    0 says that for most prompts no other picture of either split is nearer, by pixel distance
+    (`transfuse_lab.own_image`). ``own_image_rank_heldout`` is of captions never trained on,
+    ``own_image_rank_seen`` of captions spread evenly over the training split. Nothing is measured where
+    many pictures share a caption.
+    """
+
+    name = "own_image_rank"
+
+    def compute(self, evaluation: Evaluation) -> dict[str, float]:
+        captions = [*evaluation.train_captions, *evaluation.heldout_captions]
+        if not captions_are_names(captions):
+            return {}
+        images = np.concatenate([evaluation.train_images, evaluation.heldout_images])
+        asked = {
+            "own_image_rank_seen": (evaluation.seen_generated, evaluation.seen_prompts),
+            "own_image_rank_heldout": (evaluation.generated, evaluation.prompts),
+        }
+        return {
+            name: float(np.median(own_image_ranks(images, captions, generated, prompts)))
+            for name, (generated, prompts) in asked.items()
+            if prompts
+        }
+
+
 def captions_are_classes(evaluation: Evaluation) -> bool:
     """Whether captions name classes: at least two, each with some training images, none new held out."""
     counts = Counter(evaluation.train_captions)
@@ -110,4 +138,5 @@ METRICS: tuple[type[Metric], ...] = (
     CaptionLikelihood,
     FrechetDistance,
     ReconstructionError,
+    OwnImageRank,
 )

@@ -86,6 +86,7 @@ METRICS = {
     "caption_nll": ("CaptionLikelihood", "nats a token and a byte of held-out captions"),
     "frechet_distance": ("FrechetDistance", "generated to held-out images, in the classifier's features"),
     "reconstruction_error": ("ReconstructionError", "the image codec's squared error a pixel"),
+    "own_image_rank": ("OwnImageRank", "where a prompt's own picture ranks, seen from the drawn one"),
 }
 """Each metric's class in `transfuse_lab.metrics`, named so that listing it imports no torch."""
 

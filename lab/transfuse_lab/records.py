@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -35,11 +35,14 @@ class Sample(_Value):
     """An image generated for a prompt.
 
     image: as ``picture`` makes it. seen: what the classifier reads in it, None where none judged.
+    real: a real image with this caption. split: which split the prompt is from.
     """
 
     prompt: str
     image: str
     seen: str | None = None
+    real: str | None = None
+    split: Literal["train", "heldout"] = "heldout"
 
 
 class Captioned(_Value):

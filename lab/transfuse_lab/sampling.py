@@ -42,14 +42,14 @@ def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None =
     return Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
 
 
-def save_image(image: Any, out: Path) -> None:
+def save_image(image: Any, out: Path, option: str = "--out") -> None:
     """Raises TransfuseError where the file's ending names no picture format or it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         image.save(out)
     except (ValueError, OSError) as error:
         raise TransfuseError(
-            f"--out {out}: cannot be written ({error}); use a name such as grid.png"
+            f"{option} {out}: cannot be written ({error}); use a name such as grid.png"
         ) from None
 
 

@@ -20,6 +20,7 @@ from transfuse.randomness import Key
 from transfuse_lab import evaluation
 from transfuse_lab.evaluation import caption_likelihood, describe, evaluate, pairs, show
 from transfuse_lab.records import load_record
+from transfuse_lab.trainer import Trainer
 
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
@@ -146,6 +147,66 @@ def test_what_metrics_are_given(model: Model, pictures: Path) -> None:
     codec = dict(model.parts())["image"]
     np.testing.assert_allclose(given.reconstructions[3], codec.decode(codec.encode(given.heldout_images[3])))
     assert len(given.predicted_captions) == 8
+
+
+def test_classes_are_prompted_once_and_names_of_both_splits(
+    small_recipe: Callable, fitted: Callable, shapes: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where captions are names, an even spread of those trained on is drawn too, with the same noise."""
+
+    def name(document: Document) -> Document:
+        caption, image = document.items
+        return replace(document, items=(replace(caption, data=f"{caption.data} {document.id}"), image))
+
+    monkeypatch.setattr(evaluation, "SEEN", 3)
+    data = shapes(train=9, heldout=2, change=name)
+    recipe = small_recipe("transfusion")
+    model = fitted(recipe, data)
+    Trainer(recipe, model, data).step()
+    given = evaluate(model, data, seed=0)
+    named = pairs(data, "train", "text", "image")
+    assert given.seen_prompts == [named.captions[i] for i in (0, 4, 8)]
+    expected = list(show(model, [named.prompt(i) for i in (0, 4, 8)], "image", 0))
+    np.testing.assert_allclose(given.seen_generated, np.stack(expected), atol=1e-5)
+    assert given.generated.shape == (2, 1, 8, 8)
+    classes = evaluate(model, shapes(train=9, heldout=2), seed=0)
+    assert (classes.seen_prompts, len(classes.seen_generated)) == ([], 0)
+
+
+def test_the_spread_is_even_and_holds_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "SEEN", 5)
+    names = [f"name {n}" for n in range(1000)]
+    assert evaluation.seen_places(names, []) == [0, 250, 500, 749, 999]
+    assert evaluation.seen_places(names[:3], []) == [0, 1, 2]
+    assert evaluation.seen_places(["up", "down"] * 100, ["up"]) == []
+    assert evaluation._spread(names, 3) == [0, 500, 999]
+    assert evaluation._spread(["up", "down", "up", "up"], 2) == [0, 1]
+
+
+def test_the_samples_of_the_record_stand_beside_their_own_images(evaluated: Path, pictures: Path) -> None:
+    from transfuse_lab.data.folder import Folder
+    from transfuse_lab.records import picture
+
+    real: dict[str, set[str]] = {}
+    for document in (Folder(pictures, channels=1).document("heldout", i) for i in range(8)):
+        real.setdefault(document.items[0].data, set()).add(picture(document.items[1].data))
+    for sample in load_record(evaluated / "record.json").samples:
+        assert sample.real in real[sample.prompt]
+        assert sample.split == "heldout"
+
+
+def test_a_grid_of_pairs(evaluated: Path, cli: Callable, tmp_path: Path) -> None:
+    from PIL import Image
+
+    grid = tmp_path / "new" / "grid.png"
+    done = cli("eval", evaluated, "--grid", grid)
+    assert done.exit_code == 0, done.stderr
+    assert f"real and generated images: {grid}" in done.stdout
+    with Image.open(grid) as opened:
+        assert opened.width == 8 * (2 * 64 + 4 + 2 * 12)
+    done = cli("eval", evaluated, "--grid", tmp_path / "grid.txt")
+    assert done.exit_code == 2
+    assert "a picture's name ends in one of .png" in done.stderr
 
 
 def test_a_document_that_is_no_pair(shapes: Callable) -> None:

@@ -88,6 +88,36 @@ def test_captions_that_are_no_classes_are_not_judged(change: dict[str, list[str]
     assert metrics.FrechetDistance().compute(evaluation) == {}
 
 
+def named(count: int, heldout: int) -> Evaluation:
+    """An evaluation in which every picture has a name of its own, drawn without a fault."""
+    images = RNG.random((count, 1, 4, 4), np.float32)
+    captions = [f"caption {n}" for n in range(count)]
+    return replace(
+        EVALUATION,
+        train_images=images[heldout:], train_captions=captions[heldout:],
+        heldout_images=images[:heldout], heldout_captions=captions[:heldout],
+        prompts=captions[:heldout], generated=images[:heldout],
+        seen_prompts=captions[-3:], seen_generated=images[-3:],
+    )  # fmt: skip
+
+
+def test_own_image_rank_is_the_median_over_prompts_of_each_split() -> None:
+    perfect = named(20, 5)
+    rank = metrics.OwnImageRank().compute
+    assert rank(perfect) == {"own_image_rank_seen": 0, "own_image_rank_heldout": 0}
+    one_wrong = perfect.heldout_images[[1, 1, 2, 3, 4]]
+    assert rank(replace(perfect, generated=one_wrong))["own_image_rank_heldout"] == 0
+    all_wrong = perfect.train_images[[0, 1, 2, 3, 4]]
+    figures = rank(replace(perfect, generated=all_wrong))
+    assert figures["own_image_rank_heldout"] >= 1
+    assert figures["own_image_rank_seen"] == 0
+    assert rank(replace(perfect, seen_prompts=[])) == {"own_image_rank_heldout": 0}
+
+
+def test_own_image_rank_is_not_measured_of_classes() -> None:
+    assert metrics.OwnImageRank().compute(EVALUATION) == {}
+
+
 def test_every_metric_is_offered_and_built_under_its_name() -> None:
     plugins = Plugins.of({"lab": transfuse_lab.plugin})
     offered = plugins.parts("metric")
@@ -96,7 +126,7 @@ def test_every_metric_is_offered_and_built_under_its_name() -> None:
         built = plugins.choose("metric", name).build()
         assert type(built) in metrics.METRICS
         assert built.name == name
-        assert set(built.compute(EVALUATION))
+        assert set(built.compute(named(20, 5) if name == "own_image_rank" else EVALUATION))
 
 
 def test_listing_the_parts_imports_nothing_slow() -> None:

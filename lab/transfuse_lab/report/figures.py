@@ -50,6 +50,15 @@ FIGURES = {
             "reads the caption they were asked to show",
         ),
         Figure(
+            "own_image_rank_seen", "Own image's rank, trained on", "images nearer", "lower", "number",
+            "how many real images, of either split, are nearer by pixel distance to the image drawn for a caption than "
+            "the caption's own image: the median over captions spread evenly over the training split",
+        ),
+        Figure(
+            "own_image_rank_heldout", "Own image's rank, held out", "images nearer", "lower", "number",
+            "the same for captions that were never trained on",
+        ),
+        Figure(
             "caption_accuracy", "Caption accuracy", "", "higher", "percent",
             "the share of held-out images whose greedy caption equals the true one exactly",
         ),

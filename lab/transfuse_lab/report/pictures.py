@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from transfuse_lab.records import RunRecord
+from transfuse_lab.records import RunRecord, Sample
 from transfuse_lab.report.html import Html, tag
 from transfuse_lab.report.mask_picture import MaskPicture, draw
 from transfuse_lab.report.sections import Entries, section, swatch
@@ -11,23 +11,24 @@ MOST_PROMPTS, MOST_A_PROMPT, MOST_CAPTIONS = 12, 8, 40
 
 
 def samples(entries: Entries) -> Html:
-    """What each entry draws for each prompt, beside real held-out images of the same caption."""
-    prompts = list(dict.fromkeys(s.prompt for runs in entries.values() for run in runs for s in run.samples))[
-        :MOST_PROMPTS
-    ]
+    """What each entry draws for each prompt, beside real images of the same caption."""
+    drawn = [sample for runs in entries.values() for run in runs for sample in run.samples]
+    prompts = _prompts(drawn)
     if not prompts:
         return Html("")
     real: dict[str, dict[str, None]] = {}
     for runs in entries.values():
         for one in runs[0].captions:
             real.setdefault(one.truth, {})[one.image] = None
+    own = {sample.prompt: sample.real for sample in drawn if sample.real}
+    real |= {prompt: {image: None} for prompt, image in own.items() if prompt not in real}
     cards = []
     if any(prompt in real for prompt in prompts):
         rows = [
             (prompt, [_image(image, prompt) for image in list(real.get(prompt, {}))[:MOST_A_PROMPT]])
             for prompt in prompts
         ]
-        cards.append(_grid(tag("span", "real, held out", class_="swatch"), rows))
+        cards.append(_grid(tag("span", "real", class_="swatch"), rows))
     for colour, (entry, runs) in enumerate(entries.items()):
         cards.append(_grid(swatch(entry, colour), _sample_rows(runs[0], prompts), f"seed {runs[0].seed}"))
     more = [
@@ -44,6 +45,15 @@ def samples(entries: Entries) -> Html:
         tag("details", tag("summary", "The other seeds"), tag("div", *more, class_="cards")) if more else None
     )
     return section("Samples", tag("p", note, class_="quiet"), tag("div", *cards, class_="cards"), rest)
+
+
+def _prompts(drawn: Sequence[Sample]) -> list[str]:
+    """The prompts to show: held-out ones, and as many that were trained on where there are any."""
+    held, seen = (
+        list(dict.fromkeys(sample.prompt for sample in drawn if sample.split == split))
+        for split in ("heldout", "train")
+    )
+    return [*held[: MOST_PROMPTS - min(len(seen), MOST_PROMPTS // 2)], *seen[: MOST_PROMPTS // 2]]
 
 
 def _sample_rows(run: RunRecord, prompts: Sequence[str]) -> list[tuple[str, list[Html]]]:
