@@ -3,9 +3,25 @@
 from transfuse.hooks import hookimpl
 from transfuse.parts import Part
 
+from transfuse_vq.masked import MaskedVQ, MaskedVQSettings
+from transfuse_vq.masked_id import MaskedId, MaskedIdSettings
+from transfuse_vq.maskgit import MaskGIT, MaskGITSettings
 from transfuse_vq.modality import VQ, VQSettings
 
 
 @hookimpl
 def transfuse_modalities() -> list[Part]:
-    return [Part("modality", "vq", VQSettings, VQ, "codes of a quantised autoencoder, next-token predicted")]
+    return [
+        Part("modality", "vq", VQSettings, VQ, "codes of a quantised autoencoder, next-token predicted"),
+        Part("modality", "masked_vq", MaskedVQSettings, MaskedVQ, "the same codes, hidden and filled in"),
+    ]
+
+
+@hookimpl
+def transfuse_objectives() -> list[Part]:
+    return [Part("objective", "masked-id", MaskedIdSettings, MaskedId, "hidden codes from the others")]
+
+
+@hookimpl
+def transfuse_samplers() -> list[Part]:
+    return [Part("sampler", "maskgit", MaskGITSettings, MaskGIT, "codes in a few rounds, surest first")]

@@ -64,6 +64,7 @@ def test_facts_restore_it(make: Callable) -> None:
         again.encode(np.zeros((1, 8, 8), np.float32))
 
 
+NONE = {"scale": 1}
 LOGITS = torch.log(torch.tensor([[0.5, 0.3, 0.2, 0.0]]))
 UNGUIDED = torch.log(torch.tensor([[0.25, 0.5, 0.25, 0.0]]))
 
@@ -74,21 +75,21 @@ def test_one_view_without_guidance(make: Callable) -> None:
 
 
 def test_temperature_1_draws_the_models_distribution(make: Callable) -> None:
-    np.testing.assert_allclose(drawn(make(), LOGITS), [0.5, 0.3, 0.2, 0], atol=0.04)
+    np.testing.assert_allclose(drawn(make(guidance=NONE), LOGITS), [0.5, 0.3, 0.2, 0], atol=0.04)
 
 
 def test_lower_temperature_sharpens(make: Callable) -> None:
     expected = np.array([0.25, 0.09, 0.04, 0]) / 0.38
-    np.testing.assert_allclose(drawn(make(temperature=0.5), LOGITS), expected, atol=0.04)
+    np.testing.assert_allclose(drawn(make(temperature=0.5, guidance=NONE), LOGITS), expected, atol=0.04)
 
 
 def test_temperature_0_is_greedy(make: Callable) -> None:
-    assert drawn(make(temperature=0), LOGITS, 5).tolist() == [1, 0, 0, 0]
+    assert drawn(make(temperature=0, guidance=NONE), LOGITS, 5).tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.4, 1), (0.5, 1), (0.6, 2), (0.85, 3), (1.0, 3)])
 def test_top_p_keeps_the_fewest_that_hold_the_share(make: Callable, top_p: float, kept: int) -> None:
-    shares = drawn(make(top_p=top_p), LOGITS)
+    shares = drawn(make(top_p=top_p, guidance=NONE), LOGITS)
     expected = np.array([0.5, 0.3, 0.2, 0]) * (np.arange(4) < kept)
     np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.04)
 
@@ -106,13 +107,24 @@ def test_guidance_mixes_log_probabilities(make: Callable, scale: float) -> None:
 
 def test_greedy_under_guidance(make: Callable) -> None:
     both = torch.cat([torch.log(torch.tensor([[0.45, 0.55]])), torch.log(torch.tensor([[0.2, 0.8]]))])
-    assert make(temperature=0).choose(both, torch.Generator(), 1.0) == 0
+    assert make(temperature=0, guidance={"scale": 0}).choose(both, torch.Generator(), 1.0) == 1
     assert make(temperature=0, guidance={"scale": 1.1}).choose(both, torch.Generator(), 1.0) == 1
+
+
+def test_the_interval_is_one_of_codes_still_to_be_drawn(make: Callable) -> None:
+    both = torch.cat([torch.log(torch.tensor([[0.45, 0.55]])), torch.log(torch.tensor([[0.2, 0.8]]))])
+    plain = make(temperature=0, guidance=NONE).choose(both[:1], torch.Generator(), 1.0)
+    guided = make(temperature=0, guidance={"scale": 3}).choose(both, torch.Generator(), 1.0)
+    assert (plain, guided) == (1, 0)
+    modality = make(temperature=0, guidance={"scale": 3, "interval": [0.5, 0.8]})
+    chosen = [modality.choose(both, torch.Generator(), left) for left in (1.0, 0.81, 0.8, 0.5, 0.49)]
+    assert chosen == [1, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"guidance": {"rescale": 0.3}}, "guidance.rescale is for latents, and codes have none"),
         ({"objective": {"name": "ddpm"}}, "objective 'ddpm' does not score tokens; use next-token"),
         ({"codec": {"name": "pixel"}}, "codec 'pixel' gives latents, not codes; use codec vq"),
     ],

@@ -1,0 +1,116 @@
+"""Images as codes that are hidden and filled in, many at a time: the Show-o side of the comparison.
+
+A span modality: its positions see each other, and its own table and head stand in for the vocabulary.
+Letters: ``n = h·w`` codes of an image, ``V`` codes of the codebook, ``D`` model width.
+"""
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from transfuse.codec import GridModality
+from transfuse.documents import Item
+from transfuse.errors import TransfuseError
+from transfuse.guidance import GuidanceSettings
+from transfuse.losses import Loss
+from transfuse.modality import Evaluate, Span, SpanModality
+from transfuse.parts import Chosen, PartOf, Settings
+
+from transfuse_vq.masked_id import MaskedId
+from transfuse_vq.maskgit import MaskGIT
+
+
+class MaskedVQSettings(Settings):
+    """Its parts. guidance: on logits; its interval is one of the share of codes hidden."""
+
+    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    objective: Annotated[Chosen, PartOf("objective")] = Field(
+        default={"name": "masked-id"}, validate_default=True
+    )
+    sampler: Annotated[Chosen, PartOf("sampler")] = Field(default={"name": "maskgit"}, validate_default=True)
+    guidance: GuidanceSettings = GuidanceSettings()
+
+
+class MaskedVQ(GridModality, SpanModality):
+    clean_time = 0.0
+
+    def __init__(self, settings: MaskedVQSettings, name: str) -> None:
+        super().__init__(name, settings.codec.build())
+        self.settings = settings
+        self.masking: MaskedId = settings.objective.build()
+        self.sampler: MaskGIT = settings.sampler.build()
+        faults = [
+            (self.codec.codes, f"codec {settings.codec.name!r} gives latents, not codes; use codec vq"),
+            (
+                isinstance(self.masking, MaskedId),
+                f"objective {settings.objective.name!r} hides no codes; use masked-id",
+            ),
+            (
+                isinstance(self.sampler, MaskGIT),
+                f"sampler {settings.sampler.name!r} draws no codes; use maskgit",
+            ),
+            (
+                not settings.guidance.rescale,
+                "guidance.rescale is for latents, and codes have none: leave it 0",
+            ),
+        ]
+        for well, fault in faults:
+            if not well:
+                raise TransfuseError(f"modality {name!r}: {fault}")
+        self.views = settings.guidance.views_dropped
+
+    @property
+    def mask(self) -> int:
+        """The id that stands for a hidden code."""
+        return self.codec.codes
+
+    def connect(self, dim: int) -> None:
+        self.table = nn.Embedding(self.codec.codes + 1, dim)
+        nn.init.normal_(self.table.weight, std=dim**-0.5)
+        self.out = nn.Linear(dim, self.codec.codes, bias=False)
+
+    # -- layout
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{h}x{w}" for h, w in self.sizes)
+
+    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
+        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
+
+    def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
+        h, w = payload.shape
+        return [Span(payload, h * w, f"{h}x{w}", noised=item.noised, loss=item.loss and item.noised)]
+
+    # -- in the model
+
+    def corrupt(
+        self, clean: Int[Tensor, "B h w"], generators: list[torch.Generator], leads: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return self.masking.corrupt(clean, generators, leads, self.mask)
+
+    def embed(self, x_t: Int[Tensor, "B h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
+        return self.table(x_t.flatten(1)), None
+
+    def head(
+        self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B n V"]:
+        return self.out(hidden)
+
+    def objective(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
+        return self.masking.score(prediction, target)
+
+    def sample(
+        self, evaluate: Evaluate, label: str, generators: list[torch.Generator]
+    ) -> Int[Tensor, "B h w"]:
+        denoise = self.settings.guidance.denoiser(evaluate, lambda t: t)
+        h, w = self.blank(label).shape
+        return self.sampler.sample(
+            denoise, self.masking, (h, w), generators, self.mask, self.table.weight.device
+        )
+
+    def flops(self, span_length: int) -> float:
+        """The head's alone: a table is looked up."""
+        return 2.0 * span_length * self.out.weight.numel()
