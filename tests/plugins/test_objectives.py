@@ -9,10 +9,13 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from transfuse.decoding import generate
+from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.plugins import Plugins
 from transfuse.randomness import Key
 from transfuse_image.diffusion import Diffusion
+from transfuse_lab.trainer import Trainer
 
 ORACLE = json.loads((Path(__file__).parents[1] / "data/oracles/schedules.json").read_text())
 TARGETS = ("eps", "v", "x0", "velocity")
@@ -180,3 +183,23 @@ def test_the_shift_is_show_o2s(make: Callable, mu: float) -> None:
 def test_settings_that_cannot_be(installed: Plugins, settings: dict) -> None:
     with pytest.raises(TransfuseError, match=f"objective.{next(iter(settings))}"):
         installed.choose("objective", {"name": "flow", **settings}, "objective")
+
+
+@pytest.mark.parametrize("target", ["velocity", "eps"])
+def test_a_flow_trains_and_is_drawn_from(
+    small_recipe: Callable, fitted: Callable, shapes: Callable, target: str
+) -> None:
+    """End to end, with two views of guidance in an interval."""
+    data = shapes()
+    views = "image.guidance.views=[{drop: [text], scale: 2}, {scale: 1.5}]"
+    recipe = small_recipe(
+        "transfusion", "image.objective=flow", f"image.objective.target={target}", "image.objective.time=beta",
+        "image.objective.shift=2", "image.sampler=heun", "image.sampler.evaluations=5", views,
+        "image.guidance.interval=[0.2, 0.9]", "image.guidance.rescale=0.5", "train.lr=1e-2",
+    )  # fmt: skip
+    trainer = Trainer(recipe, fitted(recipe, data), data)
+    losses = [trainer.step()["loss_image"] for _ in range(12)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    (made,) = generate(trainer.model, [Document((Item("text", "up", droppable=True),))], want="image", seed=1)
+    assert made.items[-1].data.shape == (1, 8, 8)
+    assert np.isfinite(made.items[-1].data).all()
