@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 
 from transfuse import masks
 from transfuse.attention import BUILT_IN, Backend
@@ -12,6 +13,8 @@ from transfuse.modality import Modality, Report
 from transfuse.model import Model
 from transfuse.parts import Chosen
 from transfuse.plugins import Plugins
+from transfuse.pretrained import load_pretrained
+from transfuse.rates import freeze
 from transfuse.recipes import Recipe
 from transfuse.sequence import vocabulary_for
 from transfuse.vocabulary import Vocabulary
@@ -78,10 +81,15 @@ def build_model(
     modalities: Mapping[str, Modality],
     plugins: Plugins,
     vocabulary: Vocabulary | None = None,
+    *,
+    start: bool = True,
 ) -> Model:
-    """The model of a recipe, its weights drawn from ``train.seed``; ``modalities`` fit or restored."""
+    """The model of a recipe, its weights drawn from ``train.seed``; ``modalities`` fit or restored.
+
+    start: read the weights under ``model.pretrained``, which those of a checkpoint would replace.
+    """
     name, offered = backends(recipe, plugins)
-    return Model(
+    model = Model(
         recipe.model,
         modalities,
         vocabulary or vocabulary_for(modalities),
@@ -90,3 +98,7 @@ def build_model(
         attention=name,
         backends=offered,
     )
+    if start and recipe.model.pretrained is not None:
+        load_pretrained(model, Path(recipe.model.pretrained))
+    freeze(model, recipe.train.lr_scale)
+    return model

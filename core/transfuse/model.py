@@ -1,6 +1,6 @@
 """The model: embeds a batch, runs the backbone under the mask, and lets each modality score its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from transfuse.attention import BUILT_IN, Backend, Request, select
 from transfuse.backbone import Attend, Backbone
 from transfuse.batch import Batch, SpanGroup
 from transfuse.errors import TransfuseError
+from transfuse.experts import Routes, routes
 from transfuse.losses import Loss
 from transfuse.masks import Mask
 from transfuse.modality import Modality, SpanModality, TokenModality
@@ -54,8 +55,13 @@ class Model(nn.Module):
             self.modalities = nn.ModuleDict(modalities)
             self.tokens = nn.Embedding(vocabulary.size, settings.dim)
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
-            self.backbone = Backbone(settings)
+            own = settings.experts == "per-modality"
+            self.backbone = Backbone(settings, tuple(modalities) if own else ())
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
+        if settings.tied:
+            self.unembed.weight = self.tokens.weight
+        if settings.experts_start == "copied":
+            self.backbone.copy_experts(self.leader)
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         opened = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
@@ -73,6 +79,11 @@ class Model(nn.Module):
         for name, modality in self.modalities.items():
             assert isinstance(modality, Modality)
             yield name, modality
+
+    @property
+    def leader(self) -> str:
+        """The modality whose weights markers go through: the one that leads, else the first."""
+        return self.layout.leader or next(iter(self.modalities))
 
     def trained(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
@@ -103,7 +114,15 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list[Any]]:
         """The transformer's output at every position, and the span groups' states."""
         x, states = self.embed(batch)
-        return self.backbone(x, batch.positions, self.attend(batch.columns, x.device, x.dtype)), states
+        attend = self.attend(batch.columns, x.device, x.dtype)
+        return self.backbone(x, batch.positions, attend, self.routes(batch.columns, x.device)), states
+
+    def routes(self, columns: Mapping[str, np.ndarray], device: torch.device) -> Routes | None:
+        """Which positions go through whose weights; None where modalities share all."""
+        names = self.layout.names
+        if not self.backbone.roles:
+            return None
+        return routes(columns, len(names), names.index(self.leader), device)
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
         """Each modality's loss over the batch, as a sum with its count."""
@@ -182,15 +201,22 @@ def _leak(mask: Mask, source: str, i: int, how: str) -> TransfuseError:
 
 
 def parameter_counts(model: Model) -> dict[str, int]:
-    """Trained parameters of the backbone, the vocabulary and each modality's own layers; frozen ones apart."""
+    """Trained parameters of the backbone, the vocabulary and each modality's own layers; frozen ones apart.
+
+    Of a backbone with an expert a modality all are counted, though a position uses one expert's.
+    """
     counts = {
-        "backbone": sum(p.numel() for p in model.backbone.parameters()),
-        "vocabulary": model.tokens.weight.numel() + model.unembed.weight.numel(),
+        "backbone": trained_numbers(model.backbone.parameters()),
+        "vocabulary": trained_numbers({model.tokens.weight, model.unembed.weight}),
     }
     for name, modality in model.parts():
-        counts[name] = sum(p.numel() for p in modality.parameters() if p.requires_grad)
+        counts[name] = trained_numbers(modality.parameters())
     counts["frozen"] = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     return counts
+
+
+def trained_numbers(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def flops(model: Model, row: Row) -> float:
@@ -198,13 +224,14 @@ def flops(model: Model, row: Row) -> float:
 
     2 per weight at each position that uses it (the backbone everywhere, the output layer where a
     token is predicted, a modality's own layers at its spans) and 4·D a layer for each pair the mask
-    allows: queries times keys, weights times values.
+    allows: queries times keys, weights times values (D: the width of all heads). A position uses one
+    expert of the backbone; a frozen weight counts as a trained one.
     """
     s = model.settings
-    matrices = sum(p.numel() for p in model.backbone.parameters() if p.dim() == 2)
+    matrices = sum(p.numel() for _, p in model.backbone.expert(model.leader) if p.dim() == 2)
     forward = 2.0 * matrices * row.used
     forward += 2.0 * model.unembed.weight.numel() * int((row.targets >= 0).sum())
     for place in row.spans:
         forward += model.span_modality(place.modality).flops(place.span.length)
-    forward += 4.0 * s.dim * s.layers * model.mask.pairs(row.columns)
+    forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
     return 3 * forward

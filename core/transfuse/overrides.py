@@ -7,7 +7,7 @@ from transfuse import yaml_text
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.recipes import ROOTS
 from transfuse.registry_files import RecipeEntry
-from transfuse.sections import Misfit, fit, short
+from transfuse.sections import SETTLES, Misfit, fit, short
 from transfuse.written import Spot, Written
 
 SOURCE = "--set"
@@ -23,7 +23,9 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Written
     Raises `TransfuseError`.
     """
     named, rest = Written.by(SOURCE, {}), Written.by(SOURCE, {})
-    read = sorted((_read(text, roles) for text in texts), key=lambda item: len(item[0]))
+    # Files come before what they settle, so that neither clears the other: a contradiction is an error.
+    read = [_read(text, roles) for text in texts]
+    read.sort(key=lambda item: (len(item[0]), item[0][-1] not in SETTLES))
     if {("train", "steps"), ("train", "flops")} <= {loc for loc, _ in read}:
         raise TransfuseError(f"{SOURCE}: give one of train.steps and train.flops")
     for loc, over in read:

@@ -1,5 +1,6 @@
 """A recipe is everything that makes a run: modalities, mask, loss weights, model, training."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
 
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.parts import Chosen, PartOf, Settings, choose
+from transfuse.pretrained_config import with_architecture
 from transfuse.sections import Misfit, fit, short
 
 ROOTS = ("model", "train", "loss", "mask", "attention", "modalities")
@@ -35,32 +37,71 @@ def _number(value: Any) -> Any:
 
 Weight = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e9)]
 Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+Factor = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6)]
+Scale = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6)]
+
+
+class RopeScaling(Settings):
+    """Llama 3.1's longer rotary waves: those over ``original / low`` positions are stretched by
+    ``factor``, those under ``original / high`` are not, and those between partly (transformers' "llama3")."""
+
+    factor: float = Field(ge=1, le=1e6)
+    low: float = Field(default=1.0, gt=0, le=1e6)
+    high: float = Field(default=4.0, gt=0, le=1e6)
+    original: int = Field(default=8192, ge=1, le=1 << 30)
+
+    @model_validator(mode="after")
+    def _apart(self) -> "RopeScaling":
+        if self.high <= self.low:
+            raise Misfit([(("high",), f"must be over low = {self.low:g}, not {self.high:g}")])
+        return self
 
 
 class ModelSettings(Settings):
     """The backbone.
 
-    dim: width D. heads: attention heads; D / heads is even (RoPE turns pairs).
+    pretrained: folder of the language model whose weights it starts from; its architecture is read from
+    there, unless all of it is given, as in the recipe of a run (`transfuse.pretrained_config`).
+    dim: width D. heads: attention heads of even width (RoPE turns pairs): head_dim; None: D / heads.
     kv_heads: heads of keys and values, a divisor of heads; None: heads.
     hidden: width inside SwiGLU; None: 8/3 D, rounded up to a multiple of 8.
     qk_norm: RMSNorm on queries and keys. post_norm: RMSNorm on what attention and feed-forward add to
-    the residual rather than on what they read (Chameleon 34B). rope: the columns that turn the rotary
-    axes, of base rope_theta.
+    the residual rather than on what they read (Chameleon 34B). norm_eps: of every RMSNorm; None: torch's.
+    qkv_bias: queries, keys and values have one (Qwen2). tied: the output layer is the embedding.
+    rope: the columns that turn the rotary axes, of base rope_theta, with rope_scaling.
+    experts: all modalities share the backbone's weights (paper, section 4.1), or each has its own, and
+    attention is among all (Mixture-of-Transformers, arXiv 2411.04996).
+    experts_start: experts are drawn afresh, or copied from the leading modality's.
     """
 
+    pretrained: str | None = Field(default=None, min_length=1, max_length=4096)
     dim: int = Field(default=128, ge=2, le=1 << 16)
     layers: int = Field(default=4, ge=1, le=1024)
     heads: int = Field(default=4, ge=1, le=1024)
     kv_heads: int | None = Field(default=None, ge=1, le=1024)
+    head_dim: int | None = Field(default=None, ge=2, le=1 << 16, multiple_of=2)
     hidden: int | None = Field(default=None, ge=1, le=1 << 20)
     qk_norm: bool = False
     post_norm: bool = False
+    norm_eps: float | None = Field(default=None, gt=0, le=1)
+    qkv_bias: bool = False
+    tied: bool = False
     rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
+    rope_scaling: RopeScaling | None = None
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
+    experts: Literal["shared", "per-modality"] = "shared"
+    experts_start: Literal["fresh", "copied"] = "fresh"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_pretrained(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("pretrained"), str):
+            return with_architecture(values)
+        return values
 
     @model_validator(mode="after")
     def _divisible(self) -> "ModelSettings":
-        if self.dim % self.heads or (self.dim // self.heads) % 2:
+        if self.head_dim is None and (self.dim % self.heads or (self.dim // self.heads) % 2):
             raise Misfit([(("dim",), f"must be an even multiple of heads = {self.heads}, not {self.dim}")])
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise Misfit([(("kv_heads",), f"must divide heads = {self.heads}, not {self.kv_heads}")])
@@ -70,8 +111,8 @@ class ModelSettings(Settings):
 
     @property
     def head_width(self) -> int:
-        """Width of one head."""
-        return self.dim // self.heads
+        """Width of one head, whether given or not."""
+        return self.head_dim or self.dim // self.heads
 
     @property
     def key_value_heads(self) -> int:
@@ -95,6 +136,8 @@ class TrainSettings(Settings):
     fill: end rows in filler, so that all are as long as the budget (FlexAttention wants that).
     too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
     ema: decay of the moving average of the weights that is sampled from and evaluated; None or 0: none.
+    lr_scale, grad_scale: factors on the learning rate, and on the gradient before it is clipped, by part
+    of the model (`transfuse.rates`); a part with lr_scale 0 is frozen.
     """
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
@@ -114,6 +157,8 @@ class TrainSettings(Settings):
     fill: bool = False
     too_long: Literal["error", "cut"] = "error"
     ema: Decay | None = None
+    lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)
+    grad_scale: dict[Role, Scale | dict[Role, Scale]] | None = Field(default=None, max_length=100)
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainSettings":

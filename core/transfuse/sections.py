@@ -17,6 +17,15 @@ NAMING_KEYS = ("kind", "name")
 ALTERNATIVES = (frozenset({"steps", "flops"}), frozenset({"scale", "views"}))
 """Keys of which a section means one: the budget of a training, and what guides samples."""
 
+SETTLES = {
+    "pretrained": frozenset({
+        "dim", "layers", "heads", "kv_heads", "head_dim", "hidden", "qk_norm", "post_norm", "norm_eps",
+        "qkv_bias", "tied", "rope_theta", "rope_scaling",
+    }),
+    "tokenizer": frozenset({"vocab"}),
+}  # fmt: skip
+"""Keys that name a file or folder, and the keys it settles: laid on a section, they clear these below."""
+
 
 def lay(base: Any, over: Any) -> Any:
     """``base`` with ``over`` laid on top: mappings merge key by key, anything else is replaced.
@@ -45,6 +54,7 @@ def lay(base: Any, over: Any) -> Any:
         return over
     chosen = {key for keys in ALTERNATIVES for key in keys if over.get(key) is not None}
     cleared = {key for keys in ALTERNATIVES if keys & chosen for key in keys - chosen}
+    cleared |= {key for file, keys in SETTLES.items() if over.get(file) is not None for key in keys}
     return {
         **{key: value for key, value in base.items() if key not in cleared},
         **{key: lay(base[key], value) if key in base else value for key, value in over.items()},

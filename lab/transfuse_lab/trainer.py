@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transfuse import checkpoints
+from transfuse import checkpoints, rates
 from transfuse.averaging import Average
 from transfuse.batch import Batch, collate
 from transfuse.datasets import DataSet
@@ -66,14 +66,25 @@ class Trainer:
         self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
-        matrices = [p for p in self.model.trained() if p.dim() > 1]
-        others = [p for p in self.model.trained() if p.dim() <= 1]  # norms and biases do not decay
-        groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
-            groups, lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
+            self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
         )
+        self.gradient_scales = rates.by_parameter(self.model, train.grad_scale, "train.grad_scale")
         self.average = Average(self.model, train.ema) if train.ema else None
         self.model.train()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The trained weights by their factor on the learning rate; norms and biases do not decay."""
+        factors = rates.by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        trained = self.model.trained()
+        groups = []
+        for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
+            own = [p for p in trained if factors.get(p, 1.0) == scale]
+            groups += [
+                {"params": [p for p in own if p.dim() > 1], "scale": scale},
+                {"params": [p for p in own if p.dim() <= 1], "scale": scale, "weight_decay": 0.0},
+            ]
+        return groups
 
     # -- state
 
@@ -134,10 +145,13 @@ class Trainer:
             combined.total.backward()
             for name, mean in combined.means.items():
                 means[name] = means.get(name, 0.0) + mean
+        for parameter, factor in self.gradient_scales.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
         self._check_finite(means, norm, rows)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimizer.step()
         if self.average is not None:
             self.average.update()

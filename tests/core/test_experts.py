@@ -1,0 +1,120 @@
+"""Experts: equal weights are shared weights, each position goes through its own, text alone moves no image."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transfuse.batch import Batch, collate
+from transfuse.cached import CachedModel
+from transfuse.documents import Document, Item
+from transfuse.experts import routes
+from transfuse.model import Model, flops, parameter_counts
+from transfuse.packing import join
+from transfuse.randomness import Key
+
+from tests.core.tiny import Kit, captioned
+
+OWN = {"experts": "per-modality", "layers": 2}
+
+
+def batch_of(model: Model, *documents: Document) -> Batch:
+    row = join([model.layout.sequence(document) for document in documents])
+    return collate(row, dict(model.parts()), Key(0))
+
+
+def test_who_goes_where_by_eye() -> None:
+    """Text 0, image 1: the image's vectors to its expert; markers, text and filler to the leader."""
+    columns = {
+        "mod": np.array([-1, 0, 1, 1, 1, 1, -1, -1]),
+        "marker": np.array([1, 0, 1, 0, 0, 1, 1, 0]),
+    }
+    found = routes(columns, 2, 0, torch.device("cpu"))
+    assert found.order.tolist() == [0, 1, 2, 5, 6, 7, 3, 4]
+    assert found.sizes == (6, 2)
+    assert routes(columns, 3, 2, torch.device("cpu")).sizes == (1, 2, 5)
+    row = torch.arange(8)
+    assert torch.equal(found.to_row(found.to_groups(row)), row)
+
+
+@pytest.mark.parametrize("settings", [{}, {"qk_norm": True}, {"post_norm": True, "kv_heads": 1}])
+def test_copied_experts_are_one_shared_backbone(kit: Kit, settings: dict) -> None:
+    own = kit.model(**OWN, experts_start="copied", **settings)
+    shared = kit.model(layers=2, **settings)
+    with torch.no_grad():
+        for module in own.modules():
+            if isinstance(module, nn.RMSNorm):
+                module.weight.fill_(1.5)
+        weights = dict(own.backbone.expert("text"))
+        for name, parameter in shared.backbone.expert("text"):
+            parameter.copy_(weights[name])
+        shared.tokens.load_state_dict(own.tokens.state_dict())
+        shared.modalities.load_state_dict(own.modalities.state_dict())
+        batch = batch_of(own, captioned(0), captioned(1, first="image"))
+        assert (own(batch)[0] - shared(batch)[0]).abs().max() < 1e-6
+
+
+def test_each_position_goes_through_its_own(kit: Kit) -> None:
+    """What the last layer does to the image's positions is its expert's, and no other position sees it."""
+    model = kit.model(**OWN)
+    batch = batch_of(model, captioned(0))
+    (vectors,) = (group.index.flatten() for group in batch.groups)
+    with torch.no_grad():
+        before = model(batch)[0]
+        model.backbone.blocks[1].experts["image"].feedforward.down.weight.mul_(2)
+        changed = (model(batch)[0] - before).abs().amax(dim=1) > 0
+    assert changed[vectors].all()
+    assert int(changed.sum()) == len(vectors)
+
+
+def test_attention_joins_the_experts(kit: Kit) -> None:
+    model = kit.model(**OWN)
+    batch = batch_of(model, captioned(0, first="image"))
+    with torch.no_grad():
+        before = model(batch)[0]
+        model.backbone.blocks[0].experts["image"].attention.qkv.weight.mul_(2)
+        changed = (model(batch)[0] - before).abs().amax(dim=1) > 0
+    assert changed[batch.groups[0].index.max() + 1 :].all()  # text that follows the image
+
+
+def test_text_alone_touches_no_image_expert(kit: Kit) -> None:
+    model = kit.model(**OWN)
+    batch = batch_of(model, Document((Item("text", "a cat and a dog"),), id=0))
+    sum(loss.sum for loss in model.losses(batch).values()).backward()
+    for role, moved in (("text", True), ("image", False)):
+        for name, parameter in model.backbone.expert(role):
+            assert bool(parameter.grad is not None and parameter.grad.abs().sum() > 0) == moved, (role, name)
+
+
+def test_the_experts_are_drawn_apart_and_named_by_role(kit: Kit) -> None:
+    model = kit.model(**OWN)
+    text, image = (dict(model.backbone.expert(role)) for role in ("text", "image"))
+    assert text.keys() == image.keys() == dict(kit.model(layers=2).backbone.expert("text")).keys()
+    own = {id(p) for part in (text, image) for p in part.values()}
+    assert own == {id(p) for p in model.backbone.parameters()}
+    assert not torch.equal(text["blocks.0.attention.qkv.weight"], image["blocks.0.attention.qkv.weight"])
+
+
+def test_a_position_uses_one_expert(kit: Kit) -> None:
+    own, shared = kit.model(**OWN), kit.model(layers=2)
+    row = join([own.layout.sequence(captioned(0))])
+    assert flops(own, row) == flops(shared, row)
+    assert parameter_counts(own)["backbone"] == 2 * parameter_counts(shared)["backbone"]
+
+
+@pytest.mark.parametrize("image", ["image", "image_vq"])
+@torch.no_grad()
+def test_decoding_over_a_cache_is_the_whole_sequence_at_once(kit: Kit, image: str) -> None:
+    """An image, then text one position at a time."""
+    model = kit.model("text", image, **OWN).eval()
+    shown, said = captioned(2, image=image, first=image).items
+    document = Document((Item(image, shown.data, noised=False), Item("text", said.data)), id=0)
+    laid, _ = model.layout.prompt(document)
+    whole = model.logits(model(collate(join([laid]), dict(model.parts()), Key(0), clean=True))[0])
+    first = int(np.flatnonzero(laid.columns["text"])[0])
+    cached = CachedModel(model, 1, len(laid))
+    bounds = [0, *range(first, len(laid) + 1)]
+    for start, stop in pairwise(bounds):
+        logits = cached.append([0], [laid.part(start, stop)])[0]
+        assert torch.allclose(logits, whole[stop - 1], atol=1e-5)

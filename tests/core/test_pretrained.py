@@ -1,0 +1,313 @@
+"""Pretrained language models: transformers' own logits are the oracle, and no damaged folder gets through."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transfuse import checkpoints
+from transfuse.assembly import build_modalities, build_model
+from transfuse.errors import TransfuseError
+from transfuse.model import Model
+from transfuse.recipes import Recipe
+from transfuse.registry import Registry
+from transfuse.sections import SETTLES
+
+from tests.core import tiny
+from tests.core.tiny import SECTIONS, WORDS, Kit
+
+IDS = 300
+SMALL = {
+    "vocab_size": IDS + 4, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {"rms_norm_eps": 1e-3}),
+    "llama-3.2": ("Llama", {"head_dim": 6, "tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}),
+    "qwen2-tied": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {"head_dim": 12}),
+}
+
+
+def language_model(kind: str, folder: Path, **save: Any) -> Any:
+    """A tiny random one, saved as transformers does; its norms and biases are not at their first values."""
+    import transformers
+
+    name, more = KINDS[kind]
+    config = getattr(transformers, f"{name}Config")(**{**SMALL, **more})
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{name}ForCausalLM")(config)
+    with torch.no_grad():
+        for key, parameter in made.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+            elif "proj" in key:
+                parameter.mul_(5)  # so that attention is not nearly uniform
+    made.save_pretrained(folder, **save)
+    tokenizer(folder / "tokenizer.json")
+    return made.eval()
+
+
+def tokenizer(path: Path) -> Tokenizer:
+    """A byte-level BPE with a special token, in IDS ids."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.train_from_iterator(
+        WORDS,
+        trainers.BpeTrainer(
+            vocab_size=280, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        ),
+    )
+    missing = IDS - made.get_vocab_size()
+    made.add_special_tokens([f"<|{i}|>" for i in range(missing)])
+    made.save(str(path))
+    return made
+
+
+def recipe_of(folder: Path, *roles: str, **settings: Any) -> Recipe:
+    modalities = {role: SECTIONS[role] for role in roles or ("text", "image")}
+    modalities["text"] = {"kind": "text", "tokenizer": str(folder / "tokenizer.json")}
+    dump = {
+        "name": "started",
+        "modalities": modalities,
+        "mask": str(tiny.CAUSAL if "image" not in modalities else tiny.TRANSFUSION),
+        "loss": dict.fromkeys(modalities, 1),
+        "model": {"pretrained": str(folder), **settings},
+        "train": {"steps": 2},
+    }
+    return Recipe.from_dump(dump, tiny.plugins())
+
+
+def started(recipe: Recipe, kit: Kit) -> Model:
+    modalities = build_modalities(recipe)
+    for role, modality in modalities.items():
+        if role == "text":
+            modality.fit([], 0, lambda line: None)
+        else:
+            fitted = kit.modality(role)
+            modality.restore(fitted.facts())
+            modality.load_state_dict(fitted.state_dict())
+    return build_model(recipe, modalities, tiny.plugins()).eval()
+
+
+@torch.no_grad()
+def logits(model: Model, ids: Tensor) -> Tensor:
+    """Our logits for text ids alone: no markers, positions from 0."""
+    r = model.vocabulary.range("text")
+    n = len(ids)
+    columns = {name: torch.zeros(n, dtype=torch.long).numpy() for name in ("doc", "mod", "marker")}
+    columns |= {"idx": torch.arange(n).numpy(), "span": torch.full((n,), -1).numpy()}
+    x = model.tokens(ids + r.start)
+    attend = model.attend(columns, x.device, x.dtype)
+    hidden = model.backbone(x, torch.arange(n)[:, None], attend, model.routes(columns, x.device))
+    return model.logits(hidden)[:, r.start : r.stop]
+
+
+IDS_GIVEN = torch.randint(0, IDS, (40,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("experts", ["shared", "per-modality"])
+def test_logits_are_transformers_own(kind: str, experts: str, kit: Kit, tmp_path: Path) -> None:
+    theirs = language_model(kind, tmp_path)
+    ours = started(recipe_of(tmp_path, experts=experts), kit)
+    with torch.no_grad():
+        wanted = theirs(IDS_GIVEN[None]).logits[0, :, :IDS]
+    assert wanted.std() > 0.05
+    assert (logits(ours, IDS_GIVEN) - wanted).abs().max() < 1e-5
+
+
+def test_shards_and_half_precision(kit: Kit, tmp_path: Path) -> None:
+    theirs = language_model("qwen2", tmp_path / "whole")
+    theirs.to(torch.bfloat16).save_pretrained(tmp_path, max_shard_size="20KB")
+    tokenizer(tmp_path / "tokenizer.json")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    ours = started(recipe_of(tmp_path), kit)
+    assert {p.dtype for p in ours.parameters()} == {torch.float32}
+    with torch.no_grad():
+        again = type(theirs).from_pretrained(tmp_path, dtype=torch.float32).eval()
+        wanted = again(IDS_GIVEN[None]).logits[0, :, :IDS]
+    assert (logits(ours, IDS_GIVEN) - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("start", ["copied", "fresh"])
+def test_the_image_side_starts_copied_or_fresh(start: str, kit: Kit, tmp_path: Path) -> None:
+    language_model("llama", tmp_path)
+    backbone = started(recipe_of(tmp_path, experts="per-modality", experts_start=start), kit).backbone
+    text, image = dict(backbone.expert("text")), dict(backbone.expert("image"))
+    assert text.keys() == image.keys()
+    same = {name for name in text if torch.equal(text[name], image[name])}
+    assert same == (set(text) if start == "copied" else set())
+
+
+def test_markers_and_other_ids_are_fresh_and_the_rest_is_the_folders(kit: Kit, tmp_path: Path) -> None:
+    theirs = language_model("llama", tmp_path)
+    ours = started(recipe_of(tmp_path), kit)
+    r = ours.vocabulary.range("text")
+    assert r.size == IDS
+    assert torch.equal(ours.tokens.weight[r.start : r.stop], theirs.model.embed_tokens.weight[:IDS])
+    plain = ours.tokens.weight.new_ones(len(ours.tokens.weight), dtype=torch.bool)
+    plain[r.start : r.stop] = False
+    drawn = Model(
+        ours.settings, build_and_restore(recipe_of(tmp_path), kit), ours.vocabulary, ours.mask
+    ).tokens.weight
+    assert torch.equal(ours.tokens.weight[plain], drawn[plain])
+
+
+def build_and_restore(recipe: Recipe, kit: Kit) -> dict:
+    modalities = build_modalities(recipe)
+    modalities["text"].fit([], 0, lambda line: None)
+    modalities["image"].restore(kit.modality("image").facts())
+    return modalities
+
+
+def test_a_run_is_opened_again_without_the_folder(kit: Kit, tmp_path: Path) -> None:
+    folder = tmp_path / "lm"
+    language_model("llama-3.2", folder)
+    recipe = recipe_of(folder, experts="per-modality", experts_start="copied")
+    model = started(recipe, kit)
+    checkpoints.write_description(tmp_path, recipe, model, {})
+    checkpoints.write_checkpoint(tmp_path, 0, model, {}, {})
+    stored = load_file(tmp_path / "checkpoints/0/model.safetensors")
+    assert "unembed.weight" not in stored  # tied: stored once
+    folder.rename(tmp_path / "gone")
+    again, loaded = checkpoints.load(tmp_path, tiny.plugins())
+    assert again == recipe
+    assert loaded.unembed.weight is loaded.tokens.weight
+    assert torch.equal(logits(loaded, IDS_GIVEN), logits(model, IDS_GIVEN))
+
+
+# -- what the recipe says of the model
+
+
+def test_the_folder_decides_what_a_recipe_below_said_and_contradicts_what_is_said_beside_it(
+    tmp_path: Path,
+) -> None:
+    language_model("qwen3", tmp_path)
+    registry = Registry.open()
+    ours = registry.recipe("chameleon", [f"model.pretrained={tmp_path}"]).model
+    assert (ours.dim, ours.layers, ours.heads, ours.kv_heads, ours.head_width) == (32, 2, 4, 2, 12)
+    assert (ours.hidden, ours.qk_norm, ours.qkv_bias, ours.norm_eps) == (48, True, False, 1e-6)
+    for order in (1, -1):
+        sets = [f"model.pretrained={tmp_path}", "model.dim=64"][::order]
+        with pytest.raises(
+            TransfuseError, match=r"--set model\.dim: is 64, and .*config\.json says 32: leave"
+        ):
+            registry.recipe("transfusion", sets)
+    agreeing = registry.recipe("transfusion", ["model.dim=32", f"model.pretrained={tmp_path}"])
+    assert agreeing.model.dim == 32
+    assert set(agreeing.dump()["model"]) >= SETTLES["pretrained"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, "architectures = 'MistralForCausalLM' does not load"),
+        ({"architectures": None}, "architectures = None does not load: LlamaForCausalLM"),
+        ({"attention_bias": True}, "attention_bias = True does not load: the backbone has a bias"),
+        ({"mlp_bias": True}, "mlp_bias = True does not load"),
+        ({"use_sliding_window": True}, "use_sliding_window = True does not load: .* is the recipe's mask"),
+        ({"layer_types": ["sliding_attention"]}, "use_sliding_window = True does not load"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu' does not load: the backbone's is silu"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config = 'given' does not load"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_scaling = 'yarn' does not load"),
+        (
+            {"rope_parameters": None, "rope_scaling": {"type": "linear"}},
+            "rope_scaling = 'linear' does not load",
+        ),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor = 0.5 does not load"),
+        ({"hidden_size": "wide"}, r"model\.dim: .*valid integer"),
+        ({"num_hidden_layers": 10**9}, r"model\.layers: "),
+    ],
+)
+def test_what_the_backbone_does_not_do_is_refused_by_key(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    language_model("llama", tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(TransfuseError, match=message):
+        recipe_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", "[" * 100_000])
+def test_a_damaged_or_missing_config_is_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        TransfuseError, match=r"config\.json is not there .*name the folder of a language model"
+    ):
+        recipe_of(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(TransfuseError, match=r"model\.pretrained: .*config\.json"):
+        recipe_of(tmp_path)
+
+
+def test_old_configs_of_transformers_4_say_the_same(tmp_path: Path) -> None:
+    language_model("llama-3.2", tmp_path)
+    new = recipe_of(tmp_path).model
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    path.write_text(json.dumps({**config, "rope_scaling": rope}))
+    assert recipe_of(tmp_path).model == new
+    assert new.rope_theta == 500
+    assert new.rope_scaling is not None
+
+
+# -- damaged weights
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("model.norm.weight"), "the weights 'model.norm.weight' are missing"),
+        (lambda w: w.update(more=torch.zeros(2)), "the weights 'more' have no place in the backbone"),
+        (
+            lambda w: w.update({"model.layers.1.mlp.up_proj.weight": torch.zeros(47, 32)}),
+            r"mlp\.up_proj\.weight are \(48, 32\) \+ \(47, 32\), and config\.json asks for \(96, 32\)",
+        ),
+        (
+            lambda w: w.update({"model.embed_tokens.weight": torch.zeros(IDS - 1, 32)}),
+            r"embed_tokens\.weight are \(299, 32\), and the recipe's vocabulary asks for \(300, 32\)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change: Any, message: str, kit: Kit, tmp_path: Path) -> None:
+    language_model("llama", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(TransfuseError, match=message):
+        started(recipe_of(tmp_path), kit)
+
+
+@pytest.mark.parametrize("name", ["../out.safetensors", "/etc/passwd", "pytorch_model.bin", 3])
+def test_an_index_that_points_elsewhere_is_refused(name: Any, kit: Kit, tmp_path: Path) -> None:
+    language_model("llama", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(TransfuseError, match=r"only \.safetensors beside it are read"):
+        started(recipe_of(tmp_path), kit)
+
+
+def test_files_that_are_damaged_or_missing_are_named(kit: Kit, tmp_path: Path) -> None:
+    language_model("llama", tmp_path)
+    recipe = recipe_of(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 40)
+    with pytest.raises(TransfuseError, match=r"model\.safetensors cannot be read as safetensors"):
+        started(recipe, kit)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(TransfuseError, match=r"holds neither model\.safetensors nor its index"):
+        started(recipe, kit)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(TransfuseError, match=r"index\.json is damaged"):
+        started(recipe, kit)
