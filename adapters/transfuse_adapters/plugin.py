@@ -5,6 +5,8 @@ from transfuse.datasets import DataSet
 from transfuse.hooks import hookimpl
 from transfuse.parts import Part, Settings
 
+from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
+
 
 class StoreSettings(Settings):
     """path: the store's folder."""
@@ -29,6 +31,13 @@ def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataS
 def transfuse_datasets() -> list[Part]:
     return [
         Part("dataset", "store", StoreSettings, build_store, "documents packed with `transfuse data pack`")
+    ]
+
+
+@hookimpl
+def transfuse_codecs() -> list[Part]:
+    return [
+        Part("codec", "diffusers", DiffusersSettings, DiffusersCodec, "a pretrained AutoencoderKL or VQModel")
     ]
 
 

@@ -24,6 +24,7 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import write_json, write_text
 from transfuse.modality import Modality
 from transfuse.model import Model
+from transfuse.origin import check_origin
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.sequence import vocabulary_for
@@ -93,7 +94,7 @@ def write_checkpoint(
     for leftover in (fresh, final):  # of a process that died before ``latest`` moved
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    weights = {name: tensor.detach().contiguous() for name, tensor in _own(model).items()}
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, fresh / "model.safetensors")
     save_file(
         {name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors"
@@ -144,7 +145,7 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
 
 def _load_weights(module: nn.Module, path: Path) -> None:
     """All of a module's weights from a file that holds just these; else an error, and no weight changed."""
-    weights, expected = _tensors(path), _own(module)
+    weights, expected = _tensors(path), module.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")
@@ -155,14 +156,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
                 f"{path}: the weights {name!r} are {tuple(weights[name].shape)}, "
                 f"and the recipe's model has {tuple(expected[name].shape)}"
             )
-    module.load_state_dict(weights, strict=False)
-
-
-def _own(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a module without second names of tied weights."""
-    once = {name for name, _ in module.named_parameters()}
-    second = {name for name, _ in module.named_parameters(remove_duplicate=False)} - once
-    return {name: tensor for name, tensor in module.state_dict().items() if name not in second}
+    module.load_state_dict(weights)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -203,22 +197,33 @@ def rebuild(folder: Path, plugins: Plugins) -> tuple[Recipe, Model]:
         raise TransfuseError(
             f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
         )
-    return recipe, build_model(recipe, modalities, plugins, vocabulary, start=False)
+    return recipe, build_model(recipe, modalities, plugins, vocabulary)
 
 
-def save_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
-    """What modalities learnt from the data before any model: facts and frozen weights."""
+def save_codecs(
+    folder: Path, modalities: Mapping[str, Modality], made_from: Mapping[str, Any] | None = None
+) -> None:
+    """What modalities learnt from the data before any model: facts, frozen weights, and the `origin`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, modality in modalities.items():
         weights = {key: value.detach().contiguous() for key, value in modality.state_dict().items()}
         save_file(weights, folder / f"{name}.safetensors")
     # Written last: a folder without it is not complete.
-    write_json(folder / "codecs.json", {name: modality.facts() for name, modality in modalities.items()})
+    facts = {name: modality.facts() for name, modality in modalities.items()}
+    write_json(folder / "codecs.json", {"modalities": facts, "origin": made_from})
 
 
-def restore_codecs(folder: Path, modalities: Mapping[str, Modality]) -> None:
-    """The inverse, into modalities built from the same settings and not yet connected."""
-    facts = read_mapping(folder / "codecs.json", "set of codecs")
+def restore_codecs(
+    folder: Path, modalities: Mapping[str, Modality], made_from: Mapping[str, Any] | None = None
+) -> None:
+    """The inverse, into modalities built from the same settings and not yet connected.
+
+    made_from: the `origin` that they must have; TransfuseError names what differs.
+    """
+    read = read_mapping(folder / "codecs.json", "set of codecs", "modalities", "origin")
+    facts = read["modalities"]
+    if made_from is not None and read["origin"] is not None:
+        check_origin(folder, read["origin"], made_from)
     for name, modality in modalities.items():
         if name not in facts:
             raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")

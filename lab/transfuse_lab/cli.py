@@ -64,6 +64,9 @@ def train(
         Path | None, typer.Option("--out", metavar="DIR", help="Where the run is kept; goes on if there.")
     ] = None,
     overrides: Overrides = None,
+    codecs: Annotated[
+        Path | None, typer.Option("--codecs", metavar="DIR", help="Codecs that train-codec left there.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
     ] = False,
@@ -74,7 +77,21 @@ def train(
         raise TransfuseError("--out is missing: the folder in which the run is kept")
     from transfuse_lab.training import train_command
 
-    train_command(recipe, data, out, tuple(overrides or ()), registry, dry_run)
+    train_command(recipe, data, out, tuple(overrides or ()), registry, dry_run, codecs)
+
+
+@app.command(name="train-codec")
+def train_codec(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name; `transfuse recipes`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the codecs and a picture go.")],
+    overrides: Overrides = None,
+    registry: RegistryFile = None,
+) -> None:
+    """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
+    from transfuse_lab.codec_command import train_codec_command
+
+    train_codec_command(recipe, data, out, tuple(overrides or ()), registry)
 
 
 @app.command()

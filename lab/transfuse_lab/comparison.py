@@ -14,6 +14,7 @@ from typing import Any
 
 from transfuse import checkpoints
 from transfuse.errors import TransfuseError
+from transfuse.origin import origin
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
 
@@ -69,7 +70,7 @@ def plan(
         told = [*overrides, *(f"{key}={value}" for key, value in chosen.items()), f"train.seed={seed}"]
         recipe = registry.recipe(name, told, identity["name"])
         dump = recipe.dump()
-        learnt = _hash({"modalities": dump["modalities"], "data": identity})
+        learnt = _hash(origin(recipe, identity))
         entry = entry_name(name, chosen)
         slug = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80]
         folder = (

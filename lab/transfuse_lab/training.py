@@ -16,9 +16,11 @@ from typing import Any
 from transfuse import checkpoints, masks
 from transfuse.assembly import build_modalities, build_model, fit_modalities
 from transfuse.datasets import DataSet
+from transfuse.differences import differing
 from transfuse.errors import TransfuseError
 from transfuse.modality import Report
 from transfuse.model import Model, parameter_counts
+from transfuse.origin import origin
 from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
@@ -43,7 +45,7 @@ def prepare(
     modalities = build_modalities(recipe)
     check_columns(masks.parse(recipe.mask), Layout(modalities, Vocabulary()))
     if codecs is not None:
-        checkpoints.restore_codecs(codecs, modalities)
+        checkpoints.restore_codecs(codecs, modalities, origin(recipe, data.identity()))
     else:
         fit_modalities(modalities, data, 0, report, effort)
     return build_model(recipe, modalities, plugins)
@@ -106,21 +108,12 @@ def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -
     saved = checkpoints.read_recipe(folder, plugins)
     cure = "use another --out, or repeat the command that began it"
     if saved != recipe:
-        raise TransfuseError(f"{folder} holds another run: {_differing(saved.dump(), recipe.dump())}; {cure}")
+        raise TransfuseError(f"{folder} holds another run: {differing(saved.dump(), recipe.dump())}; {cure}")
     there = checkpoints.read_mapping(folder / "modalities.json", "run", "data")["data"]
     if there != data.identity():
         raise TransfuseError(
-            f"{folder} holds a run on other data: {_differing(there, data.identity())}; {cure}"
+            f"{folder} holds a run on other data: {differing(there, data.identity())}; {cure}"
         )
-
-
-def _differing(there: Any, here: Any, most: int = 3) -> str:
-    """The first keys in which two trees differ, with both values."""
-    before, now = _flat(there), _flat(here)
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    told = [f"{key} (there {before.get(key)!r:.80}, here {now.get(key)!r:.80})" for key in keys[:most]]
-    more = [f"{len(keys) - most} more"] if len(keys) > most else []
-    return ", ".join([*told, *more])
 
 
 def make_folder(folder: Path) -> None:
@@ -131,20 +124,10 @@ def make_folder(folder: Path) -> None:
         raise TransfuseError(f"--out {folder} cannot be a folder: {error.strerror}; give another") from None
 
 
-def _flat(tree: Any, place: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {place: tree}
-    return {
-        k: v for key, sub in tree.items() for k, v in _flat(sub, f"{place}.{key}" if place else key).items()
-    }
-
-
 def save(folder: Path, trainer: Trainer) -> None:
     tensors = checkpoints.optimizer_tensors(trainer.model, trainer.optimizer)
     average = trainer.average.tensors() if trainer.average is not None else None
-    checkpoints.write_checkpoint(
-        folder, trainer.spent.step, trainer.model, tensors, trainer.state(), average
-    )
+    checkpoints.write_checkpoint(folder, trainer.spent.step, trainer.model, tensors, trainer.state(), average)
 
 
 def train(
@@ -242,7 +225,13 @@ def train_facts(folder: Path, model: Model, spent: Spent) -> dict[str, Any]:
 
 
 def train_command(
-    recipe: str, data: str, out: Path | None, overrides: tuple[str, ...], registry: Path | None, dry_run: bool
+    recipe: str,
+    data: str,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    registry: Path | None,
+    dry_run: bool,
+    codecs: Path | None = None,
 ) -> None:
     """``transfuse train``; with ``dry_run`` nothing is trained or written."""
     from transfuse_lab.data import data_section
@@ -257,7 +246,7 @@ def train_command(
         say(describe(resolved, documents, opened.plugins))
         return
     assert out is not None
-    trainer = train(resolved, documents, section, out, opened.plugins)
+    trainer = train(resolved, documents, section, out, opened.plugins, codecs=codecs)
     spent = trainer.spent
     say(f"{out}: {spent.step} steps, {spent.positions:,} positions, {spent.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --prompt ... --n 16 --out grid.png")

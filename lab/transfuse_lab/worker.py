@@ -4,13 +4,11 @@
 """
 
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transfuse import checkpoints
-from transfuse.assembly import build_modalities, fit_modalities
 from transfuse.errors import TransfuseError
 from transfuse.files import write_json
 from transfuse.model import Model
@@ -19,6 +17,7 @@ from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
 
+from transfuse_lab.codec_command import fit_codecs
 from transfuse_lab.progress import say
 
 
@@ -27,11 +26,7 @@ def fit(job: dict[str, Any], plugins: Plugins) -> None:
     folder = Path(job["folder"])
     recipe = Recipe.from_dump(job["recipe"], plugins)
     data = plugins.choose("dataset", job["data"], "data").build()
-    began = time.process_time()
-    modalities = fit_modalities(build_modalities(recipe), data, 0, say)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "seconds.json", time.process_time() - began)
-    checkpoints.save_codecs(folder, modalities)
+    fit_codecs(recipe, data, folder, say)
 
 
 def run(job: dict[str, Any], plugins: Plugins) -> None:

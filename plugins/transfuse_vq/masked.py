@@ -26,6 +26,8 @@ from transfuse_vq.maskgit import MaskGIT
 class MaskedVQSettings(Settings):
     """Its parts. guidance: on logits; its interval is one of the share of codes hidden."""
 
+    fit_by = ("codec",)
+
     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
     objective: Annotated[Chosen, PartOf("objective")] = Field(
         default={"name": "masked-id"}, validate_default=True

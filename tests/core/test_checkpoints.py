@@ -332,7 +332,7 @@ def test_codecs_that_are_missing_damaged_or_of_other_settings_are_named(kit: Kit
     wide = {"name": "vq", "codes": 8, "width": 16, "channels": 2}
     with pytest.raises(TransfuseError, match=r"image_vq\.safetensors.*'codec\..*' (are|is)"):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq", codec=wide))
-    (tmp_path / "codecs.json").write_text('{"image_vq": {}}')
+    (tmp_path / "codecs.json").write_text('{"modalities": {"image_vq": {}}, "origin": null}')
     with pytest.raises(TransfuseError, match=r"codecs\.json is damaged"):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq"))
 

@@ -1,0 +1,155 @@
+"""``transfuse train-codec``, and ``train --codecs`` on what it leaves, which is refused where anything differs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transfuse import checkpoints
+from transfuse.differences import differing
+from transfuse.errors import TransfuseError
+from transfuse.origin import check_origin, origin
+from transfuse.parts import Part, Settings
+from transfuse.plugins import Plugins
+from transfuse.registry import Registry
+from transfuse.registry_files import packaged_file
+
+SMALL = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=160", "text.vocab=280")
+CODEC = ("image.codec.width=8", "image.codec.steps=5", "image.codec.batch=8")
+SETS = tuple(word for one in (*SMALL, *CODEC) for word in ("--set", one))
+
+
+@pytest.fixture(scope="module")
+def codecs(tmp_path_factory: pytest.TempPathFactory, cli: Callable, data_argument: str) -> Path:
+    folder = tmp_path_factory.mktemp("codecs") / "made"
+    result = cli("train-codec", "chameleon", "--data", data_argument, "--out", folder, *SETS)
+    assert result.exit_code == 0, result.output
+    (folder / "said").write_text(result.output)
+    return folder
+
+
+def test_it_leaves_codecs_a_picture_and_says_how_good_they_are(codecs: Path) -> None:
+    from PIL import Image
+
+    said = (codecs / "said").read_text()
+    for word in (
+        "l1 ",
+        "commitment ",
+        "usage ",
+        "perplexity ",
+        "of 8 held-out images",
+        "next: transfuse train",
+    ):
+        assert word in said
+    assert {"codecs.json", "seconds.json", "image.png", "image.safetensors", "text.safetensors"} <= {
+        path.name for path in codecs.iterdir()
+    }
+    with Image.open(codecs / "image.png") as picture:
+        width, height = picture.size
+    assert width > height > 64  # a row of originals over a row of reconstructions
+    made = json.loads((codecs / "codecs.json").read_text())
+    assert made["origin"]["modalities"]["text"].items() >= {"kind": "text", "vocab": 280}.items()
+    assert "temperature" not in made["origin"]["modalities"]["text"]
+    assert set(made["origin"]["modalities"]["image"]) == {"kind", "codec"}
+
+
+def test_a_run_takes_them_as_they_are(
+    codecs: Path, cli: Callable, data_argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another sampler and objective weight: they ask for no other codec."""
+    monkeypatch.setattr("transfuse_lab.training.fit_modalities", lambda *_: pytest.fail("fit again"))
+    more = ("--set", "train.steps=2", "--set", "image.temperature=0.5", "--set", "loss.image=2")
+    where = ("--data", data_argument, "--codecs", codecs, "--out", tmp_path / "run")
+    result = cli("train", "chameleon", *where, *SETS, *more)
+    assert result.exit_code == 0, result.output
+    _, model = checkpoints.load(tmp_path / "run")
+    weights = checkpoints.read_mapping(codecs / "codecs.json", "codecs", "modalities")["modalities"]
+    assert {name: part.facts() for name, part in model.parts()} == weights
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--set", "image.codec.steps=6"), r"image\.codec\.steps \(there 5, here 6\)"),
+        (("--set", "text.vocab=300"), r"text\.vocab \(there 280, here 300\)"),
+    ],
+)
+def test_other_settings_are_refused(
+    codecs: Path, cli: Callable, data_argument: str, tmp_path: Path, change: tuple, message: str
+) -> None:
+    for command in (
+        ("train", "--codecs", codecs, "--out", tmp_path / "run"),
+        ("train-codec", "--out", codecs),
+    ):
+        name, *rest = command
+        result = cli(
+            name, "chameleon", "--data", data_argument, *rest, *SETS, "--set", "train.steps=1", *change
+        )
+        assert result.exit_code == 2
+        assert result.output.count("\n") <= 3
+        assert re.search(message, result.output), result.output
+
+
+def test_other_data_are_refused(codecs: Path, cli: Callable, tmp_path: Path) -> None:
+    where = ("--data", "digits", "--codecs", codecs, "--out", tmp_path / "run")
+    result = cli("train", "chameleon", *where, *SETS, "--set", "train.steps=1")
+    assert result.exit_code == 2
+    assert "holds codecs fit otherwise: data." in result.output
+
+
+def test_the_same_again_fits_nothing_and_runs_are_left_alone(
+    codecs: Path, cli: Callable, data_argument: str, tmp_path: Path
+) -> None:
+    result = cli("train-codec", "chameleon", "--data", data_argument, "--out", codecs, *SETS)
+    assert "holds these codecs already" in result.output
+    assert "step" not in result.output
+    (tmp_path / "recipe.json").write_text("{}")
+    result = cli("train-codec", "chameleon", "--data", data_argument, "--out", tmp_path, *SETS)
+    assert result.exit_code == 2
+    assert "holds a run" in result.output
+
+
+# -- what codecs are fit from
+
+
+def made_from(installed: Plugins, *sets: str) -> dict:
+    return origin(Registry.load(installed, [packaged_file()]).recipe("transfusion", sets), {"name": "a"})
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["image.sampler.evaluations=7", "image.guidance.scale=1", "image.objective.target=v", "image.patcher.patch=2",
+     "text.temperature=1", "loss.image=1", "model.dim=64", "train.seed=3"],
+)  # fmt: skip
+def test_what_codecs_do_not_depend_on(installed: Plugins, same: str) -> None:
+    assert made_from(installed, same) == made_from(installed)
+
+
+@pytest.mark.parametrize("other", ["image.codec.steps=7", "image.codec.loss.l2=0", "text.vocab=300"])
+def test_what_they_depend_on(installed: Plugins, other: str) -> None:
+    there, here = made_from(installed), made_from(installed, other)
+    with pytest.raises(TransfuseError, match=other.split("=")[0].replace(".", r"\.")):
+        check_origin(Path("codecs"), there, here)
+
+
+def test_a_folder_may_hold_more_than_is_asked_for() -> None:
+    there = {"modalities": {"a": {"x": 1}, "b": {"x": 2}}, "data": {}}
+    check_origin(Path("codecs"), there, {"modalities": {"a": {"x": 1}}, "data": {}})
+
+
+def test_fit_by_names_fields() -> None:
+    class Odd(Settings):
+        fit_by = ("codex",)
+        codec: int = 1
+
+    with pytest.raises(TransfuseError, match="codec 'odd': fit_by names 'codex', which is no field"):
+        Part("codec", "odd", Odd, lambda settings: None)
+
+
+def test_differences_in_words() -> None:
+    assert differing({"a": 1}, {"a": 1}) == ""
+    assert (
+        differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}) == "a.b (there 1, here 3), c (there 2, here None)"
+    )
+    assert differing({str(i): 0 for i in range(5)}, {}).endswith(", 2 more")
