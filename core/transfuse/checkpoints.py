@@ -94,7 +94,7 @@ def write_checkpoint(
     for leftover in (fresh, final):  # of a process that died before ``latest`` moved
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().contiguous() for name, tensor in _own(model).items()}
     save_file(weights, fresh / "model.safetensors")
     save_file(
         {name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors"
@@ -145,7 +145,7 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
 
 def _load_weights(module: nn.Module, path: Path) -> None:
     """All of a module's weights from a file that holds just these; else an error, and no weight changed."""
-    weights, expected = _tensors(path), module.state_dict()
+    weights, expected = _tensors(path), _own(module)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")
@@ -156,7 +156,14 @@ def _load_weights(module: nn.Module, path: Path) -> None:
                 f"{path}: the weights {name!r} are {tuple(weights[name].shape)}, "
                 f"and the recipe's model has {tuple(expected[name].shape)}"
             )
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, strict=False)
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module without second names of tied weights."""
+    once = {name for name, _ in module.named_parameters()}
+    second = {name for name, _ in module.named_parameters(remove_duplicate=False)} - once
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in second}
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -197,7 +204,7 @@ def rebuild(folder: Path, plugins: Plugins) -> tuple[Recipe, Model]:
         raise TransfuseError(
             f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
         )
-    return recipe, build_model(recipe, modalities, plugins, vocabulary)
+    return recipe, build_model(recipe, modalities, plugins, vocabulary, start=False)
 
 
 def save_codecs(
