@@ -27,6 +27,7 @@ from transfuse.registry import Registry
 from transfuse.sequence import Layout, check_columns
 from transfuse.vocabulary import Vocabulary
 
+from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import bar, say
 from transfuse_lab.trainer import Spent, Trainer
 
@@ -236,6 +237,7 @@ def train_command(
     """``transfuse train``; with ``dry_run`` nothing is trained or written."""
     from transfuse_lab.data import data_section
 
+    keep_freed_memory()
     opened = Registry.open(registry)
     section = data_section(data, opened.plugins)
     documents = opened.plugins.choose("dataset", section, "data").build()

@@ -18,6 +18,7 @@ from transfuse.recipes import Recipe
 from transfuse.registry import Registry
 
 from transfuse_lab.codec_command import fit_codecs
+from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
 
 
@@ -60,6 +61,7 @@ def drawing(model: Model, documents: list) -> dict[str, Any]:
 
 
 def main() -> None:
+    keep_freed_memory()
     job = checkpoints.read_json(Path(sys.argv[1]), "job")
     try:
         {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
