@@ -7,6 +7,7 @@ modality (experts) and only attention joins them.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ class MixedBlock(nn.Module):
 
         An expert without positions runs on none: its gradient is 0, and every rank runs the same layers.
         """
-        blocks = list(self.experts.values())
+        blocks = cast(list[Block], list(self.experts.values()))
         parts = routes.split(x)
         read = [
             block.read(*part)

@@ -215,7 +215,7 @@ def parameter_counts(model: Model) -> dict[str, int]:
     return counts
 
 
-def trained_numbers(parameters: Iterable[nn.Parameter]) -> int:
+def trained_numbers(parameters: Iterable[Tensor]) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad)
 
 

@@ -24,6 +24,10 @@ def batch_of(model: Model, *documents: Document) -> Batch:
     return collate(row, dict(model.parts()), Key(0))
 
 
+def expert(model: Model, role: str) -> dict[str, nn.Parameter]:
+    return dict(model.backbone.expert(role))
+
+
 def test_who_goes_where_by_eye() -> None:
     """Text 0, image 1: the image's vectors to its expert; markers, text and filler to the leader."""
     columns = {
@@ -62,7 +66,7 @@ def test_each_position_goes_through_its_own(kit: Kit) -> None:
     (vectors,) = (group.index.flatten() for group in batch.groups)
     with torch.no_grad():
         before = model(batch)[0]
-        model.backbone.blocks[1].experts["image"].feedforward.down.weight.mul_(2)
+        expert(model, "image")["blocks.1.feedforward.down.weight"].mul_(2)
         changed = (model(batch)[0] - before).abs().amax(dim=1) > 0
     assert changed[vectors].all()
     assert int(changed.sum()) == len(vectors)
@@ -73,7 +77,7 @@ def test_attention_joins_the_experts(kit: Kit) -> None:
     batch = batch_of(model, captioned(0, first="image"))
     with torch.no_grad():
         before = model(batch)[0]
-        model.backbone.blocks[0].experts["image"].attention.qkv.weight.mul_(2)
+        expert(model, "image")["blocks.0.attention.qkv.weight"].mul_(2)
         changed = (model(batch)[0] - before).abs().amax(dim=1) > 0
     assert changed[batch.groups[0].index.max() + 1 :].all()  # text that follows the image
 
@@ -81,7 +85,7 @@ def test_attention_joins_the_experts(kit: Kit) -> None:
 def test_text_alone_touches_no_image_expert(kit: Kit) -> None:
     model = kit.model(**OWN)
     batch = batch_of(model, Document((Item("text", "a cat and a dog"),), id=0))
-    sum(loss.sum for loss in model.losses(batch).values()).backward()
+    model.losses(batch)["text"].sum.backward()
     for role, moved in (("text", True), ("image", False)):
         for name, parameter in model.backbone.expert(role):
             assert bool(parameter.grad is not None and parameter.grad.abs().sum() > 0) == moved, (role, name)

@@ -311,3 +311,45 @@ def test_files_that_are_damaged_or_missing_are_named(kit: Kit, tmp_path: Path) -
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(TransfuseError, match=r"index\.json is damaged"):
         started(recipe, kit)
+
+
+# -- the folder's tokenizer
+
+
+def text_of(folder: Path, **settings: Any) -> Any:
+    section = {"kind": "text", "tokenizer": str(folder / "tokenizer.json"), **settings}
+    made = tiny.plugins().choose("modality", section, "text").build(name="text")
+    made.fit([], 0, lambda line: None)
+    return made
+
+
+@pytest.mark.parametrize("text", [*WORDS, "<|3|>", " two  spaces\n", "çöé 漢字 🐈", "\x00"])
+def test_its_ids_are_the_texts_ids_and_spell_it_again(text: str, tmp_path: Path) -> None:
+    theirs = tokenizer(tmp_path / "tokenizer.json")
+    theirs.enable_truncation(3)
+    theirs.enable_padding(length=8)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    theirs.no_truncation()
+    theirs.no_padding()
+    ours = text_of(tmp_path, vocab=IDS)
+    assert ours.codes == IDS
+    assert ours.encode(text).tolist() == theirs.encode(text).ids
+    assert ours.decode(ours.encode(text)) == text
+    assert len(ours.encode("<|3|>")) == 1
+    again = (
+        tiny.plugins().choose("modality", {"kind": "text", "tokenizer": "gone"}, "text").build(name="text")
+    )
+    again.restore(ours.facts())
+    assert (again.encode(text) == ours.encode(text)).all()
+    assert again.codes == IDS
+
+
+def test_a_tokenizer_that_is_missing_damaged_or_of_another_size_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TransfuseError, match=r"tokenizer\.json is not there .*: name a tokenizer\.json"):
+        text_of(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(TransfuseError, match=r"'text': tokenizer .*is no tokenizer\.json: "):
+        text_of(tmp_path)
+    tokenizer(tmp_path / "tokenizer.json")
+    with pytest.raises(TransfuseError, match=r"has ids up to 299, and vocab is 512"):
+        text_of(tmp_path, vocab=512)
