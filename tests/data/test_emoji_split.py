@@ -45,12 +45,12 @@ CELLS = [
 OTHERS = ["grinning face", "flag: Norway", "cook", "man cook", "thumbs up: dark skin tone", "man: beard"]
 
 
-@given(st.sets(st.sampled_from(CELLS)), st.floats(0, 1))
-def test_words_and_pairs_of_what_is_held_out_are_trained_on(some: set[str], share: float) -> None:
-    captions = [*OTHERS, *sorted(some)]
+@given(st.sets(st.sampled_from(CELLS), max_size=10), st.floats(0, 1))
+def test_words_and_pairs_of_what_is_held_out_are_trained_on(lacking: set[str], share: float) -> None:
+    captions = [*OTHERS, *(caption for caption in CELLS if caption not in lacking)]
     held = heldout(captions, share)
     assert is_composed_of_what_is_trained_on(captions, held)
-    assert len(held) <= share * len(some)
+    assert len(held) <= share * len(CELLS)
 
 
 @given(st.permutations([*CELLS, *OTHERS]))
@@ -62,6 +62,8 @@ def test_the_order_of_the_captions_moves_nothing(captions: list[str]) -> None:
 def test_a_fifth_of_the_cells_is_held_out_and_always_the_same() -> None:
     held = sorted(CELLS[place] for place in heldout(CELLS))
     assert len(held) == len(CELLS) // 5
+    lone = [name("guard", "man", tone) for tone in TONES]
+    assert len(heldout([*CELLS, *lone])) == len(held)  # a role of one gender takes no part
     assert held[:2] == ["man in tuxedo: light skin tone", "man judge: medium-light skin tone"]
 
 
