@@ -1,10 +1,12 @@
-"""What tests of whole models share: a tiny data set, small recipes, and models fit to it."""
+"""How hard Hypothesis tries; and what tests of whole models share: a tiny data set, small recipes, models fit to it."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 from transfuse.assembly import build_modalities, build_model, fit_modalities
 from transfuse.datasets import DataSet, content_hash, in_either_order
 from transfuse.documents import Document, Item
@@ -13,6 +15,17 @@ from transfuse.plugins import Plugins
 from transfuse.recipes import Recipe
 from transfuse.registry import Registry
 from transfuse.registry_files import packaged_file
+
+# The same examples every run, and no clock: torch's first calls are slow. $EXAMPLES asks for so many, unshrunk.
+asked = os.environ.get("EXAMPLES")
+settings.register_profile(
+    "transfuse",
+    deadline=None,
+    derandomize=True,
+    max_examples=int(asked or 100),
+    phases=(Phase.explicit, Phase.generate) if asked else tuple(Phase),
+)
+settings.load_profile("transfuse")
 
 SMALL = (
     "model.dim=32", "model.layers=2", "model.heads=2", "train.steps=4", "train.budget=160", "text.vocab=280",

@@ -1,15 +1,9 @@
-"""What every test of the core shares: hypothesis without clocks, and tiny modalities fit once a run."""
-
-import os
+"""What every test of the core shares: one thread, and tiny modalities fit once a run."""
 
 import pytest
 import torch
-from hypothesis import settings
 
 from tests.core import tiny
-
-settings.register_profile("core", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("core")
 
 
 @pytest.fixture(autouse=True)

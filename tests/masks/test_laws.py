@@ -45,7 +45,7 @@ LAWS: dict[str, Callable[[Mask, Mask, Mask], tuple[Mask, Mask]]] = {
 
 
 @pytest.mark.parametrize("law", LAWS)
-@settings(max_examples=25)
+@settings(max_examples=min(25, settings.default.max_examples))
 @given(
     a=strategies.masks(max_leaves=4),
     b=strategies.masks(max_leaves=3),
