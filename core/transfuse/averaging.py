@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from transfuse.errors import TransfuseError
 
@@ -32,7 +32,7 @@ class Average:
         self.current = nn.ParameterList(self.trained.values())
         self.averaged = AveragedModel(self.current, multi_avg_fn=self._move).requires_grad_(False)
 
-    def _move(self, averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+    def _move(self, averaged: PARAM_LIST, current: PARAM_LIST, updates: Tensor | int) -> None:
         get_ema_multi_avg_fn(decay_after(int(updates), self.decay))(averaged, current, updates)
 
     def update(self) -> None:
