@@ -55,33 +55,39 @@ WRITTEN = {
         "Causal LM, Chameleon, Emu3, Janus",
         "same(doc) & le(idx)",
         "a:5 b:4 / c:5",
-        "arXiv:2405.09818",
+        "arXiv:2405.09818 (Chameleon), arXiv:2409.18869 (Emu3), arXiv:2410.13848 (Janus)",
     ),
     "transfusion": (
         "Transfusion, LMFusion, Tuna-2",
         "same(doc) & (le(idx) | same(span))",
         "text:3 image:4 text:2 / image:4 text:2",
-        "arXiv:2408.11039, section 3.2",
+        "arXiv:2408.11039 (Transfusion, section 3.2), arXiv:2412.15188 (LMFusion), arXiv:2604.24763 (Tuna-2)",
     ),
     "prefix": (
         "PaliGemma, prefix-LM",
         "same(doc) & le(rank)",
         "image:4+rank=0 prompt:2+rank=0 a:1+rank=1 b:1+rank=2 c:1+rank=3",
-        "arXiv:2407.07726, section 3.2",
+        "arXiv:2407.07726 (PaliGemma), arXiv:1910.10683 (prefix-LM, section 3.2.1)",
     ),
     "grn": (
         "GRN",
         "same(seg) | (same(doc) & k.text & ~q.text)",
         "text:3+seg=0 image:4+seg=1 image:4+seg=2",
-        "as published; no oracle",
+        "arXiv:2604.13030 (GRN, whose code names for each segment those it sees)",
     ),
     "neo_inference": (
         "NEO, inference (positions repeat in an image)",
         "le(idx) | same(at)",
         "text:1+at=0 text:1+at=1 image:4+at=2 text:1+at=3 text:1+at=4",
-        "the same repository as NEO, training; no oracle",
+        "arXiv:2510.14979 (NEO)",
     ),
-    "dit": ("DiT, SD3, UWM, Diffusion-LM, LangFlow", "same(doc)", "image:5 / image:6", "arXiv:2212.09748"),
+    "dit": (
+        "DiT, SD3, UWM, Diffusion-LM, LangFlow",
+        "same(doc)",
+        "image:5 / image:6",
+        "arXiv:2212.09748 (DiT), arXiv:2403.03206 (SD3), arXiv:2504.02792 (UWM), arXiv:2205.14217 (Diffusion-LM), "
+        "arXiv:2604.11748 (LangFlow)",
+    ),
 }
 
 

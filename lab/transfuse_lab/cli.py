@@ -184,16 +184,22 @@ def doctor(registry: RegistryFile = None) -> None:
 
 @app.command()
 def mask(
-    expression: Annotated[str, typer.Argument(metavar="EXPR", help="Such as 'same(doc) & le(idx)'.")],
+    expression: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPR", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
+        ),
+    ],
     layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
+    registry: RegistryFile = None,
 ) -> None:
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
     from transfuse_lab.mask_command import run
 
-    print(run(expression, layout, out))
+    print(run(expression, layout, out, registry))
 
 
 @data_app.command()

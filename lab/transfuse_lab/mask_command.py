@@ -6,27 +6,32 @@ import numpy as np
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import picture
+from transfuse.masks.algebra import NAME
 
 from transfuse_lab import mask_layout
 
 FORMATS = (".png", ".svg")
+WIDEST, CELL = 1200, 24
+"""Pixels: pictures are about so wide at most, where their cells then are one pixel or more; a cell is at most so."""
 
 
-def run(expr: str, layout: str, out: Path | None = None) -> str:
+def run(expr: str, layout: str, out: Path | None = None, registry: Path | None = None) -> str:
     """What to print: the picture and the counts. With `out` (a .png or .svg) the picture is written there too.
 
-    Raises TransfuseError for a wrong expression, layout or file name.
+    expr: an expression, or a mask's name in the registry, over which the file `registry` is laid.
+    Raises TransfuseError for a wrong expression, name, layout or file name.
     """
-    mask, columns = masks.parse(expr), mask_layout.columns(layout)
+    mask, columns = named(expr, registry), mask_layout.columns(layout)
     said = [picture.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
     if out is not None:
         out = Path(out)
         if out.suffix.lower() not in FORMATS:
             raise TransfuseError(f"--out {out}: write a file that ends in {' or '.join(FORMATS)}")
+        cell = min(CELL, WIDEST // (len(columns["idx"]) + 2))
         image = (
-            picture.png(mask, columns)
+            picture.png(mask, columns, max(cell, 1))
             if out.suffix.lower() == ".png"
-            else picture.svg(mask, columns).encode()
+            else picture.svg(mask, columns, max(cell, 8)).encode()
         )
         try:
             out.write_bytes(image)
@@ -34,6 +39,15 @@ def run(expr: str, layout: str, out: Path | None = None) -> str:
             raise TransfuseError(f"--out {out}: {fault.strerror or fault}") from None
         said.append(f"written to {out}")
     return "\n".join(said)
+
+
+def named(expr: str, registry: Path | None) -> masks.Mask:
+    """The mask that an expression says, or that a registry calls by this name; only a name opens the registry."""
+    if not NAME.match(expr.strip()) or expr.strip() in ("full", "none"):
+        return masks.parse(expr)
+    from transfuse.registry import Registry
+
+    return masks.parse(Registry.open(registry).mask(expr.strip()))
 
 
 def facts(mask: masks.Mask, columns: masks.Columns) -> list[str]:

@@ -75,18 +75,39 @@ def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
     said = run(RULE, layout, tmp_path / "mask.png")
     assert said.endswith(f"written to {tmp_path / 'mask.png'}")
     image = pixels((tmp_path / "mask.png").read_bytes())
-    assert image.shape == (9 * 8, 9 * 8, 3)
-    cells = image[4::8, 4::8][2:, 2:]
+    assert image.shape == (9 * 24, 9 * 24, 3), "few positions, large cells"
+    cells = image[12::24, 12::24][2:, 2:]
     unseen = np.array([int(picture.UNSEEN[i : i + 2], 16) for i in (1, 3, 5)])
     assert ((cells != unseen).any(2) == mask.allowed(columns)).all()
     span = np.array([int(picture.SAME_SPAN[i : i + 2], 16) for i in (1, 3, 5)])
     assert ((cells == span).all(2).nonzero()[0] >= 2).all()
     assert (cells == span).all(2).sum() == 9
+    line = np.array([int(picture.LINE[i : i + 2], 16) for i in (1, 3, 5)])
+    assert ((image == line).all((1, 2)).nonzero()[0] == [7 * 24]).all(), "one line between two documents"
+    assert (image[2 * 24 + 24, 2 * 24 :][1:24] == 255).all(), "a grid"
     run(RULE, layout, tmp_path / "mask.svg")
     drawn = (tmp_path / "mask.svg").read_text()
     assert drawn.startswith("<svg ")
     assert "<title>same(doc) &amp; (le(idx) | same(span))</title>" in drawn
     assert drawn.count('stroke="#212529"') == 1, "one line between two documents"
+
+
+def test_pictures_of_long_rows_stay_small(tmp_path: Path) -> None:
+    run("le(idx)", "text:700", tmp_path / "mask.png")
+    assert pixels((tmp_path / "mask.png").read_bytes()).shape == (702, 702, 3)
+    run("le(idx)", "text:100", tmp_path / "mask.png")
+    assert pixels((tmp_path / "mask.png").read_bytes()).shape == (102 * 11, 102 * 11, 3)
+
+
+def test_a_mask_of_the_registry_by_its_name(tmp_path: Path) -> None:
+    layout = "text:2 image:2 / text:1"
+    assert run("bidirectional", layout) == run(RULE, layout)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("masks: {window: 'delta(idx, lo=0, hi=1)'}\n")
+    assert run(" window ", layout, registry=mine) == run("delta(idx, lo=0, hi=1)", layout)
+    assert "25 of 25 pairs" in run("full", layout), "a constant is no name"
+    with pytest.raises(TransfuseError, match=r"unknown mask 'bidirectinal', did you mean 'bidirectional'"):
+        run("bidirectinal", layout)
 
 
 def test_long_rows_are_not_drawn_in_the_terminal() -> None:

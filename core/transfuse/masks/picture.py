@@ -15,6 +15,8 @@ from transfuse.masks.columns import as_array
 
 SEEN, SAME_SPAN, UNSEEN = "#3d5a80", "#ee6c4d", "#f1f3f5"
 """Colours of a cell that is seen, seen within its own span, and not seen."""
+LINE = "#212529"
+"""Between documents."""
 DOCS = ("#adb5bd", "#dee2e6")
 SPANS = ("#ee6c4d", "#f4a261")
 WIDEST = 200
@@ -87,15 +89,21 @@ def svg(mask: Mask, columns: Columns, cell: int = 8) -> str:
     grid = "".join(f"M{(i + edge) * cell} {edge * cell}v{size * cell}" for i in range(size + 1))
     grid += "".join(f"M{edge * cell} {(i + edge) * cell}h{size * cell}" for i in range(size + 1))
     parts.append(f'<path d="{grid}" stroke="#ffffff" stroke-width="0.5" fill="none"/>')
-    doc = _column(columns, "doc", size)
-    for i in (np.flatnonzero(doc[1:] != doc[:-1]) + 1 + edge).tolist():
-        line = f"M{i * cell} 0V{whole}M0 {i * cell}H{whole}"
-        parts.append(f'<path d="{line}" stroke="#212529" stroke-width="1" fill="none"/>')
+    for i in _documents(columns, size):
+        at = (i + edge) * cell
+        line = f"M{at} 0V{whole}M0 {at}H{whole}"
+        parts.append(f'<path d="{line}" stroke="{LINE}" stroke-width="1" fill="none"/>')
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="{whole}" viewBox="0 0 {whole} {whole}">\n'
         f"<title>{escape(str(mask))}</title>\n{body}\n</svg>\n"
     )
+
+
+def _documents(columns: Columns, size: int) -> list[int]:
+    """Where another document begins."""
+    doc = _column(columns, "doc", size)
+    return (np.flatnonzero(doc[1:] != doc[:-1]) + 1).tolist()
 
 
 def _runs(colour: list[str | None]) -> list[tuple[int, int, str]]:
@@ -112,7 +120,7 @@ def _runs(colour: list[str | None]) -> list[tuple[int, int, str]]:
 
 
 def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
-    """A PNG of the same picture, without the grid."""
+    """A PNG of the same picture; cells of less than 8 pixels have no grid."""
     cells, docs, spans = colours(mask, columns)
     size, edge = len(cells), 2
     image = np.full((size + edge, size + edge, 3), 255, np.uint8)
@@ -124,7 +132,14 @@ def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
         for i, colour in enumerate(marks):
             if colour is not None:
                 image[along, i + edge] = image[i + edge, along] = _rgb(colour)
-    return encode(image.repeat(cell, 0).repeat(cell, 1))
+    image = image.repeat(cell, 0).repeat(cell, 1)
+    if cell >= 8:
+        first = edge * cell
+        image[first::cell, first:] = image[first:, first::cell] = 255
+        for i in _documents(columns, size):
+            at = (i + edge) * cell
+            image[at] = image[:, at] = _rgb(LINE)
+    return encode(image)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
