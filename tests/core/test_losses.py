@@ -30,7 +30,7 @@ def test_the_loss_is_the_weighted_sum_of_means_and_is_broken_down_unweighted() -
 
 def test_losses_add_as_sums_and_counts() -> None:
     total = loss([1.0, 3.0]) + loss([2.0])
-    assert (float(total.sum), total.count) == (6.0, 3.0)
+    assert (float(total.sum), total.count, total.mean) == (6.0, 3.0, 2.0)
     assert add_counts([{"text": 2, "image": 1}, {"text": 3}]) == {"text": 5, "image": 1}
 
 
@@ -118,7 +118,7 @@ def test_weight_0_takes_no_part_but_is_still_shown() -> None:
 
 
 def test_a_step_without_any_loss_is_an_error() -> None:
-    with pytest.raises(TransfuseError, match="no item has loss=True"):
+    with pytest.raises(TransfuseError, match="^nothing in this step carries a loss: no item has loss=True$"):
         WEIGHTED.combine({}, {})
 
 

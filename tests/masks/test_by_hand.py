@@ -80,13 +80,17 @@ def test_every_view_of_every_part(text: str) -> None:
     assert (painted(mask.slices(COLUMNS, by="key")) == allowed).all()
     for a in range(N + 1):
         for b in range(a, N + 1):
-            for c, d in ((0, N), (2, 7), (4, 5), (a, b), (3, 3)):
+            for c, d in ((0, N), (2, 7), (a, b)):
                 part = slices.restricted((a, b), (c, d))
                 assert (part.queries, part.keys) == (b - a, d - c)
                 assert (painted(part) == allowed[a:b, c:d]).all()
+    assert not len(slices.restricted((2, 7), (3, 3)))
     keys = {name: values[2:8] for name, values in COLUMNS.items()}
     assert (painted(mask.slices(COLUMNS, keys)) == allowed[:, 2:8]).all()
     assert (painted(mask.slices(keys, COLUMNS, by="key")) == allowed[2:8]).all()
+    assert (mask.dense(COLUMNS, keys).numpy() == allowed[:, 2:8]).all()
+    for seen, row in zip(mask.intervals(COLUMNS, keys), allowed[:, 2:8], strict=True):
+        assert [j for start, end in seen for j in range(start, end)] == np.flatnonzero(row).tolist()
     assert mask.pairs(COLUMNS, keys) == allowed[:, 2:8].sum()
     assert mask.pairs(keys, COLUMNS) == allowed[2:8].sum()
     assert len(mask.key_intervals(COLUMNS, keys)) == 6

@@ -47,6 +47,21 @@ def test_text_of_every_form() -> None:
     assert masks.parse("delta(a,lo=+2)") == masks.delta("a", lo=2)
 
 
+def test_masks_combine_with_masks_only() -> None:
+    for other in (True, "full", None):
+        with pytest.raises(TypeError):
+            masks.full & other  # type: ignore[operator]
+        with pytest.raises(TypeError):
+            masks.full | other  # type: ignore[operator]
+
+
+def test_flags_are_what_any_name_says_but_pythons_own() -> None:
+    assert masks.algebra.Flags("k").image == masks.k.image == masks.Flag("k", "image")
+    assert not hasattr(masks.q, "__wrapped__")
+    with pytest.raises(AttributeError, match="__wrapped__"):
+        masks.q.__wrapped__  # noqa: B018
+
+
 def test_precedence_is_not_and_or() -> None:
     a, b, c = masks.q.a, masks.q.b, masks.q.c
     assert masks.parse("q.a | q.b & q.c") == a | (b & c)

@@ -31,10 +31,6 @@ class Bands:
     keys: int
 
     @property
-    def segments(self) -> int:
-        return len(self.cuts) - 1
-
-    @property
     def steps(self) -> Ints:
         """Per segment: queries less one, so that a bound at the last query is lo + slope·steps."""
         return self.cuts[1:] - self.cuts[:-1] - 1
@@ -56,13 +52,12 @@ def everything(queries: int, keys: int) -> Bands:
     """All pairs: one segment, one interval."""
     some = int(queries > 0 and keys > 0)
     zero = np.zeros(some, np.int64)
-    cuts = np.array([0, queries] if queries else [0], np.int64)
-    return Bands(cuts, zero, zero, zero + keys, zero, zero, keys)
+    return Bands(np.array([0, queries]), zero, zero, zero + keys, zero, zero, keys)
 
 
 def refine(bands: Bands, cuts: Ints) -> Bands:
     """The same pairs with segments also cut before the queries `cuts` (in any order, repeats allowed)."""
-    if not len(cuts) or not bands.segments:
+    if not len(cuts):
         return bands
     merged = np.concatenate([bands.cuts, cuts])
     merged.sort()
