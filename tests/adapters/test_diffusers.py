@@ -197,7 +197,8 @@ def test_it_is_imported_on_use_and_needs_no_torchvision(folders: dict[str, Path]
 def test_without_diffusers_the_cure_is_said(
     build: Callable, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers", None)
+    for name in [name for name in sys.modules if name.split(".")[0] == "diffusers"] or ["diffusers"]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         TransfuseError, match=r"codec 'diffusers' needs diffusers .*pip install 'transfuse\[diff"
     ):
