@@ -80,10 +80,10 @@ def test_every_view_of_every_part(text: str) -> None:
     assert (painted(mask.slices(COLUMNS, by="key")) == allowed).all()
     for a in range(N + 1):
         for b in range(a, N + 1):
-            for c, d in ((0, N), (2, 7), (a, b)):
-                part = slices.restricted((a, b), (c, d))
-                assert (part.queries, part.keys) == (b - a, d - c)
-                assert (painted(part) == allowed[a:b, c:d]).all()
+            c, d = ((0, N), (2, 7), (a, b))[(a + b) % 3]
+            part = slices.restricted((a, b), (c, d))
+            assert (part.queries, part.keys) == (b - a, d - c)
+            assert (painted(part) == allowed[a:b, c:d]).all()
     assert not len(slices.restricted((2, 7), (3, 3)))
     keys = {name: values[2:8] for name, values in COLUMNS.items()}
     assert (painted(mask.slices(COLUMNS, keys)) == allowed[:, 2:8]).all()
