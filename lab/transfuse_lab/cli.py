@@ -105,6 +105,7 @@ def sample(
         Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most tokens of text in one.")] = 256,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
 ) -> None:
@@ -113,7 +114,7 @@ def sample(
         raise TransfuseError("give exactly one of --prompt, --image and --document")
     from transfuse_lab.sampling import sample_command
 
-    sample_command(run, prompt or [], image, document, n, out, seed)
+    sample_command(run, prompt or [], image, document, n, out, seed, tokens)
 
 
 @app.command(name="eval")

@@ -16,8 +16,6 @@ from transfuse_lab.data.picture import read_image
 from transfuse_lab.evaluation import AT_ONCE, describe, roles, show
 from transfuse_lab.progress import say
 
-LONGEST = 256  # tokens of text a sample may have
-
 
 def grid(images: list[np.ndarray], across: int | None = None, zoom: int | None = None) -> Any:
     """Images ``[channels, h, w]`` in [0, 1] in rows of ``across``, or of nearly equal number, as a Pillow image.
@@ -108,6 +106,7 @@ def sample_command(
     n: int,
     out: Path | None,
     seed: int,
+    tokens: int,
 ) -> None:
     """Either prompts, an image or a document is given; ``n`` samples of each. Several prompts: a row each."""
     _, model = checkpoints.load(run, Registry.open().plugins)
@@ -125,14 +124,14 @@ def sample_command(
     elif image is not None:
         raw = read_for(model, shown, image)
         asked = Document((Item(shown, raw, noised=False),), source=str(image))
-        for said in describe(model, [asked] * n, text, LONGEST, seed, greedy=False):
+        for said in describe(model, [asked] * n, text, tokens, seed, greedy=False):
             say(said)
     else:
         assert document is not None
         asked = read_document(document, model)
         for start in range(0, n, AT_ONCE):
             part = range(start, min(n, start + AT_ONCE))
-            made = generate(model, [asked] * len(part), seed=seed, tokens=LONGEST, indices=part)
+            made = generate(model, [asked] * len(part), seed=seed, tokens=tokens, indices=part)
             for i, continued in zip(part, made, strict=True):
                 _tell(continued, len(asked.items), shown, out, i if n > 1 else None)
 

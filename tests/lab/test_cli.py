@@ -15,7 +15,18 @@ from transfuse_lab.cli import app
 from typer.testing import CliRunner, Result
 
 SLOW = ("torch", "sklearn", "matplotlib", "tokenizers", "zarr", "scipy", "xformers", "numpy")
-COMMANDS = ("train", "sample", "eval", "compare", "recipes", "plugins", "doctor", "mask", "data")
+COMMANDS = (
+    "train",
+    "train-codec",
+    "sample",
+    "eval",
+    "compare",
+    "recipes",
+    "plugins",
+    "doctor",
+    "mask",
+    "data",
+)
 
 Calls = list[tuple[str, tuple[Any, ...]]]
 
@@ -157,29 +168,39 @@ class TestCommands:
             "model.dim=64",
             "--set",
             "loss.image=2",
+            "--codecs",
+            "c",
         )
         run("train", "transfusion", "--data", "digits", "--dry-run", "--registry", "r.yaml")
         assert calls == [
             (
                 "train_command",
-                ("transfusion", "digits", Path("d"), ("model.dim=64", "loss.image=2"), None, False),
+                (
+                    "transfusion",
+                    "digits",
+                    Path("d"),
+                    ("model.dim=64", "loss.image=2"),
+                    None,
+                    False,
+                    Path("c"),
+                ),
             ),
-            ("train_command", ("transfusion", "digits", None, (), Path("r.yaml"), True)),
+            ("train_command", ("transfusion", "digits", None, (), Path("r.yaml"), True, None)),
         ]
 
     def test_sample(self, calls: Calls) -> None:
         run("sample", "d", "--prompt", "seven", "--n", "16", "--out", "grid.png", "--seed", "3")
         run("sample", "d", "--image", "f.png")
-        run("sample", "d", "--document", "f.json")
+        run("sample", "d", "--document", "f.json", "--tokens", "9")
         assert calls == [
-            ("sample_command", (Path("d"), ["seven"], None, None, 16, Path("grid.png"), 3)),
-            ("sample_command", (Path("d"), [], Path("f.png"), None, 1, None, 0)),
-            ("sample_command", (Path("d"), [], None, Path("f.json"), 1, None, 0)),
+            ("sample_command", (Path("d"), ["seven"], None, None, 16, Path("grid.png"), 3, 256)),
+            ("sample_command", (Path("d"), [], Path("f.png"), None, 1, None, 0, 256)),
+            ("sample_command", (Path("d"), [], None, Path("f.json"), 1, None, 0, 9)),
         ]
 
     def test_eval(self, calls: Calls) -> None:
-        run("eval", "d")
-        assert calls == [("eval_command", (Path("d"),))]
+        run("eval", "d", "--grid", "g.png")
+        assert calls == [("eval_command", (Path("d"), Path("g.png")))]
 
     def test_compare(self, calls: Calls) -> None:
         run("compare", "--data", "digits", "--out", "d")
@@ -208,7 +229,7 @@ class TestCommands:
 
     def test_mask(self, calls: Calls) -> None:
         run("mask", "same(doc)", "--layout", "T3 I4", "--out", "m.png")
-        assert calls == [("run", ("same(doc)", "T3 I4", Path("m.png")))]
+        assert calls == [("run", ("same(doc)", "T3 I4", Path("m.png"), None))]
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []
