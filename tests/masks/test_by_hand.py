@@ -8,6 +8,7 @@ from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask, Slices
 from transfuse.masks.blocks import block_counts
+from transfuse.masks.columns import column
 from transfuse.testing import strategies
 
 N = 9
@@ -103,6 +104,7 @@ def test_every_view_of_every_part(text: str) -> None:
         assert (made == padded.reshape(len(made), n, -1, m).sum((1, 3))).all()
         assert (counts.pairs > 0).all()
         assert counts.pairs.dtype == np.int64
+        assert counts.query.shape == counts.key.shape == counts.pairs.shape == (len(counts.pairs),)
 
 
 def lines(mask: Mask, columns: dict) -> list[tuple[int, ...]]:
@@ -206,3 +208,68 @@ def test_words_in_faults() -> None:
         inside = bound - (1 if bound > 0 else -1)
         assert masks.delta("a", hi=inside).columns == {"a"}
         assert masks.same("a").draw({"a": [inside, 0]}) == ["#.", ".#"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sides", "said"),
+    [
+        ("same(dco)", [{"doc": [0], "span": [1]}],
+         "the positions have no column 'dco' (did you mean 'doc'?; they have: doc, span)"),
+        ("q.b", [{"a": [0]}, {"b": [1]}], "the queries have no column 'b' (known: a; they have: a)"),
+        ("k.b", [{"b": [0]}, {"a": [1]}], "the keys have no column 'b' (known: a; they have: a)"),
+        ("k.b", [{}], "the positions have no column 'b' (none is known; they have: none)"),
+        ("full", [{"b": [0]}, {}], "the keys have no columns, so their number is unknown"),
+        ("full", [{}, {"b": [0]}], "the queries have no columns, so their number is unknown"),
+        ("q.b & q.c", [{"b": [0], "c": []}, {"a": [0]}],
+         "columns of the queries differ in length: {'b': 1, 'c': 0}"),
+        ("k.b & k.c", [{"a": [0]}, {"b": [0], "c": []}],
+         "columns of the keys differ in length: {'b': 1, 'c': 0}"),
+        ("k.b & k.c", [{"b": [0], "c": []}], "columns of the positions differ in length: {'b': 1, 'c': 0}"),
+        ("k.x", [{"x": [0.5]}], "column 'x' holds float64, not integers or booleans"),
+        ("k.x", [{"x": [[1]]}], "column 'x' has 2 axes, not 1"),
+        ("k.x", [{"x": [2**40]}], "column 'x' holds values of 2^40 or more in size"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_columns_is_one_sentence(text: str, sides: list[dict], said: str) -> None:
+    with pytest.raises(TransfuseError) as caught:
+        masks.parse(text).allowed(*sides)
+    assert str(caught.value) == f"mask {text}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "value", "at", "last"),
+    [([0, 1], [0], 1, "query 1", 0), ([0], [1, -1, 2], 2, "key 2", 1), ([-2, -3], [0], -2, "query 0", 0)],
+)
+def test_a_value_outside_a_table_is_placed(queries: list, keys: list, value: int, at: str, last: int) -> None:
+    with pytest.raises(TransfuseError) as caught:
+        masks.table("s", [[1, 1]]).allowed({"s": queries}, {"s": keys})
+    what = f"the value {value} of column 's' at {at} is outside the table's 0…{last} (−1 means none)"
+    assert str(caught.value) == f"table(s): {what}"
+
+
+class Elsewhere:
+    """What a tensor on another device can do."""
+
+    def __init__(self, values: list[int]) -> None:
+        self.values = values
+
+    def detach(self) -> "Elsewhere":
+        return self
+
+    def cpu(self) -> "Elsewhere":
+        return self
+
+    def numpy(self) -> np.ndarray:
+        return np.array(self.values)
+
+
+def test_columns_of_any_kind_of_integer_or_none_at_all() -> None:
+    for values in ([1, 2], np.array([1, 2], np.uint8), np.array([True, True]), (1, 2)):
+        assert masks.k.x.draw({"x": values}) == ["##", "##"]
+    assert masks.k.x.draw({"x": Elsewhere([1, 0])}) == ["#.", "#."]
+    small = column(masks.k.x, "x", {"x": np.array([200], np.uint8)}, "keys")
+    assert (small.tolist(), small.dtype) == ([200], np.int64)
+    assert masks.same("x").draw({"x": [True, False]}) == ["#.", ".#"]
+    assert masks.same("x").draw({"x": []}) == []
+    assert masks.le("x").intervals({"x": np.zeros(0)}).ptr.tolist() == [0]
+    assert masks.full.pairs({"a": [0, 0], "b": [0, 0]}, {"c": [0, 0, 0]}) == 6

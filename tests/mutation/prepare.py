@@ -5,10 +5,12 @@ Results of an earlier run in FOLDER are kept for functions that are as they were
 """
 
 import ast
+import io
 import os
 import shutil
 import sys
 from configparser import ConfigParser
+from contextlib import redirect_stdout
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -49,9 +51,10 @@ def mutate(folder: Path) -> None:
     os.chdir(folder)
     from mutmut import __main__ as mutmut  # reads setup.cfg of the working directory
 
-    mutmut.copy_src_dir()
-    mutmut.copy_also_copy_files()
-    mutmut.create_mutants(1)
+    with redirect_stdout(io.StringIO()):  # a line a file
+        mutmut.copy_src_dir()
+        mutmut.copy_also_copy_files()
+        mutmut.create_mutants(1)
 
 
 if __name__ == "__main__":

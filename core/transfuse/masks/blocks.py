@@ -41,10 +41,8 @@ def block_counts(slices: Slices, queries: int, keys: int) -> BlockCounts:
     order = np.argsort(place, kind="stable")
     place, pairs = place[order], pairs[order]
     first = np.flatnonzero(np.concatenate([[True], place[1:] != place[:-1]])[: len(place)])
-    pairs = np.add.reduceat(pairs, first) if len(first) else pairs
     query, key = np.divmod(place[first], width)
-    some = pairs > 0
-    return BlockCounts(query[some], key[some], pairs[some])
+    return BlockCounts(query, key, np.add.reduceat(pairs, first))
 
 
 def _below(bound: Ints, slope: Ints, n: Ints, limit: Ints) -> Ints:
