@@ -36,9 +36,9 @@ lint: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-# Breaks masks, packing and losses in thousands of ways and counts what the tests notice: an hour and more.
+# Breaks masks, packing and losses in thousands of ways and counts what the tests notice (docs/mutation.md).
 mutation: $(VENV)/.test
-	$(BIN)/pip install -q "mutmut>=3.3"
+	$(BIN)/pip install -q "mutmut==3.8.1"
 	PATH="$(abspath $(BIN)):$$PATH" tests/mutation/run
 
 clean:

@@ -34,6 +34,8 @@ RULES = [
     "delta(idx, lo=1, hi=3)",
     "delta(idx, lo=-4, hi=-2)",
     "delta(idx, lo=2, hi=1)",
+    "~delta(idx, lo=-1, hi=2)",
+    "le(idx) & ~delta(gaps, lo=0, hi=2)",
     "delta(late, lo=1, hi=5, key=idx)",
     "delta(idx, lo=-1, key=gaps)",
     "delta(gaps, lo=0, hi=2, key=idx)",
@@ -105,6 +107,23 @@ def test_every_view_of_every_part(text: str) -> None:
         assert (counts.pairs > 0).all()
         assert counts.pairs.dtype == np.int64
         assert counts.query.shape == counts.key.shape == counts.pairs.shape == (len(counts.pairs),)
+
+
+@pytest.mark.parametrize("text", ["same(a)", "same(a) & le(idx)", "~same(a)", "same(a) | same(b)", "same(c)"])
+def test_same_of_values_that_run_on(text: str) -> None:
+    up, gap = np.arange(13), np.array([-1, -1, 3])
+    columns = {
+        "a": np.concatenate([up, gap, up, up[::-1], up[2:] - 4]),
+        "b": np.concatenate([up, up, np.full(12, 4), up + 20, [20, -1]]),
+        "c": np.repeat(np.arange(27), 2)[:53],
+        "idx": np.arange(53),
+    }
+    mask = masks.parse(text)
+    allowed = mask.allowed(columns)
+    assert (painted(mask.slices(columns)) == allowed).all()
+    keys = {name: values[5:40] for name, values in columns.items()}
+    assert (painted(mask.slices(columns, keys)) == allowed[:, 5:40]).all()
+    assert (painted(mask.slices(keys, columns)) == allowed[5:40]).all()
 
 
 def lines(mask: Mask, columns: dict) -> list[tuple[int, ...]]:
