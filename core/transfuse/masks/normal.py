@@ -85,8 +85,7 @@ class Normal:
         flag = term.term if isinstance(term, Not) else term
         assert isinstance(flag, Flag)
         column = self.q[flag.column]
-        start, end = column.flagged
-        window = bands.refine(window, _inner(np.concatenate([start, end]), len(column.values)))
+        window = bands.refine(window, np.concatenate(column.flagged))
         holds = (column.values[window.cuts[window.seg]] != 0) != isinstance(term, Not)
         return window.take(holds), window.take(~holds)
 
@@ -181,10 +180,6 @@ class Normal:
 
 def _nothing(window: Bands) -> Bands:
     return window.take(np.zeros(0, np.int64))
-
-
-def _inner(cuts: Ints, size: int) -> Ints:
-    return cuts[(cuts > 0) & (cuts < size)]
 
 
 def _level(window: Bands, seg: Ints, start: Ints, end: Ints) -> Bands:
