@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from transfuse import masks
 from transfuse.errors import TransfuseError
-from transfuse.masks import Mask, Slices
+from transfuse.masks import Mask, Slices, bands, normal
 from transfuse.masks.blocks import block_counts
-from transfuse.masks.columns import column
+from transfuse.masks.columns import column, read
 from transfuse.testing import strategies
 
 N = 9
@@ -124,6 +124,27 @@ def test_same_of_values_that_run_on(text: str) -> None:
     keys = {name: values[5:40] for name, values in columns.items()}
     assert (painted(mask.slices(columns, keys)) == allowed[:, 5:40]).all()
     assert (painted(mask.slices(keys, columns)) == allowed[5:40]).all()
+
+
+def test_the_narrowest_term_is_asked_first() -> None:
+    both = [
+        "q.image", "same(doc)", "delta(idx, lo=0, hi=9)", "le(idx)",
+        "table(t, [[1, 1, 1], [1, 1, 1], [1, 1, 1]])", "k.image", "k.text | k.noised", "~same(idx)",
+    ]  # fmt: skip
+    either = ["same(doc)", "same(span) & k.noised", "le(idx)"]
+    asked: list[Mask] = []
+
+    class Asked(normal.Normal):
+        def within(self, mask: Mask, window: bands.Bands) -> bands.Bands:
+            asked.append(mask)
+            return super().within(mask, window)
+
+    for terms, join in ((both, masks.And), (either, masks.Or)):
+        mask = join(tuple(masks.parse(text) for text in reversed(terms)))
+        q, k, rows, cols = read(mask, COLUMNS, None)
+        asked.clear()
+        Asked(q, k).within(mask, bands.everything(rows, cols))
+        assert [str(term) for term in asked if str(term) in terms] == terms
 
 
 def lines(mask: Mask, columns: dict) -> list[tuple[int, ...]]:

@@ -90,6 +90,7 @@ def test_simplify_never_changes_the_meaning_nor_grows(mask: Mask, columns: dict)
         ("~(k.a & k.b)", "~(k.a & k.b)"),
         ("~delta(a, lo=1, hi=2)", "~delta(a, lo=1, hi=2)"),
         ("(k.a | q.b) & (q.b | k.a)", "(k.a | q.b) & (q.b | k.a)"),
+        ("~~(k.a & k.b) & k.a", "k.a & k.b"),
         ("none & full", "none"),
         ("full & full", "full"),
         ("none | none", "none"),
