@@ -67,6 +67,7 @@ def painted(slices: Slices) -> np.ndarray:
         slices.q0, slices.q1, slices.lo, slices.hi, slices.slope_lo, slices.slope_hi, strict=True
     ):
         assert q0 < q1
+        assert q1 - q0 > 1 or a == b == 0, "a slice of one query is level"
         for i in range(q1 - q0):
             assert 0 <= lo + a * i < hi + b * i <= slices.keys
             count[q0 + i, lo + a * i : hi + b * i] += 1

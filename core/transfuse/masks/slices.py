@@ -64,7 +64,6 @@ class Slices:
         # Rows of the transpose are keys j in [lo, hi_end). Such a key is seen from query max(0, j − hi + 1)
         # on where hi glides, and up to query min(last, j − lo) where lo does: two turns, at hi and at lo_end.
         turns = np.sort(np.stack([self.lo, lo_end, self.hi, hi_end]), axis=0)
-        turns = np.clip(turns, self.lo, hi_end)
         parts = []
         for a, b in pairwise(turns):
             late = self.slope_hi * (a >= self.hi)
@@ -118,7 +117,7 @@ def coalesce(found: Bands, queries: int) -> Slices:
     last = q1 - q0 - 1
     opens = (found.lo == found.hi).astype(np.int64)
     closes = (found.lo + found.slope_lo * last == found.hi + found.slope_hi * last).astype(np.int64)
-    lo, hi = found.lo + opens * found.slope_lo, found.hi + opens * found.slope_hi
+    lo, hi = found.lo, found.hi + opens * found.slope_hi  # what opens has a level lower bound
     q0, q1 = q0 + opens, q1 - closes
     some = q0 < q1
     parts = (part[some] for part in (q0, q1, lo, hi, found.slope_lo, found.slope_hi))
