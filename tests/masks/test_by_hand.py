@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transfuse import masks
 from transfuse.errors import TransfuseError
-from transfuse.masks import Mask, Slices, bands, normal
+from transfuse.masks import Mask, Slices, bands, normal, structure
 from transfuse.masks.blocks import block_counts
 from transfuse.masks.columns import column, read
 from transfuse.testing import strategies
@@ -165,6 +165,32 @@ def test_slices_are_as_few_as_they_can_be() -> None:
         (6, 9, 6, 7, 0, 1),
     ]
     assert len(masks.parse("delta(idx, lo=-2, hi=1)").slices(COLUMNS)) <= 3
+
+
+def test_what_a_column_looks_like() -> None:
+    def listed(*arrays: np.ndarray) -> list[list[int]]:
+        return [array.tolist() for array in arrays]
+
+    seen = structure.Column(np.array([3, 3, 4, 5, 5, 9, 10, -1, -1, 0]))
+    assert listed(seen.level_breaks, seen.affine_breaks) == [[2, 3, 5, 6, 7, 9], [2, 3, 5, 7, 9]]
+    assert listed(*seen.runs) == [[0, 2, 3, 5, 6, 7, 9], [2, 3, 5, 6, 7, 9, 10], [3, 4, 5, 9, 10, -1, 0]]
+    values, rank, start, end = listed(*seen.runs_by_value)
+    assert (values, rank) == ([0, 3, 4, 5, 9, 10], [0, 1, 2, 3, 4, 5])
+    assert (start, end) == ([9, 0, 2, 3, 5, 6], [10, 2, 3, 5, 6, 7])
+    assert listed(*seen.flagged, *seen.unflagged) == [[0], [9], [9], [10]]
+    assert listed(seen.rising.start, seen.rising.end) == [[0, 7], [7, 10]]
+    assert listed(seen.rising_ids.start, seen.rising_ids.end) == [[0, 9], [7, 10]]
+    assert seen.runs[0].dtype == seen.rising.start.dtype == np.int64
+    ends = structure.Column(np.array([1, 2, 2, 4, 5]))
+    assert ends.affine_breaks.tolist() == [1, 3], "a constant run keeps its first position"
+    empty = structure.Column(np.zeros(0, np.int64))
+    for arrays in (
+        empty.runs,
+        empty.runs_by_value,
+        empty.flagged,
+        (empty.rising.start, empty.rising_ids.end),
+    ):
+        assert [(array.tolist(), array.dtype) for array in arrays] == [([], np.int64)] * len(arrays)
 
 
 def test_key_order_sorts_by_flags_within_groups() -> None:

@@ -104,7 +104,6 @@ class Rising:
         self._stretch = np.zeros(size, np.int64)
         self._stretch[cuts] = 1
         self._stretch = np.cumsum(self._stretch)
-        self._values = values
         self._least = int(values.min()) if size else 0
         self._reach = (int(values.max()) - self._least if size else 0) + 2
         self._code = self._stretch * self._reach + (values - self._least)
