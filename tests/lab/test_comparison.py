@@ -194,8 +194,17 @@ class TestPlan:
         path.write_text("recipes: {longer: {extends: transfusion, train: {flops: 9e12}}}")
         registry = Registry.load(installed, [packaged_file(), path])
         with pytest.raises(TransfuseError, match="compare: the recipes have unequal budgets of"):
-            plan(registry, ("transfusion", "longer"), {}, {}, (0,), tmp_path, (), {})
-        plan(registry, ("transfusion", "longer"), {}, {}, (0,), tmp_path, ("train.flops=1e9",), {})
+            plan(registry, ("transfusion", "longer"), {}, {"name": "digits"}, (0,), tmp_path, (), {})
+        plan(
+            registry,
+            ("transfusion", "longer"),
+            {},
+            {"name": "digits"},
+            (0,),
+            tmp_path,
+            ("train.flops=1e9",),
+            {},
+        )
 
     def test_a_budget_may_be_an_axis(self, planned: Callable) -> None:
         runs = planned(axes={"train.flops": ("1e9", "2e9")}, seeds=(0,))
