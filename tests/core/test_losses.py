@@ -118,7 +118,7 @@ def test_weight_0_takes_no_part_but_is_still_shown() -> None:
 
 
 def test_a_step_without_any_loss_is_an_error() -> None:
-    with pytest.raises(TransfuseError, match="^nothing in this step carries a loss: no item has loss=True$"):
+    with pytest.raises(TransfuseError, match=r"^nothing in this step carries a loss: no item has loss=True$"):
         WEIGHTED.combine({}, {})
 
 
