@@ -129,6 +129,17 @@ def test_a_packer_made_with_what_waits_goes_on_as_the_first_would(
     assert [row.tokens.tolist() for row in made] == [row.tokens.tolist() for row in whole]
 
 
+def test_a_row_with_filler_by_eye() -> None:
+    first, second = LAYOUT.sequence(document("ab", [0.0, 1.0])), LAYOUT.sequence(document([0.5], id=7))
+    row = join([first, second], length=len(first) + len(second) + 3)
+    size, spans = len(first), row.columns["span"]
+    assert row.columns["idx"].tolist() == list(range(size + len(second) + 3))
+    assert row.columns["doc"].tolist() == [0] * size + [1] * len(second) + [-1] * 3
+    assert spans[:size].tolist() == first.columns["span"].tolist()
+    assert sorted({*spans.tolist()}) == [-1, 0, 1]
+    assert (row.used, len(row)) == (size + len(second), size + len(second) + 3)
+
+
 # -- which documents make a row
 
 

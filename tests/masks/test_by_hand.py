@@ -241,6 +241,25 @@ def test_where_nested_in_its_flag_is_refused_before_it_explodes() -> None:
     assert masks.parse("where(" * 5 + "q.a" + ", q.a, q.b)" * 5).columns == {"a", "b"}
 
 
+def test_the_limits_of_where() -> None:
+    for deep in (59, 60):
+        whole = f"where({'(' * deep}q.a{')' * deep}, q.b, q.c)"
+        if deep == 59:
+            assert masks.parse(whole).columns == {"a", "b", "c"}
+        else:
+            with pytest.raises(TransfuseError, match="nested more than 60 deep"):
+                masks.parse(whole)
+    for atoms in (998, 999):
+        whole = f"full & where({' | '.join(['q.a'] * atoms)}, q.b, q.c)"
+        if atoms == 998:
+            assert masks.parse(whole).columns == {"a", "b", "c"}
+        else:
+            with pytest.raises(
+                TransfuseError, match=r"^mask, column 8: where stands for more than 1000 atoms"
+            ):
+                masks.parse(whole)
+
+
 def test_a_fault_inside_a_call_is_placed_once() -> None:
     with pytest.raises(TransfuseError) as caught:
         masks.parse("full & delta(a, lo=x)")
@@ -262,6 +281,8 @@ def test_words_in_faults() -> None:
     ):
         with pytest.raises(TransfuseError, match=said):
             masks.parse(text)
+    with pytest.raises(TransfuseError, match=r"below 2\^40, not -12345678901234"):
+        masks.parse("delta(a, lo=-12345678901234)")
     assert masks.parse("delta(a, lo=-1234567890)") == masks.delta("a", lo=-1234567890)
     with pytest.raises(
         TransfuseError, match=r"^a mask is neither true nor false: combine .* not and, or, not$"

@@ -12,6 +12,7 @@ from hypothesis import given
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
+from transfuse.masks.algebra import Flags
 from transfuse.testing import strategies
 
 
@@ -56,7 +57,7 @@ def test_masks_combine_with_masks_only() -> None:
 
 
 def test_flags_are_what_any_name_says_but_pythons_own() -> None:
-    assert masks.algebra.Flags("k").image == masks.k.image == masks.Flag("k", "image")
+    assert Flags("k").image == masks.k.image == masks.Flag("k", "image")
     assert not hasattr(masks.q, "__wrapped__")
     with pytest.raises(AttributeError, match="__wrapped__"):
         masks.q.__wrapped__  # noqa: B018
