@@ -168,6 +168,7 @@ def test_choose_takes_the_earliest_of_equally_full_rows() -> None:
 def test_choose_gives_up_first_come_first_served_where_that_leaves_a_gap() -> None:
     # As they come, 1 and 3 leave 12, of which 5 + 5 fill 10; without the 3, 1 + 5 + 5 + 5 fill the row.
     assert choose([1, 3, 5, 5, 5], 16) == [0, 2, 3, 4]
+    assert choose([2, 3, 5, 5, 5], 16) == [0, 1, 2, 3], "and never more than fits"
 
 
 def test_rows_of_a_mixed_stream_are_full() -> None:
@@ -203,6 +204,13 @@ def test_a_document_over_the_budget_is_named_with_its_longest_item_and_the_cure(
         match=r"pairs 7: 14 positions \(item 1 alone has 8\) do not fit a row of 13: raise train.budget, or shorten",
     ):
         list(Packer(13).rows([long("a", [0.0] * 6, "bcd")]))
+
+
+def test_a_document_of_just_the_budget_fits_and_nothing_offered_is_nothing_wasted() -> None:
+    packer = Packer(14)
+    assert packer.utilisation == 1.0
+    assert [row.used for row in packer.rows([long("a", [0.0] * 6, "bcd")])] == [14]
+    assert packer.utilisation == 1.0
 
 
 def one(packer: Packer, sequence: Sequence) -> Row:
