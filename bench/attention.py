@@ -1,6 +1,6 @@
 """How fast attention under a mask is here: tiles against dense, planning, the normal form, block masks, errors.
 
-    python bench/attention.py [--quick] [--only PART] [--json FILE] [--write]
+    python bench/attention.py [--quick] [--only PART] [--give-back] [--json FILE] [--write]
 
 Process CPU time, one thread, medians of interleaved rounds; 8 heads of 64, documents of 300-600 positions, half
 of them in images of 64, fp32. `--write` puts the table into docs/performance.md. About 6 minutes (quick: 1).
@@ -100,10 +100,13 @@ def tensors(*lengths: int) -> list[torch.Tensor]:
 
 
 def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of CPU time of each run: the median over rounds in which each takes its turn."""
+    """Seconds of CPU time of each run: the median over rounds in which each takes its turn.
+
+    Every other round goes backwards, so that no run always follows the one that leaves the caches cold.
+    """
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
-        for name, run in runs.items():
+        for name, run in list(runs.items())[:: -1 if turn % 2 else 1]:
             start = time.process_time()
             run()
             if turn:
@@ -302,13 +305,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"{', '.join(PARTS)}")
+    parser.add_argument("--give-back", action="store_true", help="freed memory goes back to the system")
     given = parser.parse_args()
     if given.only and given.write:
         parser.error("--write takes the whole table, not --only some of it")
     torch.set_num_threads(1)
     figures: list[Figure] = []
     for part in (part for part in PARTS if part in (given.only or PARTS)):
-        if part in AS_TRAINED:
+        if part in AS_TRAINED and not given.give_back:
             keep_freed_memory()
         figures += (new := PARTS[part](given.quick))
         print("\n".join(f"{f.what}: {f.value:.4g} {f.unit} (target {f.target})" for f in new), flush=True)
