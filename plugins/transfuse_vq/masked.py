@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.codec import GridModality
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.guidance import GuidanceSettings
@@ -21,6 +20,7 @@ from transfuse.parts import Chosen, PartOf, Settings
 
 from transfuse_vq.masked_id import MaskedId
 from transfuse_vq.maskgit import MaskGIT
+from transfuse_vq.modality import CodeGrid
 
 
 class MaskedVQSettings(Settings):
@@ -36,7 +36,7 @@ class MaskedVQSettings(Settings):
     guidance: GuidanceSettings = GuidanceSettings()
 
 
-class MaskedVQ(GridModality, SpanModality):
+class MaskedVQ(CodeGrid, SpanModality):
     clean_time = 0.0
 
     def __init__(self, settings: MaskedVQSettings, name: str) -> None:
@@ -75,12 +75,6 @@ class MaskedVQ(GridModality, SpanModality):
         self.out = nn.Linear(dim, self.codec.codes, bias=False)
 
     # -- layout
-
-    def labels(self) -> tuple[str, ...]:
-        return tuple(f"{h}x{w}" for h, w in self.sizes)
-
-    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
-        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         h, w = payload.shape

@@ -35,7 +35,17 @@ class VQSettings(Settings):
     guidance: GuidanceSettings = GuidanceSettings()
 
 
-class VQ(GridModality, TokenModality):
+class CodeGrid(GridModality):
+    """What modalities of codes share, drawn in turn or hidden and filled in: a marker a size of grid."""
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{h}x{w}" for h, w in self.sizes)
+
+    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
+        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
+
+
+class VQ(CodeGrid, TokenModality):
     def __init__(self, settings: VQSettings, name: str) -> None:
         super().__init__(name, settings.codec.build())
         self.settings = settings
@@ -60,12 +70,6 @@ class VQ(GridModality, TokenModality):
 
     def connect(self, dim: int) -> None:
         """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
-
-    def labels(self) -> tuple[str, ...]:
-        return tuple(f"{h}x{w}" for h, w in self.sizes)
-
-    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
-        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         h, w = payload.shape
