@@ -11,7 +11,8 @@ def keep_freed_memory() -> bool:
     """Tell the C library not to return freed memory while this process lives; whether it could be told.
 
     By default glibc hands large tensors back as they are freed and fetches fresh pages for the next
-    (docs/performance.md has what that costs). Kept, the process stays as large as it once was. Only glibc is told; elsewhere nothing happens.
+    (docs/performance.md has what that costs). Kept, the process stays as large as it once was.
+    Only glibc is told; elsewhere nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

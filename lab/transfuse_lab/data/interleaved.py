@@ -3,15 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import SPLITS, DataSet, checked_index, checked_split, content_hash
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
 
+from transfuse_lab.data.listed import Listed
 from transfuse_lab.data.listing import checked_text, image_inside, objects, told_split
 from transfuse_lab.data.pictures import check_form, read_images
 from transfuse_lab.data.splits import splits
@@ -33,7 +32,7 @@ class Line:
     origin: str
 
 
-class Interleaved(DataSet):
+class Interleaved(Listed[Line]):
     """Documents from ``documents.jsonl``, one a line; images are float32 ``[channels, side, side]``.
 
     path: the folder that holds ``documents.jsonl``, or a file of that form; images are paths beside it.
@@ -61,42 +60,20 @@ class Interleaved(DataSet):
         _check_roles(listing, texts, images)
         if not listing.is_file():
             raise TransfuseError(f"data {listing}: not there; write one document a line, {EXAMPLE}")
-        self.name = folder.resolve().name if listing.name == LISTING else listing.stem
+        name = folder.resolve().name if listing.name == LISTING else listing.stem
         self._image_roles = frozenset(images)
         lines = _read(folder, listing, texts, images)
         shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}
         self._images = read_images(folder, sorted(shown), side, channels)
-        # A document keeps its number, in the listing's order, as its id.
-        self._splits = {
-            split: [(number, line) for number, line in enumerate(lines) if line.split == split]
-            for split in SPLITS
-        }
-        if not self._splits["train"]:
-            raise TransfuseError(f"data {listing}: no document is left to train on")
-
-    def size(self, split: str) -> int:
-        return len(self._splits[checked_split(self.name, split)])
+        super().__init__(name, lines, f"data {listing}: no document is left to train on")
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        number, line = self._splits[split][checked_index(self.name, split, index, self.size(split))]
+        number, line = self.entry(split, index)
         return Document(
             tuple(map(self._with_pixels, line.entries)),
             number,
             f"{self.name} {split} {index} ({line.origin})",
         )
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "train": self.size("train"),
-            "heldout": self.size("heldout"),
-            "content": self._hash,
-            "licence": "as the folder's owner says",
-        }
-
-    @cached_property
-    def _hash(self) -> str:
-        return content_hash(self)
 
     def _with_pixels(self, entry: Item) -> Item:
         if entry.modality not in self._image_roles:
