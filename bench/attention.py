@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from transfuse import masks
 from transfuse.attention import Cache, Dense, Request, Tiles
-from transfuse.attention.tile_plan import lower
-from transfuse.attention.tiling import tiling
+from transfuse.attention.tiles.plan import lower
+from transfuse.attention.tiles.tiling import tiling
 from transfuse.masks import Mask
 from transfuse_lab.memory import keep_freed_memory
 

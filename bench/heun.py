@@ -7,7 +7,7 @@ through all 1000 times. docs/objectives.md quotes it.
 import numpy as np
 import torch
 from torch import Tensor
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 
 MEAN, COVARIANCE = np.array([0.3, -0.5]), np.array([[0.5, 0.3], [0.3, 0.4]])
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from transfuse.packing import Packer, choose
-from transfuse.sequence import Sequence
+from transfuse.sequences.packing import Packer, choose
+from transfuse.sequences.sequence import Sequence
 
 TEXT, IMAGE = (4, 200), (4, 256)  # positions, drawn uniformly
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transfuse import masks
 from transfuse.masks import picture
-from transfuse_lab import mask_layout
+from transfuse_lab.drawing import mask_layout
 
 DOCS = Path(__file__).parent
 ORACLES = DOCS.parent / "tests" / "data" / "oracles" / "masks"

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
-from transfuse.assembly import build_modalities, build_model, fit_modalities
+from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, content_hash, in_either_order
 from transfuse.documents import Document, Item
-from transfuse.model import Model
-from transfuse.plugins import Plugins
-from transfuse.recipes import Recipe
+from transfuse.model.build import build_modalities, build_model, fit_modalities
+from transfuse.model.model import Model
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
+from transfuse.registry.files import packaged_file
+from transfuse.registry.plugins import Plugins
 
 # The same examples every run, and no clock: torch's first calls are slow. $EXAMPLES asks for so many, unshrunk.
 asked = os.environ.get("EXAMPLES")

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from transfuse.codec import Codec
+from transfuse.config.parts import Settings
 from transfuse.errors import RawError, TransfuseError
-from transfuse.modality import Report
-from transfuse.parts import Settings
+from transfuse.modalities.codec import Codec
+from transfuse.modalities.modality import Report
 
 CLASSES = ("AutoencoderKL", "VQModel")
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -1,9 +1,9 @@
 """What the adapters offer: other people's systems behind this framework's doors."""
 
 from transfuse.attention import Backend
+from transfuse.config.parts import Part, Settings
 from transfuse.datasets import DataSet
-from transfuse.hooks import hookimpl
-from transfuse.parts import Part, Settings
+from transfuse.registry.hooks import hookimpl
 
 from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
 

@@ -75,7 +75,7 @@ def train(
     """Train a recipe on a data set. An interrupted run goes on when the command is given again."""
     if out is None and not dry_run:
         raise TransfuseError("--out is missing: the folder in which the run is kept")
-    from transfuse_lab.training import train_command
+    from transfuse_lab.runs.training import train_command
 
     train_command(recipe, data, out, tuple(overrides or ()), registry, dry_run, codecs)
 
@@ -89,7 +89,7 @@ def train_codec(
     registry: RegistryFile = None,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
-    from transfuse_lab.codec_command import train_codec_command
+    from transfuse_lab.commands.train_codec import train_codec_command
 
     train_codec_command(recipe, data, out, tuple(overrides or ()), registry)
 
@@ -112,7 +112,7 @@ def sample(
     """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
     if sum(bool(given) for given in (prompt, image, document)) != 1:
         raise TransfuseError("give exactly one of --prompt, --image and --document")
-    from transfuse_lab.sampling import sample_command
+    from transfuse_lab.commands.sample import sample_command
 
     sample_command(run, prompt or [], image, document, n, out, seed, tokens)
 
@@ -125,7 +125,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data."""
-    from transfuse_lab.evaluation import eval_command
+    from transfuse_lab.evaluation.evaluation import eval_command
 
     eval_command(run, grid)
 
@@ -146,10 +146,10 @@ def compare(
     registry: RegistryFile = None,
 ) -> None:
     """Train and evaluate recipes under equal budgets; report.html and compare.json are left in DIR."""
-    from transfuse_lab.arguments import read_axes, read_seeds
+    from transfuse_lab.commands.arguments import read_axes, read_seeds
 
     chosen, values = read_seeds(seeds), read_axes(axes or ())
-    from transfuse_lab.comparison import compare_command
+    from transfuse_lab.comparison.comparison import compare_command
 
     compare_command(tuple(recipes or ()), data, chosen, out, tuple(overrides or ()), values, registry)
 
@@ -157,7 +157,7 @@ def compare(
 @app.command()
 def recipes(registry: RegistryFile = None) -> None:
     """List the recipes: modalities, mask, loss weights, size and budget."""
-    from transfuse_lab.listings import recipes_command
+    from transfuse_lab.commands.listings import recipes_command
 
     recipes_command(registry)
 
@@ -165,9 +165,9 @@ def recipes(registry: RegistryFile = None) -> None:
 @plugins_app.command(name="list")
 def plugins_list(registry: RegistryFile = None) -> None:
     """List the plugins, what they offer, and why one is not loaded."""
-    from transfuse.plugins import PluginWarning
+    from transfuse.registry.plugins import PluginWarning
 
-    from transfuse_lab.listings import plugins_command
+    from transfuse_lab.commands.listings import plugins_command
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)  # the table has the reasons
@@ -177,7 +177,7 @@ def plugins_list(registry: RegistryFile = None) -> None:
 @app.command()
 def doctor(registry: RegistryFile = None) -> None:
     """Show versions, threads, plugins, attention backends, registry files, packages; exit 1 on a fault."""
-    from transfuse_lab.doctor import doctor_command
+    from transfuse_lab.commands.doctor import doctor_command
 
     if doctor_command(registry):
         raise typer.Exit(1)
@@ -198,7 +198,7 @@ def mask(
     registry: RegistryFile = None,
 ) -> None:
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
-    from transfuse_lab.mask_command import run
+    from transfuse_lab.commands.mask import run
 
     print(run(expression, layout, out, registry))
 
@@ -211,7 +211,7 @@ def build(
     ] = None,
 ) -> None:
     """Fetch a data set's packages by npm and build it, once, into the cache."""
-    from transfuse_lab import data_command
+    from transfuse_lab.commands import data as data_command
 
     print(f"built {name}: {data_command.build(name, out)}")
 
@@ -225,7 +225,7 @@ def pack(
     """Pack a data set into a store."""
     from transfuse.registry import Registry
 
-    from transfuse_lab import data_command
+    from transfuse_lab.commands import data as data_command
 
     data_command.pack(name, out, Registry.open(registry).plugins)
     print(f"packed {name} into {out}")

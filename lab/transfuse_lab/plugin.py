@@ -3,10 +3,10 @@
 from typing import Literal
 
 from pydantic import Field
+from transfuse.config.parts import Part, Settings
 from transfuse.datasets import DataSet
-from transfuse.hooks import hookimpl
 from transfuse.metrics import Metric
-from transfuse.parts import Part, Settings
+from transfuse.registry.hooks import hookimpl
 
 
 class DigitsSettings(Settings):
@@ -39,25 +39,25 @@ class MetricSettings(Settings):
 
 
 def build_digits(settings: DigitsSettings) -> DataSet:
-    from transfuse_lab.data.digits import Digits
+    from transfuse_lab.datasets.digits import Digits
 
     return Digits()
 
 
 def build_folder(settings: FolderSettings) -> DataSet:
-    from transfuse_lab.data.folder import Folder
+    from transfuse_lab.datasets.folder import Folder
 
     return Folder(settings.path, settings.size, settings.channels)
 
 
 def build_emoji(settings: EmojiSettings) -> DataSet:
-    from transfuse_lab.data.emoji import Emoji
+    from transfuse_lab.datasets.emoji.emoji import Emoji
 
     return Emoji(settings.size)
 
 
 def build_interleaved(settings: InterleavedSettings) -> DataSet:
-    from transfuse_lab.data.interleaved import Interleaved
+    from transfuse_lab.datasets.interleaved import Interleaved
 
     return Interleaved(settings.path, settings.size, settings.channels, settings.texts, settings.images)
 
@@ -88,14 +88,14 @@ METRICS = {
     "reconstruction_error": ("ReconstructionError", "the image codec's squared error a pixel"),
     "own_image_rank": ("OwnImageRank", "where a prompt's own picture ranks, seen from the drawn one"),
 }
-"""Each metric's class in `transfuse_lab.metrics`, named so that listing it imports no torch."""
+"""Each metric's class in `transfuse_lab.evaluation.metrics`, named so that listing it imports no torch."""
 
 
 def metric(name: str) -> Part:
     class_name, summary = METRICS[name]
 
     def build(settings: MetricSettings) -> Metric:
-        from transfuse_lab import metrics
+        from transfuse_lab.evaluation import metrics
 
         return getattr(metrics, class_name)()
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.codec import Codec
+from transfuse.config.parts import Settings
+from transfuse.config.validation import Misfit
 from transfuse.errors import TransfuseError
-from transfuse.modality import Report
-from transfuse.parts import Settings
+from transfuse.modalities.codec import Codec
+from transfuse.modalities.modality import Report
 from transfuse.randomness import Key
-from transfuse.sections import Misfit
 
 from transfuse_image.autoencoder import decoder, encoder
 from transfuse_image.autoencoder_training import train_autoencoder

@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.losses import Loss
-from transfuse.objective import SpanObjective
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.objective import SpanObjective
 
 from transfuse_image.corruption import Corruption
 from transfuse_image.scores import ScoreSettings, scored

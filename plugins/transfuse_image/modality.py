@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.codec import GridModality
+from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
-from transfuse.guidance import GuidanceSettings
-from transfuse.losses import Loss
-from transfuse.modality import Evaluate, Report, Span, SpanModality
-from transfuse.objective import Sampler, SpanObjective
-from transfuse.parts import Chosen, PartOf, Settings
+from transfuse.modalities.codec import GridModality
+from transfuse.modalities.guidance import GuidanceSettings
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.modality import Evaluate, Report, Span, SpanModality
+from transfuse.modalities.objective import Sampler, SpanObjective
 
 from transfuse_image.patchers import Patcher
 

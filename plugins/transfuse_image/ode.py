@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
-from transfuse.objective import Denoise, Sampler, SpanObjective, spread
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.objective import Denoise, Sampler, SpanObjective, spread
 
 from transfuse_image.walk import Believer, Place, places, steps, straight
 

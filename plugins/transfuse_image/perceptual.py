@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.modality import Report
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.modality import Report
 from transfuse.randomness import Key
 
 TEMPERATURE = 0.1

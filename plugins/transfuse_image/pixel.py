@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transfuse.codec import Codec
-from transfuse.modality import Report
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.codec import Codec
+from transfuse.modalities.modality import Report
 
 from transfuse_image.raw_images import check_image, check_images
 

@@ -1,7 +1,7 @@
 """What this plugin offers."""
 
-from transfuse.hooks import hookimpl
-from transfuse.parts import Part
+from transfuse.config.parts import Part
+from transfuse.registry.hooks import hookimpl
 
 from transfuse_image.ddpm import DDPMSettings, build_ddpm
 from transfuse_image.flow import FlowSettings, build_flow

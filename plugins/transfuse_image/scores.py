@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.losses import Loss
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.loss import Loss
 
 from transfuse_image.targets import Target, determinant
 

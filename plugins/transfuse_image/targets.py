@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.objective import spread
+from transfuse.modalities.objective import spread
 
 Target = Literal["eps", "v", "x0", "velocity"]
 

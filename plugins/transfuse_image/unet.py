@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.parts import Settings
-from transfuse.sections import Misfit
+from transfuse.config.parts import Settings
+from transfuse.config.validation import Misfit
 
 from transfuse_image.patchers import Patcher, TimeEmbedding
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.objective import Denoise, SpanObjective, spread
+from transfuse.modalities.objective import Denoise, SpanObjective, spread
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.documents import Item
 from transfuse.errors import RawError, TransfuseError
-from transfuse.losses import Loss
-from transfuse.modality import Report, Span, TokenModality
-from transfuse.objective import TokenObjective
-from transfuse.parts import Chosen, PartOf, Settings
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.modality import Report, Span, TokenModality
+from transfuse.modalities.objective import TokenObjective
 
 TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
 

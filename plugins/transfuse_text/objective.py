@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.losses import Loss
-from transfuse.objective import TokenObjective
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.objective import TokenObjective
 
 
 class NextTokenSettings(Settings):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.losses import Loss
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.loss import Loss
 
 SHOWN = -100
 """The target at ids that are not hidden: nothing to predict."""

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.objective import Denoise
-from transfuse.parts import Settings
+from transfuse.config.parts import Settings
+from transfuse.modalities.objective import Denoise
 
 from transfuse_vq.masked_id import MaskedId
 

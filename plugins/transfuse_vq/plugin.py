@@ -1,7 +1,7 @@
 """What this plugin offers."""
 
-from transfuse.hooks import hookimpl
-from transfuse.parts import Part
+from transfuse.config.parts import Part
+from transfuse.registry.hooks import hookimpl
 
 from transfuse_vq.masked import MaskedVQ, MaskedVQSettings
 from transfuse_vq.masked_id import MaskedId, MaskedIdSettings

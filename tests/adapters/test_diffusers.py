@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from transfuse.errors import RawError, TransfuseError
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 
 KL = {"in_channels": 3, "out_channels": 3, "down_block_types": ("DownEncoderBlock2D",) * 2,
       "up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (8, 8), "latent_channels": 4,
@@ -183,7 +183,7 @@ def test_images_that_do_not_fit(build: Callable, folders: dict[str, Path]) -> No
 def test_it_is_imported_on_use_and_needs_no_torchvision(folders: dict[str, Path]) -> None:
     code = (
         "import sys; sys.modules['torchvision'] = None\n"
-        "from transfuse.plugins import Plugins\n"
+        "from transfuse.registry.plugins import Plugins\n"
         "plugins = Plugins.load(only=('adapters',))\n"
         f"codec = plugins.choose('codec', {{'name': 'diffusers', 'path': {str(folders['kl'])!r}}}, 'c').build()\n"
         "assert 'diffusers' not in sys.modules\n"

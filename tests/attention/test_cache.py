@@ -5,7 +5,7 @@ import pytest
 import torch
 from transfuse import masks
 from transfuse.attention import attend
-from transfuse.attention.cache import Cache
+from transfuse.attention.kv_cache import Cache
 from transfuse.errors import TransfuseError
 
 MASK = masks.parse("same(doc) & (le(idx) | same(span))")

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transfuse import masks
-from transfuse.attention import Request, Tiles, tile_kernel
+from transfuse.attention import Request, Tiles
+from transfuse.attention.tiles import kernel as tile_kernel
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 

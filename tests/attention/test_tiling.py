@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfuse.attention import Request, Tiles
-from transfuse.attention.tile_plan import lower
-from transfuse.attention.tiling import Tiling, tiling
+from transfuse.attention.tiles.plan import lower
+from transfuse.attention.tiles.tiling import Tiling, tiling
 from transfuse.masks import Mask
 from transfuse.testing import strategies
 

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transfuse.documents import Document, Item
-from transfuse.losses import Loss
-from transfuse.modality import Evaluate, Report, Span, SpanModality, TokenModality
-from transfuse.sequence import Layout, Sequence, vocabulary_for
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.modality import Evaluate, Report, Span, SpanModality, TokenModality
+from transfuse.sequences.layout import Layout
+from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.vocabulary import vocabulary_for
 
 
 class Letters(TokenModality):

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transfuse import checkpoints
-from transfuse.averaging import Average, decay_after
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.recipes import Recipe
+from transfuse.model.ema import Average, decay_after
 
 from tests.core import tiny
 from tests.core.test_checkpoints import NAMES, adam, recipe_of, same, train

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from transfuse.attention import attend
-from transfuse.backbone import Backbone, rotary, rotate
-from transfuse.recipes import ModelSettings
+from transfuse.config.recipe import ModelSettings
+from transfuse.model.backbone import Backbone, rotary, rotate
 
 from tests.core.tiny import CAUSAL
 

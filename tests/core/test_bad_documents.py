@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.modality import Span
+from transfuse.modalities.modality import Span
 
 from tests.core.standins import Blob, Letters, document, layout
 

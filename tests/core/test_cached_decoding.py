@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 from transfuse import masks
-from transfuse.batch import collate
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item, View
-from transfuse.model import Model
-from transfuse.packing import join
+from transfuse.generation.decoding import generate
+from transfuse.model.model import Model
 from transfuse.randomness import Key
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
 
 from tests.core.standins import Blob, document
 from tests.core.tiny import CAUSAL, WORDS, Kit, captioned

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 from transfuse import checkpoints, files
-from transfuse.assembly import build_model
-from transfuse.batch import collate
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.losses import Combiner
-from transfuse.model import Model
-from transfuse.packing import join
-from transfuse.plugins import Plugins
+from transfuse.model.build import build_model
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.recipes import Recipe
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
+from transfuse.training.combiner import Combiner
 
 from tests.core import tiny
 from tests.core.tiny import SECTIONS, Kit, captioned

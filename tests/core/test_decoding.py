@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import Model
+from transfuse.generation.decoding import generate
+from transfuse.model.model import Model
 
 from tests.core.standins import Blob, Letters, document
 from tests.core.tiny import Kit, captioned

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transfuse.batch import Batch, collate
-from transfuse.cached import CachedModel
 from transfuse.documents import Document, Item
-from transfuse.experts import routes
-from transfuse.model import Model, flops, parameter_counts
-from transfuse.packing import join
+from transfuse.generation.incremental import CachedModel
+from transfuse.model.counts import flops, parameter_counts
+from transfuse.model.expert_routing import routes
+from transfuse.model.model import Model
 from transfuse.randomness import Key
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.rows import join
 
 from tests.core.tiny import Kit, captioned
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transfuse.cached import CachedModel
-from transfuse.decoding import generate
+from transfuse.config.merge import lay
+from transfuse.config.validation import Misfit, fit
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
-from transfuse.guidance import GuidanceSettings, all_views, check_views
-from transfuse.modality import Evaluate
-from transfuse.sections import Misfit, fit, lay
+from transfuse.generation.decoding import generate
+from transfuse.generation.incremental import CachedModel
+from transfuse.modalities.guidance import GuidanceSettings, all_views, check_views
+from transfuse.modalities.modality import Evaluate
 
 from tests.core.standins import Blob, Letters, document
 from tests.core.tiny import Kit, captioned, picture

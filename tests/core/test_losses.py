@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transfuse.batch import Batch, collate
 from transfuse.errors import TransfuseError
-from transfuse.losses import Combiner, Loss, add_counts
-from transfuse.packing import join
+from transfuse.modalities.loss import Loss
 from transfuse.randomness import Key
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.rows import join
+from transfuse.training.combiner import Combiner, add_counts
 
 from tests.core.tiny import Kit, captioned
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from transfuse import masks
-from transfuse.batch import collate
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
-from transfuse.losses import Combiner
-from transfuse.model import Model
-from transfuse.packing import Row, join
+from transfuse.generation.decoding import generate
+from transfuse.model.model import Model
 from transfuse.randomness import Key
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import Row, join
+from transfuse.training.combiner import Combiner
 
 from tests.core.standins import Blob, Letters, document, layout, show
 from tests.core.tiny import TRANSFUSION, Kit

@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 from transfuse import masks
-from transfuse.batch import Batch, collate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import Model, check_leak, flops, parameter_counts
-from transfuse.packing import Row, join
+from transfuse.model.counts import flops, parameter_counts
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.sequence import vocabulary_for
-from transfuse.vocabulary import Vocabulary
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.mask_checks import check_leak
+from transfuse.sequences.rows import Row, join
+from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 from tests.core.standins import Blob, Letters, document
 from tests.core.tiny import CAUSAL, TRANSFUSION, WORDS, Kit, captioned

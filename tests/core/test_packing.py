@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse.errors import TransfuseError
-from transfuse.packing import Packer, Row, choose, join, unpack
-from transfuse.sequence import Sequence
+from transfuse.sequences.packing import Packer, choose
+from transfuse.sequences.rows import Row, join, unpack
+from transfuse.sequences.sequence import Sequence
 
 from tests.core.standins import Blob, Letters, document, layout
 

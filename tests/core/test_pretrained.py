@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transfuse import checkpoints
-from transfuse.assembly import build_modalities, build_model
+from transfuse.config.merge import SETTLES
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.model import Model
-from transfuse.recipes import Recipe
+from transfuse.model.build import build_modalities, build_model
+from transfuse.model.model import Model
 from transfuse.registry import Registry
-from transfuse.sections import SETTLES
 
 from tests.core import tiny
 from tests.core.tiny import SECTIONS, WORDS, Kit

@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transfuse.batch import Batch, collate
 from transfuse.documents import Item
-from transfuse.packing import Packer, Row, join
 from transfuse.randomness import Key
-from transfuse.sequence import Sequence
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.packing import Packer
+from transfuse.sequences.rows import Row, join
+from transfuse.sequences.sequence import Sequence
 
 from tests.core.standins import Blob, Letters, document, layout
 

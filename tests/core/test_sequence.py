@@ -5,7 +5,8 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from transfuse.documents import Document, Item
-from transfuse.sequence import Layout, Pen, Sequence
+from transfuse.sequences.layout import Layout, Pen
+from transfuse.sequences.sequence import Sequence
 
 from tests.core.standins import Blob, Letters, document, layout, show
 

@@ -2,10 +2,10 @@
 
 import torch
 from torch import nn
-from transfuse.model import Model
+from transfuse.config.recipe import ModelSettings
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.recipes import ModelSettings
-from transfuse.sequence import vocabulary_for
+from transfuse.sequences.vocabulary import vocabulary_for
 
 from tests.core.tiny import TRANSFUSION, Kit
 

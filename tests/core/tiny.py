@@ -9,13 +9,13 @@ import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
 from transfuse import masks
+from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
 from transfuse.masks import Mask
-from transfuse.modality import Modality
-from transfuse.model import Model
-from transfuse.plugins import Plugins
-from transfuse.recipes import ModelSettings
-from transfuse.sequence import vocabulary_for
+from transfuse.modalities.modality import Modality
+from transfuse.model.model import Model
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.vocabulary import vocabulary_for
 
 CAUSAL = masks.parse("same(doc) & le(idx)")
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")

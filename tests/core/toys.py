@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transfuse.documents import Item
-from transfuse.losses import Loss
-from transfuse.modality import Evaluate, Span
+from transfuse.modalities.loss import Loss
+from transfuse.modalities.modality import Evaluate, Span
 
 from tests.core.standins import Blob, Letters
 

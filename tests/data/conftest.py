@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transfuse_lab.data.emoji_build import build_emoji
+from transfuse_lab.datasets.emoji.build import build_emoji
 
 
 @pytest.fixture(scope="session")

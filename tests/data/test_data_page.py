@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import transfuse_adapters.plugin
 import transfuse_lab.plugin
-from transfuse_lab.data import captions, interleaved
+from transfuse_lab.datasets import captions, interleaved
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 COMMAND = "import sys; from transfuse_lab.cli import main; sys.argv[0] = 'transfuse'; main()"

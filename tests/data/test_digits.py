@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
-from transfuse_lab.data.digits import NAMES, Digits
+from transfuse_lab.datasets.digits import NAMES, Digits
 
 DIGITS = Digits()
 
@@ -78,5 +78,5 @@ def test_an_unknown_split_is_an_error() -> None:
 
 
 def test_naming_the_data_set_imports_no_scikit_learn() -> None:
-    code = "import sys, transfuse_lab.data.digits as d; d.Digits(); sys.exit('sklearn' in sys.modules)"
+    code = "import sys, transfuse_lab.datasets.digits as d; d.Digits(); sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
-from transfuse.plugins import Plugins
-from transfuse_lab.data import open_data
-from transfuse_lab.data.cache import cache_folder
-from transfuse_lab.data.emoji import COUNT, Emoji, emoji_file
-from transfuse_lab.data.emoji_build import build_emoji, halved
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.datasets import open_data
+from transfuse_lab.datasets.emoji.build import build_emoji, halved
+from transfuse_lab.datasets.emoji.cache import cache_folder
+from transfuse_lab.datasets.emoji.emoji import COUNT, Emoji, emoji_file
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transfuse_lab.data.emoji import emoji_file, read_built
-from transfuse_lab.data.emoji_split import GENDERS, TONES, Cell, cell, heldout
+from transfuse_lab.datasets.emoji.emoji import emoji_file, read_built
+from transfuse_lab.datasets.emoji.split import GENDERS, TONES, Cell, cell, heldout
 
 
 def name(role: str, gender: str, tone: str) -> str:

@@ -11,11 +11,11 @@ from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
 from transfuse.documents import Item
-from transfuse.plugins import Plugins
-from transfuse_lab.data import data_section, open_data
-from transfuse_lab.data.interleaved import Interleaved
-from transfuse_lab.data_command import pack
-from transfuse_lab.trainer import Trainer
+from transfuse.registry.plugins import Plugins
+from transfuse.training.trainer import Trainer
+from transfuse_lab.commands.data import pack
+from transfuse_lab.datasets import data_section, open_data
+from transfuse_lab.datasets.interleaved import Interleaved
 
 STORY = [
     {"text": "first the cat", "droppable": True},

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from transfuse import TransfuseError
-from transfuse_lab.data.emoji import emoji_file
-from transfuse_lab.data.emoji_build import build_emoji, caption, plain
-from transfuse_lab.data.npm import Package, check, fetch, members
+from transfuse_lab.datasets.emoji.build import build_emoji, caption, plain
+from transfuse_lab.datasets.emoji.emoji import emoji_file
+from transfuse_lab.datasets.emoji.npm import Package, check, fetch, members
 
 
 def tarball(path: Path, *files: tarfile.TarInfo | tuple[str, bytes]) -> Path:

@@ -8,9 +8,9 @@ import transfuse_lab.plugin
 from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
-from transfuse.plugins import Plugins
-from transfuse_lab.data import data_section, open_data
-from transfuse_lab.data_command import pack
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.commands.data import pack
+from transfuse_lab.datasets import data_section, open_data
 
 PLUGINS = Plugins.of({"lab": transfuse_lab.plugin, "adapters": transfuse_adapters.plugin})
 

@@ -16,7 +16,7 @@ from transfuse.documents import Document, Item
 from transfuse_adapters import zarr_store, zarr_writer
 from transfuse_adapters.zarr_store import Store
 from transfuse_adapters.zarr_writer import write_store
-from transfuse_lab.data.digits import Digits
+from transfuse_lab.datasets.digits import Digits
 
 
 class Listed(DataSet):

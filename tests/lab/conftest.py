@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 from transfuse_lab.cli import app
-from transfuse_lab.data.folder import Folder
-from transfuse_lab.training import train
+from transfuse_lab.datasets.folder import Folder
+from transfuse_lab.runs.training import train
 from typer.testing import CliRunner, Result
 
 TINY = (
@@ -59,7 +59,7 @@ def trained(
 ) -> Callable[[str], Path]:
     """The folder of a run of few steps, made once; tests that change it work on a copy."""
     from transfuse.registry import Registry
-    from transfuse.registry_files import packaged_file
+    from transfuse.registry.files import packaged_file
 
     made: dict[str, Path] = {}
 

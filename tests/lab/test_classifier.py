@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from transfuse import TransfuseError
-from transfuse_lab import classifier
-from transfuse_lab.classifier import classifier_of, train_classifier
-from transfuse_lab.data.digits import NAMES, Digits
+from transfuse_lab.datasets.digits import NAMES, Digits
+from transfuse_lab.evaluation import classifier
+from transfuse_lab.evaluation.classifier import classifier_of, train_classifier
 
 SHADES = ("bright", "dark")
 

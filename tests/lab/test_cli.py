@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from transfuse.errors import TransfuseError
-from transfuse_lab.arguments import read_axes, read_seeds
 from transfuse_lab.cli import app
+from transfuse_lab.commands.arguments import read_axes, read_seeds
 from typer.testing import CliRunner, Result
 
 SLOW = ("torch", "sklearn", "matplotlib", "tokenizers", "zarr", "scipy", "xformers", "numpy")
@@ -233,7 +233,7 @@ class TestCommands:
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []
-        monkeypatch.setattr("transfuse_lab.data_command.pack", lambda *arguments: packed.append(arguments))
+        monkeypatch.setattr("transfuse_lab.commands.data.pack", lambda *arguments: packed.append(arguments))
         monkeypatch.setenv("TRANSFUSE_PLUGINS", "lab")
         done = run("data", "pack", "digits", "--out", str(tmp_path / "d.zarr"))
         assert done.exit_code == 0

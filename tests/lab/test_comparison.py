@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
-from transfuse_lab import comparison, jobs, worker
-from transfuse_lab.comparison import Run, plan
+from transfuse.registry.files import packaged_file
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.comparison.comparison import Run, comparison, jobs, plan, worker
 
 BUDGET = "train.flops=3e8"
 PROMISED = {

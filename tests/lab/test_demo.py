@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.slow
 def test_the_demo_draws_and_captions_digits(tmp_path: Path) -> None:
-    from transfuse_lab.comparison import compare_command
+    from transfuse_lab.comparison.comparison import compare_command
 
     compare_command((), "digits", (1, 2), tmp_path, (), {}, None)
     recipes = json.loads((tmp_path / "compare.json").read_text())["recipes"]

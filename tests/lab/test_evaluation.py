@@ -10,17 +10,23 @@ import numpy as np
 import pytest
 import torch
 from transfuse import checkpoints
-from transfuse.batch import collate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import Model
-from transfuse.packing import join
-from transfuse.plugins import Plugins
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse_lab import evaluation
-from transfuse_lab.evaluation import caption_likelihood, describe, evaluate, pairs, show
-from transfuse_lab.records import load_record
-from transfuse_lab.trainer import Trainer
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
+from transfuse.training.trainer import Trainer
+from transfuse_lab.evaluation.evaluation import (
+    caption_likelihood,
+    describe,
+    evaluate,
+    evaluation,
+    pairs,
+    show,
+)
+from transfuse_lab.runs.records import load_record
 
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
@@ -85,7 +91,7 @@ def test_evaluating_again_gives_the_same_figures(evaluated: Path, cli: Callable)
 
 def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     """The sum over a caption's tokens of −log p, image given and clean; markers and the end not counted."""
-    from transfuse_lab.data.folder import Folder
+    from transfuse_lab.datasets.folder import Folder
 
     held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
     documents = [held.answered(i) for i in range(5)]
@@ -119,7 +125,7 @@ def test_documents_longer_than_a_row(model: Model) -> None:
 def test_decoding_in_parts_is_decoding_at_once(
     model: Model, monkeypatch: pytest.MonkeyPatch, pictures: Path
 ) -> None:
-    from transfuse_lab.data.folder import Folder
+    from transfuse_lab.datasets.folder import Folder
 
     held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
     prompts, questions = [held.prompt(i) for i in range(5)], [held.question(i) for i in range(5)]
@@ -133,7 +139,7 @@ def test_decoding_in_parts_is_decoding_at_once(
 
 
 def test_what_metrics_are_given(model: Model, pictures: Path) -> None:
-    from transfuse_lab.data.folder import Folder
+    from transfuse_lab.datasets.folder import Folder
 
     data = Folder(pictures, channels=1)
     given = evaluate(model, data, seed=0)
@@ -184,8 +190,8 @@ def test_the_spread_is_even_and_holds_both_ends(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_samples_of_the_record_stand_beside_their_own_images(evaluated: Path, pictures: Path) -> None:
-    from transfuse_lab.data.folder import Folder
-    from transfuse_lab.records import picture
+    from transfuse_lab.datasets.folder import Folder
+    from transfuse_lab.runs.records import picture
 
     real: dict[str, set[str]] = {}
     for document in (Folder(pictures, channels=1).document("heldout", i) for i in range(8)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 from transfuse import TransfuseError
-from transfuse_lab.frechet import frechet_distance
+from transfuse_lab.evaluation.frechet import frechet_distance
 
 
 def cloud(count: int, width: int, seed: int) -> np.ndarray:

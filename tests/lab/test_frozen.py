@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transfuse import checkpoints, rates
+from transfuse import checkpoints
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
-from transfuse_lab.trainer import Trainer
-from transfuse_lab.training import train
+from transfuse.model import parameter_groups as rates
+from transfuse.registry.plugins import Plugins
+from transfuse.training.trainer import Trainer
+from transfuse_lab.runs.training import train
 
 OWN = ("model.experts=per-modality", "train.weight_decay=1")
 
@@ -143,7 +144,7 @@ def test_a_run_with_frozen_parts_and_an_average_resumes_bit_for_bit(
 
 
 def checkpoints_of(trainer: Trainer, folder: Path) -> None:
-    from transfuse_lab.training import save
+    from transfuse_lab.runs.training import save
 
     save(folder, trainer)
     assert checkpoints.newest(folder) == folder / "checkpoints/2"

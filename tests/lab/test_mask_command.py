@@ -9,8 +9,8 @@ import pytest
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import picture
-from transfuse_lab import mask_layout
-from transfuse_lab.mask_command import run
+from transfuse_lab.commands.mask import run
+from transfuse_lab.drawing import mask_layout
 
 RULE = "same(doc) & (le(idx) | same(span))"
 

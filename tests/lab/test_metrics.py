@@ -9,9 +9,9 @@ import pytest
 import transfuse_lab.plugin
 from transfuse import TransfuseError
 from transfuse.metrics import Evaluation
-from transfuse.plugins import Plugins
-from transfuse_lab import metrics
-from transfuse_lab.frechet import frechet_distance
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.evaluation import metrics
+from transfuse_lab.evaluation.frechet import frechet_distance
 
 RNG = np.random.default_rng(0)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import TransfuseError
-from transfuse_lab import own_image
-from transfuse_lab.own_image import captions_are_names, own_image_ranks
+from transfuse_lab.evaluation import own_image
+from transfuse_lab.evaluation.own_image import captions_are_names, own_image_ranks
 
 REAL = np.random.default_rng(1).integers(0, 256, (9, 3, 2, 2)).astype(np.float32) / 255
 NAMES = [f"name {n}" for n in range(9)]

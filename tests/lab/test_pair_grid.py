@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import TransfuseError
-from transfuse_lab.pair_grid import ACROSS, GAP, HEAD, LINE, LINES, MARGIN, pair_grid, wrapped
-from transfuse_lab.records import Sample, picture
+from transfuse_lab.drawing.pair_grid import ACROSS, GAP, HEAD, LINE, LINES, MARGIN, pair_grid, wrapped
+from transfuse_lab.runs.records import Sample, picture
 
 
 def flat(red: float, side: int = 8) -> str:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from transfuse import TransfuseError
-from transfuse_lab.comparison_json import comparison, write_comparison
-from transfuse_lab.records import (
+from transfuse_lab.comparison.comparison_json import comparison, write_comparison
+from transfuse_lab.runs.records import (
     Captioned,
     CurvePoint,
     RunRecord,

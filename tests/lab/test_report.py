@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from transfuse import TransfuseError
-from transfuse_lab.comparison_json import by_entry
-from transfuse_lab.records import Captioned, CurvePoint, RunRecord, Sample, picture
+from transfuse_lab.comparison.comparison_json import by_entry
 from transfuse_lab.report import MaskPicture, page, write_report
 from transfuse_lab.report.figures import FIGURES, figure, number, ordered
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.method import flat
+from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, picture
 
 EVIL = "<script>alert('&\"')</script>"
 IMAGE = picture(np.eye(8)[None])

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.randomness import Key
-from transfuse_lab.evaluation import pairs
-from transfuse_lab.stream import Stream
-from transfuse_lab.training import open_run, prepare
+from transfuse.training.stream import Stream
+from transfuse_lab.evaluation.evaluation import pairs
+from transfuse_lab.runs.training import open_run, prepare
 from typer.testing import Result
 
 

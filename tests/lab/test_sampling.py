@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from transfuse import checkpoints
 from transfuse.errors import TransfuseError
-from transfuse.model import Model
-from transfuse_lab.sampling import grid, read_document
+from transfuse.model.model import Model
+from transfuse_lab.commands.sample import grid, read_document
 
 RECIPES = ("transfusion", "chameleon")
 

@@ -8,7 +8,7 @@ import pytest
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.randomness import Key
-from transfuse_lab.stream import Stream
+from transfuse.training.stream import Stream
 
 TEXT, IMAGE = View(frozenset({"text"})), View(frozenset({"image"}))
 VIEWS = "image.guidance.views=[{drop: [text], scale: 4}, {drop: [image], scale: 2}, {scale: 1.5}]"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from transfuse import checkpoints
-from transfuse.differences import differing
+from transfuse.checkpoints.provenance import check_origin, origin
+from transfuse.config.differences import differing
+from transfuse.config.parts import Part, Settings
 from transfuse.errors import TransfuseError
-from transfuse.origin import check_origin, origin
-from transfuse.parts import Part, Settings
-from transfuse.plugins import Plugins
+from transfuse.files import read_mapping
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
+from transfuse.registry.files import packaged_file
+from transfuse.registry.plugins import Plugins
 
 SMALL = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=160", "text.vocab=280")
 CODEC = ("image.codec.width=8", "image.codec.steps=5", "image.codec.batch=8")
@@ -58,13 +59,13 @@ def test_a_run_takes_them_as_they_are(
     codecs: Path, cli: Callable, data_argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another sampler and objective weight: they ask for no other codec."""
-    monkeypatch.setattr("transfuse_lab.training.fit_modalities", lambda *_: pytest.fail("fit again"))
+    monkeypatch.setattr("transfuse_lab.runs.training.fit_modalities", lambda *_: pytest.fail("fit again"))
     more = ("--set", "train.steps=2", "--set", "image.temperature=0.5", "--set", "loss.image=2")
     where = ("--data", data_argument, "--codecs", codecs, "--out", tmp_path / "run")
     result = cli("train", "chameleon", *where, *SETS, *more)
     assert result.exit_code == 0, result.output
     _, model = checkpoints.load(tmp_path / "run")
-    weights = checkpoints.read_mapping(codecs / "codecs.json", "codecs", "modalities")["modalities"]
+    weights = read_mapping(codecs / "codecs.json", "codecs", "modalities")["modalities"]
     assert {name: part.facts() for name, part in model.parts()} == weights
 
 

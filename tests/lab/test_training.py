@@ -10,17 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transfuse import checkpoints
+from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.model import flops
-from transfuse.plugins import Plugins
+from transfuse.files import read_json
+from transfuse.model.counts import flops
 from transfuse.randomness import Key
-from transfuse.recipes import Recipe
-from transfuse_lab import training
-from transfuse_lab.dry_run import describe
-from transfuse_lab.stream import Stream
-from transfuse_lab.trainer import Spent, Trainer, learning_rate
-from transfuse_lab.training import train
+from transfuse.registry.plugins import Plugins
+from transfuse.training.schedules import learning_rate
+from transfuse.training.stream import Stream
+from transfuse.training.trainer import Spent, Trainer
+from transfuse_lab.runs import training
+from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.training import train
 
 Begin = Callable[..., Trainer]
 
@@ -91,7 +93,7 @@ def test_stop_and_go_on_is_never_having_stopped(
     stop_after(3)
     with pytest.raises(KeyboardInterrupt):
         begin(recipe, tmp_path / "parts")
-    halfway = checkpoints.read_json(checkpoints.newest(tmp_path / "parts") / "state.json", "state")
+    halfway = read_json(checkpoints.newest(tmp_path / "parts") / "state.json", "state")
     assert halfway["spent"]["step"] == 3
     assert len(halfway["waiting"]) > 10
     stop_after(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse_lab.trainer import Trainer
+from transfuse.training.trainer import Trainer
 
 
 def spoilt(index: int, item: int, data: object) -> Callable[[Document], Document]:

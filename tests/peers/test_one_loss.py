@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from transfuse.batch import Batch, collate
-from transfuse.losses import Combiner, add_counts
-from transfuse.objective import TokenObjective
-from transfuse.packing import Row, join
-from transfuse.plugins import Plugins
+from transfuse.modalities.objective import TokenObjective
 from transfuse.randomness import Key
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.rows import Row, join
+from transfuse.training.combiner import Combiner, add_counts
 from transfuse_image.ddpm import Discrete
 from transfuse_image.diffusion import Diffusion
 

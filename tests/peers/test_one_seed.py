@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 from transfuse import checkpoints
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
-from transfuse_lab.trainer import Trainer
-from transfuse_lab.training import save
+from transfuse.generation.decoding import generate
+from transfuse.training.trainer import Trainer
+from transfuse_lab.runs.training import save
 
 LOSSES = """
 import json, sys
-from transfuse.assembly import build_modalities, build_model, fit_modalities
-from transfuse.plugins import Plugins
-from transfuse.recipes import Recipe
-from transfuse_lab.data.digits import Digits
-from transfuse_lab.trainer import Trainer
+from transfuse.model.build import build_modalities, build_model, fit_modalities
+from transfuse.registry.plugins import Plugins
+from transfuse.config.recipe import Recipe
+from transfuse_lab.datasets.digits import Digits
+from transfuse.training.trainer import Trainer
 
 class Few(Digits):
     def size(self, split):
@@ -46,7 +46,7 @@ from hashlib import sha256
 from pathlib import Path
 from transfuse import checkpoints
 import torch
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 def state(folder):
     recipe, model = checkpoints.rebuild(folder, Plugins.load())
     saved = checkpoints.read_checkpoint(folder, model)

@@ -6,17 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transfuse.batch import collate
-from transfuse.cached import CachedModel
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
-from transfuse.model import Model
-from transfuse.packing import join
+from transfuse.generation.decoding import generate
+from transfuse.generation.incremental import CachedModel
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.sequence import vocabulary_for
-from transfuse.vocabulary import begin_marker
-from transfuse_lab.stream import Stream
-from transfuse_lab.trainer import Trainer
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
+from transfuse.sequences.vocabulary import begin_marker, vocabulary_for
+from transfuse.training.stream import Stream
+from transfuse.training.trainer import Trainer
 
 
 def trained(recipe, fitted: Callable, data) -> Model:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
-from transfuse.plugins import Plugins
 from transfuse.randomness import Key
+from transfuse.registry.plugins import Plugins
 from transfuse_image.kl import divergence
 from transfuse_image.patch_gan import (
     Adversary,
@@ -23,7 +23,7 @@ from transfuse_image.patch_gan import (
 from transfuse_image.perceptual import FeatureSettings, distance, train_features, views
 from transfuse_image.quantised import codebook_use
 from transfuse_image.terms import PIXELS, Means
-from transfuse_lab.data.digits import Digits
+from transfuse_lab.datasets.digits import Digits
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from transfuse.codec import Codec
 from transfuse.errors import RawError, TransfuseError
-from transfuse.plugins import Plugins
-from transfuse_lab.data.digits import Digits
+from transfuse.modalities.codec import Codec
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.datasets.digits import Digits
 
 CODECS = {
     "pixel": {"name": "pixel"},

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transfuse.plugins import Plugins
 from transfuse.randomness import Key
+from transfuse.registry.plugins import Plugins
 from transfuse_image.ddpm import alpha_bar
 from transfuse_image.diffusion import Diffusion
 
@@ -100,8 +100,8 @@ def test_a_document_gives_its_spans_times_by_what_follows(small_recipe, fitted, 
     """Image first: below 500. Caption first: anywhere. An image that is only followed by context: anywhere."""
     from dataclasses import replace
 
-    from transfuse.batch import collate
-    from transfuse.packing import join
+    from transfuse.sequences.batch import collate
+    from transfuse.sequences.rows import join
 
     data = shapes()
     model = fitted(small_recipe(), data)

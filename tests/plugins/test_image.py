@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import parameter_counts
-from transfuse.packing import Packer, unpack
-from transfuse.plugins import Plugins
-from transfuse_lab.trainer import Trainer
+from transfuse.generation.decoding import generate
+from transfuse.model.counts import parameter_counts
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.packing import Packer
+from transfuse.sequences.rows import unpack
+from transfuse.training.trainer import Trainer
 
 
 def test_its_own_layers_are_few_and_trained(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 from transfuse_image.patchers import LinearPatcher, LinearSettings, places
 
 PATCHES = (1, 2, 4, 8)

@@ -10,15 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transfuse.batch import collate
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import flops
-from transfuse.packing import join
-from transfuse.plugins import Plugins
+from transfuse.generation.decoding import generate
+from transfuse.model.counts import flops
 from transfuse.randomness import Key
-from transfuse_lab.trainer import Trainer
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
+from transfuse.training.trainer import Trainer
 from transfuse_vq.masked_id import SHOWN, MaskedId
 from transfuse_vq.maskgit import MaskGIT
 

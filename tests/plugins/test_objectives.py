@@ -9,13 +9,13 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-from transfuse.decoding import generate
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
+from transfuse.generation.decoding import generate
 from transfuse.randomness import Key
+from transfuse.registry.plugins import Plugins
+from transfuse.training.trainer import Trainer
 from transfuse_image.diffusion import Diffusion
-from transfuse_lab.trainer import Trainer
 
 ORACLE = json.loads((Path(__file__).parents[1] / "data/oracles/schedules.json").read_text())
 TARGETS = ("eps", "v", "x0", "velocity")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transfuse.objective import Denoise, Sampler, SpanObjective
-from transfuse.plugins import Plugins
+from transfuse.modalities.objective import Denoise, Sampler, SpanObjective
+from transfuse.registry.plugins import Plugins
 
 OBJECTIVES = {
     "ddpm cosine": {"name": "ddpm"},

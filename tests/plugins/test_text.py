@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
-from transfuse_lab.data.digits import NAMES
+from transfuse.registry.plugins import Plugins
+from transfuse_lab.datasets.digits import NAMES
 from transfuse_text.modality import Text, TextSettings
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -12,22 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse import checkpoints
-from transfuse.backbone import Backbone
-from transfuse.batch import collate
-from transfuse.decoding import generate
+from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.model import Model, flops, parameter_counts
-from transfuse.packing import join
-from transfuse.plugins import Plugins
+from transfuse.generation.decoding import generate
+from transfuse.model.backbone import Backbone
+from transfuse.model.counts import flops, parameter_counts
+from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.recipes import ModelSettings
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
+from transfuse.training.trainer import Trainer
 from transfuse_image.unet import ResBlock, UNetPatcher
-from transfuse_lab.data.digits import Digits
-from transfuse_lab.dry_run import describe
-from transfuse_lab.evaluation import show
-from transfuse_lab.trainer import Trainer
-from transfuse_lab.training import train
+from transfuse_lab.datasets.digits import Digits
+from transfuse_lab.evaluation.evaluation import show
+from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.training import train
 
 from tests.core.toys import Probe
 

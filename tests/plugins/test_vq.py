@@ -7,7 +7,7 @@ import pytest
 import torch
 from transfuse.documents import Item, View
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 
 IMAGES = [np.random.default_rng(i).uniform(0, 1, (1, 4, 8)).astype(np.float32) for i in range(12)]
 CODEC = {"name": "vq", "codes": 8, "width": 8, "steps": 5, "batch": 4}

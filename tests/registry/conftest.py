@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
-from transfuse.hooks import PARTS_HOOKS, hookimpl
-from transfuse.parts import Chosen, Part, PartOf, Settings
-from transfuse.plugins import Plugins
+from transfuse.config.parts import Chosen, Part, PartOf, Settings
 from transfuse.registry import Registry
+from transfuse.registry.hooks import PARTS_HOOKS, hookimpl
+from transfuse.registry.plugins import Plugins
 
 SMALL = Path(__file__).with_name("small.yaml")
 
@@ -157,8 +157,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 HEALTHY = """
-from transfuse.hooks import hookimpl
-from transfuse.parts import Part, Settings
+from transfuse.registry.hooks import hookimpl
+from transfuse.config.parts import Part, Settings
 
 class Plain(Settings):
     pass

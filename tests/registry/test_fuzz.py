@@ -7,10 +7,10 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.plugins import Plugins
-from transfuse.recipes import Recipe
 from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
 
 FUZZ = settings(
     deadline=None,

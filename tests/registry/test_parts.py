@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from transfuse.config.parts import Chosen, Part, Settings, choose
 from transfuse.errors import TransfuseError
-from transfuse.parts import Chosen, Part, Settings, choose
-from transfuse.plugins import Plugins
+from transfuse.registry.plugins import Plugins
 
 PLACE = "modalities.image"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from transfuse.config.parts import Part
 from transfuse.errors import TransfuseError
-from transfuse.hooks import HOOKS, hookimpl
-from transfuse.offers import Origin, PluginError, read
-from transfuse.parts import Part
-from transfuse.plugins import Plugins, PluginWarning
 from transfuse.registry import Registry
+from transfuse.registry.hooks import HOOKS, hookimpl
+from transfuse.registry.plugin_contents import Origin, PluginError, read
+from transfuse.registry.plugins import Plugins, PluginWarning
 
 Install = Callable[..., None]
 Source = Callable[[str], str]
@@ -173,7 +173,7 @@ class TestInstalled:
             ("def (", "does not import: SyntaxError"),
             ("x = 1", "implements no hook"),
             (
-                "from transfuse.hooks import hookimpl\n@hookimpl\ndef transfuse_codecs():\n    1 / 0\n",
+                "from transfuse.registry.hooks import hookimpl\n@hookimpl\ndef transfuse_codecs():\n    1 / 0\n",
                 "fails: ZeroDivisionError: division by zero; raised by plugin 'video' (from tf-video 0.1)"
                 " in the hook transfuse_codecs",
             ),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transfuse import hooks, masks
+from transfuse import masks
 from transfuse.attention import attend
-from transfuse.hooks import HOOKS, PARTS_HOOKS
 from transfuse.metrics import Evaluation
-from transfuse.plugins import Plugins
-from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file
+from transfuse.registry import Registry, hooks
+from transfuse.registry.files import packaged_file
+from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
+from transfuse.registry.plugins import Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
@@ -51,7 +51,7 @@ def test_every_hook_of_the_module_is_listed() -> None:
 @pytest.mark.parametrize("hook", HOOKS)
 def test_the_signature_is_exact(hook: str) -> None:
     signature = str(inspect.signature(getattr(hooks, hook)))
-    spelt = signature.replace("transfuse.parts.", "").replace("typing.", "")
+    spelt = signature.replace("transfuse.config.parts.", "").replace("typing.", "")
     assert f"`{hook}{spelt}`" in SECTIONS[hook]
 
 

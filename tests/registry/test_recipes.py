@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from transfuse.config.parts import Chosen
+from transfuse.config.recipe import ModelSettings, Recipe, TrainSettings
 from transfuse.errors import TransfuseError
-from transfuse.parts import Chosen
-from transfuse.plugins import Plugins
-from transfuse.recipes import ModelSettings, Recipe, TrainSettings
 from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
 
 Overlaid = Callable[[str], Registry]
 

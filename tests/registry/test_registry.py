@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transfuse.config.parts import Part
 from transfuse.errors import TransfuseError
-from transfuse.parts import Part
-from transfuse.plugins import Plugins, PluginWarning
 from transfuse.registry import Registry
-from transfuse.registry_files import packaged_file, standard_files
+from transfuse.registry.files import packaged_file, standard_files
+from transfuse.registry.plugins import Plugins, PluginWarning
 
 Overlaid = Callable[[str], Registry]
 Make = Callable[..., types.SimpleNamespace]

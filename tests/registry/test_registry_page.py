@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
-from transfuse.overrides import ROOTS
-from transfuse.plugins import Plugins
-from transfuse.recipes import ModelSettings, TrainSettings
+from transfuse.config.recipe import ModelSettings, TrainSettings
 from transfuse.registry import Registry
-from transfuse.registry_files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
+from transfuse.registry.files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
+from transfuse.registry.overrides import ROOTS
+from transfuse.registry.plugins import Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
 OWN = ("text", "image", "vq")

@@ -5,8 +5,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transfuse import parts, sections, yaml_text
-from transfuse.sections import Misfit, dotted, lay
+from transfuse.config import parts, yaml_text
+from transfuse.config import validation as sections
+from transfuse.config.merge import lay
+from transfuse.config.validation import Misfit, dotted
 
 leaves = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "b"])
 keys = st.sampled_from(["x", "y", "steps", "flops"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from transfuse.sections import Misfit
-from transfuse.written import Written
+from transfuse.config.located import Written
+from transfuse.config.validation import Misfit
 
 LOW = "codec:\n  name: kl\n  channels: 4\npatcher:\n  name: linear\n  patch: 1\n"
 HIGH = "patcher:\n  name: unet\ncodec:\n  channels: 8\n"

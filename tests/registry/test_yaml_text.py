@@ -7,8 +7,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transfuse.config.yaml_text import LIMIT, read, read_file
 from transfuse.errors import TransfuseError
-from transfuse.yaml_text import LIMIT, read, read_file
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=8)
 numbers = st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)

@@ -20,6 +20,7 @@ from transfuse.masks.algebra import q as q
 from transfuse.masks.algebra import same as same
 from transfuse.masks.algebra import table as table
 from transfuse.masks.algebra import where as where
+from transfuse.masks.columns import NONE as NONE
 from transfuse.masks.orientation import key_order as key_order
 from transfuse.masks.orientation import transposed as transposed
 from transfuse.masks.predicates import cacheable as cacheable

@@ -8,6 +8,9 @@ import numpy as np
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks.algebra import Columns, Mask, Table, atoms
 
+NONE = -1
+"""The value that means "none" in every id column."""
+
 LARGEST = 2**40
 """Column values stay below this in size, so that sums and products of a few of them fit an int64."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import strategies as st
+
 from transfuse import masks as algebra
 
 NAMES = ("a", "b", "c")

@@ -8,12 +8,12 @@ from typing import Any
 from transfuse.errors import TransfuseError
 from transfuse.files import write_text
 
-from transfuse_lab.comparison_json import by_entry
-from transfuse_lab.records import RunRecord
+from transfuse_lab.comparison.comparison_json import by_entry
 from transfuse_lab.report import method, pictures, sections
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.mask_picture import MaskPicture as MaskPicture
+from transfuse_lab.runs.records import RunRecord
 
 # Nothing is loaded, from anywhere: pictures are in the page, and there is no script.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

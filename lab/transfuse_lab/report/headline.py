@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from transfuse_lab.comparison_json import differences, summaries
-from transfuse_lab.records import RunRecord
+from transfuse_lab.comparison.comparison_json import differences, summaries
+from transfuse_lab.comparison.statistics import FEWEST, Summary
 from transfuse_lab.report.figures import figure
-from transfuse_lab.statistics import FEWEST, Summary
+from transfuse_lab.runs.records import RunRecord
 
 CEILING = 0.02  # nearer than this to the classifier's own accuracy, generation accuracy ranks nobody
 MOST_NAMED = 3  # entries named one by one

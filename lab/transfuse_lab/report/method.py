@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from transfuse_lab.comparison_json import metric_names
+from transfuse_lab.comparison.comparison_json import metric_names
 from transfuse_lab.report.figures import figure, number, ordered
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.sections import Entries, section

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from transfuse_lab.records import RunRecord, Sample
 from transfuse_lab.report.html import Html, tag
 from transfuse_lab.report.mask_picture import MaskPicture, draw
 from transfuse_lab.report.sections import Entries, section, swatch
+from transfuse_lab.runs.records import RunRecord, Sample
 
 MOST_PROMPTS, MOST_A_PROMPT, MOST_CAPTIONS = 12, 8, 40
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfuse_lab.comparison_json import differences, metric_names, summaries
-from transfuse_lab.records import RunRecord
+from transfuse_lab.comparison.comparison_json import differences, metric_names, summaries
+from transfuse_lab.comparison.statistics import FEWEST, Summary
 from transfuse_lab.report.chart import Series, line_chart, strip
 from transfuse_lab.report.figures import Figure, figure, ordered
 from transfuse_lab.report.html import Html, join, tag
-from transfuse_lab.statistics import FEWEST, Summary
+from transfuse_lab.runs.records import RunRecord
 
 Entries = Mapping[str, Sequence[RunRecord]]
 

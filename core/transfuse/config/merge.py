@@ -1,0 +1,67 @@
+"""How two sections are merged: mappings key by key, the upper one over the lower.
+
+A section is a mapping of settings as a file has it. A part is named inside its section,
+``{name: kl, channels: 4}``, and ``kl`` alone is short for ``{name: kl}``. A modality says ``kind`` where
+other parts say ``name``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMING_KEYS = ("kind", "name")
+ALTERNATIVES = (frozenset({"steps", "flops"}), frozenset({"scale", "views"}))
+"""Keys of which a section means one: the budget of a training, and what guides samples."""
+
+SETTLES = {
+    "pretrained": frozenset({
+        "dim", "layers", "heads", "kv_heads", "head_dim", "hidden", "qk_norm", "post_norm", "norm_eps",
+        "qkv_bias", "tied", "rope_theta", "rope_scaling",
+    }),
+    "tokenizer": frozenset({"vocab"}),
+}  # fmt: skip
+"""Keys that name a file or folder, and the keys it settles: laid on a section, they clear these below."""
+
+
+def lay(base: Any, over: Any) -> Any:
+    """``base`` with ``over`` laid on top: mappings merge key by key, anything else is replaced.
+
+    Two sections that name different parts do not mix: the upper one replaces the lower. One that
+    names no part keeps the name, and the settings, of the one below.
+
+    >>> lay({"name": "linear", "patch": 1}, {"patch": 2})
+    {'name': 'linear', 'patch': 2}
+    >>> lay({"name": "linear", "patch": 1}, "unet")
+    {'name': 'unet'}
+    >>> lay("linear", {"patch": 2})
+    {'name': 'linear', 'patch': 2}
+
+    Of `ALTERNATIVES` the upper one's choice clears the lower one's.
+
+    >>> lay({"steps": 400, "seed": 0}, {"flops": 1e15})
+    {'seed': 0, 'flops': 1000000000000000.0}
+    """
+    if isinstance(base, Mapping) and isinstance(over, str):
+        key = naming_key(base)
+        return lay(base, {key: over}) if key else over
+    if isinstance(base, str) and isinstance(over, Mapping):
+        base = {"name": base}
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or renames(base, over):
+        return over
+    chosen = {key for keys in ALTERNATIVES for key in keys if over.get(key) is not None}
+    cleared = {key for keys in ALTERNATIVES if keys & chosen for key in keys - chosen}
+    cleared |= {key for file, keys in SETTLES.items() if over.get(file) is not None for key in keys}
+    return {
+        **{key: value for key, value in base.items() if key not in cleared},
+        **{key: lay(base[key], value) if key in base else value for key, value in over.items()},
+    }
+
+
+def naming_key(section: Mapping[str, Any]) -> str | None:
+    """The key by which a section names its part: ``kind``, ``name``, or None where it names none."""
+    return next((key for key in NAMING_KEYS if key in section), None)
+
+
+def renames(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    """Whether both sections name a part, and not the same one."""
+    key = naming_key(base)
+    return key is not None and key in over and over[key] != base[key]

@@ -1,0 +1,123 @@
+"""What the config.json of a pretrained language model says of its architecture, as the backbone's settings."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.config.merge import SETTLES
+from transfuse.config.validation import Misfit, short
+from transfuse.errors import did_you_mean
+
+ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+CONFIG_CAP = 1 << 20  # bytes
+
+
+def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``model`` section with what the folder under ``pretrained`` decides.
+
+    A section that has all of it already, as a run's own recipe, is taken as it stands: the folder may be
+    gone. Raises Misfit where the folder is no language model that loads, or the section says otherwise.
+    """
+    if section.keys() >= SETTLES["pretrained"]:
+        return dict(section)
+    path = Path(section["pretrained"]) / "config.json"
+    found = architecture(_read(path), path)
+    faults = [
+        ((key,), f"is {section[key]!r:.40}, and {path} says {value!r:.80}: leave it out")
+        for key, value in found.items()
+        if key in section and section[key] != value
+    ]
+    if faults:
+        raise Misfit(faults)
+    return {**section, **found}
+
+
+def architecture(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings that ``pretrained`` settles, of a config.json as transformers 4 or 5 writes it.
+
+    Raises Misfit naming the key of what the backbone does not do, or of what is missing.
+    """
+    kinds = config.get("architectures")
+    kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
+    if kind not in ARCHITECTURES:
+        hint = did_you_mean(kind, ARCHITECTURES) if isinstance(kind, str) else ", ".join(ARCHITECTURES)
+        raise _refused(path, "architectures", kind, hint)
+    for key, value, why in _unserved(config):
+        raise _refused(path, key, value, why)
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        if key not in config:
+            raise Misfit([(("pretrained",), f"{path} has no {key!r}")])
+    rope = _rope(config)
+    return {
+        "dim": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
+        "head_dim": config.get("head_dim") or (128 if kind == "Qwen3ForCausalLM" else None),
+        "hidden": config["intermediate_size"],
+        "qk_norm": kind == "Qwen3ForCausalLM",
+        "post_norm": False,
+        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "qkv_bias": kind == "Qwen2ForCausalLM",
+        "tied": config.get("tie_word_embeddings", False),
+        "rope_theta": rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
+        "rope_scaling": _scaling(rope),
+    }
+
+
+def _unserved(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Keys that say what the backbone does not do, and why."""
+    for key in ("attention_bias", "mlp_bias"):
+        if config.get(key):
+            yield key, True, "the backbone has a bias on queries, keys and values only (qkv_bias, Qwen2)"
+    if config.get("use_sliding_window") or "sliding_attention" in str(config.get("layer_types")):
+        yield "use_sliding_window", True, "which positions see which is the recipe's mask, in all layers"
+    if config.get("hidden_act", "silu") != "silu":
+        yield "hidden_act", config["hidden_act"], "the backbone's is silu"
+    if config.get("quantization_config"):
+        yield "quantization_config", "given", "load the model's full weights"
+    rope = _rope(config)
+    if _kind(rope) not in ("default", "llama3"):
+        yield "rope_scaling", _kind(rope), "the backbone scales as default and llama3"
+    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1)) != 1:
+        yield "partial_rotary_factor", rope.get("partial_rotary_factor"), "the backbone turns all of a head"
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What transformers 5 writes as rope_parameters, and 4 as rope_scaling beside rope_theta."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return rope if isinstance(rope, Mapping) else {"rope_type": rope}
+
+
+def _kind(rope: Mapping[str, Any]) -> Any:
+    return rope.get("rope_type", rope.get("type", "default"))
+
+
+def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
+    names = {
+        "factor": "factor", "low": "low_freq_factor", "high": "high_freq_factor",
+        "original": "original_max_position_embeddings",
+    }  # fmt: skip
+    if _kind(rope) != "llama3":
+        return None
+    return {ours: rope[theirs] for ours, theirs in names.items() if theirs in rope}
+
+
+def _refused(path: Path, key: str, value: Any, why: str) -> Misfit:
+    return Misfit([(("pretrained",), f"{path}: {key} = {short(value)} does not load: {why}")])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > CONFIG_CAP:
+            raise Misfit([(("pretrained",), f"{path} has more than {CONFIG_CAP >> 20} MiB: it is no config")])
+        config = json.loads(path.read_text())
+    except OSError as error:
+        hint = "name the folder of a language model (config.json, safetensors, tokenizer.json)"
+        raise Misfit([(("pretrained",), f"{path} is not there ({error.strerror}): {hint}")]) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Misfit([(("pretrained",), f"{path} is damaged ({error})")]) from None
+    if not isinstance(config, dict):
+        raise Misfit([(("pretrained",), f"{path} should hold a mapping, not {short(config)}")])
+    return config

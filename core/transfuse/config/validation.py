@@ -1,0 +1,70 @@
+"""A section becomes validated settings, or a list of faults, each with its place in the section."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from transfuse.errors import TransfuseError
+
+Loc = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Misfit(ValueError):
+    """What does not fit in a section: (place relative to the section, sentence) pairs.
+
+    Validators raise it, so that a fault deep inside a part keeps its place; whoever knows where the
+    section stands turns it into a `TransfuseError` that says so.
+    """
+
+    def __init__(self, faults: Iterable[tuple[Loc, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{dotted(loc)}: {sentence}" for loc, sentence in self.faults))
+
+    def error(self, place: str) -> TransfuseError:
+        """The faults as an error for users, each with its place from ``place`` on."""
+        return TransfuseError(
+            "\n".join(f"{dotted((place, *loc) if place else loc)}: {text}" for loc, text in self.faults)
+        )
+
+
+def dotted(loc: Loc) -> str:
+    """``("image", "layers", 0)`` as people write it: ``image.layers[0]``."""
+    text = ""
+    for step in loc:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def fit(model: type[Model], section: Any, context: object = None) -> Model:
+    """The section as a validated ``model``. Raises `Misfit` for all that pydantic finds wrong with it."""
+    try:
+        return model.model_validate(section, context=context)
+    except ValidationError as invalid:
+        raise Misfit(_faults(invalid)) from None
+
+
+def _faults(invalid: ValidationError) -> Iterable[tuple[Loc, str]]:
+    for error in invalid.errors(include_url=False):
+        loc = tuple(step for step in error["loc"] if step != "[key]")
+        kind, message = error["type"], error["msg"]
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, Misfit):
+            yield from (((*loc, *inner), sentence) for inner, sentence in cause.faults)
+        elif isinstance(cause, Exception):
+            yield loc, str(cause)
+        elif kind == "missing":
+            yield loc, "is missing"
+        elif kind in ("dict_type", "model_type"):
+            yield loc, f"should be a mapping, not {short(error['input'])}"
+        elif kind in ("tuple_type", "list_type"):
+            yield loc, f"should be a list, not {short(error['input'])}"
+        else:
+            yield loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"
+
+
+def short(value: object) -> str:
+    """The value as an error message can afford to show it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,1 @@
+"""Decoding: documents continued over a key-value cache. Imports the model."""

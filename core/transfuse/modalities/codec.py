@@ -1,0 +1,90 @@
+"""A codec turns raw data into what the model sees and back; it is trained first and then frozen."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality, Report
+
+
+class Codec(nn.Module, ABC):
+    """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
+
+    codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
+    channels: channels of a latent grid ``[channels, h, w]``; a grid of codes is ``[h, w]``.
+    bound: latents lie within ±bound, so a sampler may clip to it.
+    """
+
+    codes: int = 0
+    channels: int
+    bound: float
+
+    def train(self, mode: bool = True) -> "Codec":
+        """A codec is frozen: training the model around it leaves it in evaluation mode."""
+        return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    @abstractmethod
+    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
+        """Train on all raw data of the training split, then freeze. ``effort``: the share of it to do."""
+
+    @abstractmethod
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Make the layers that saved weights are loaded into, from ``facts``."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """JSON that ``restore`` needs, and figures of the training worth showing."""
+
+    @abstractmethod
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the latent grid for raw data of this shape."""
+
+    @abstractmethod
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        """Raw data to a payload. Raises TransfuseError where it is not what the codec was made for."""
+
+    @abstractmethod
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        """A payload back to raw data."""
+
+
+class GridModality(Modality):
+    """What modalities of grids share: a codec, and the sizes of the grids that the data had.
+
+    sizes: height and width of each latent grid, in latent pixels. A subclass is a token or a span
+    modality too, and says how a grid becomes positions.
+    """
+
+    def __init__(self, name: str, codec: Codec) -> None:
+        super().__init__(name)
+        self.codec = codec
+        self.sizes: list[tuple[int, int]] = []
+
+    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
+        images = list(raws)
+        if not images:
+            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
+        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
+        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+
+    def facts(self) -> dict[str, Any]:
+        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self.codec.restore(facts["codec"])
+        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
+
+    def encode(self, raw: Any) -> np.ndarray:
+        payload = self.codec.encode(raw)
+        height, width = payload.shape[-2:]
+        if (height, width) not in self.sizes:
+            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
+            raise TransfuseError(f"its latent grid is {height}x{width}, and this modality was fit to {known}")
+        return payload
+
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        return self.codec.decode(payload)

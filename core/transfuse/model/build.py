@@ -1,0 +1,103 @@
+"""From a recipe to a model: modalities are built and fit (or restored), then connected."""
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from transfuse import masks
+from transfuse.attention import BUILT_IN, Backend
+from transfuse.config.parts import Chosen
+from transfuse.config.recipe import Recipe
+from transfuse.datasets import DataSet
+from transfuse.errors import RawError, TransfuseError
+from transfuse.modalities.guidance import check_views
+from transfuse.modalities.modality import Modality, Report
+from transfuse.model.model import Model
+from transfuse.model.parameter_groups import freeze
+from transfuse.model.pretrained import load_pretrained
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+
+
+def build_modalities(recipe: Recipe) -> dict[str, Modality]:
+    """The recipe's modalities, by role, neither fit nor restored yet.
+
+    Raises TransfuseError where a plugin built something that is no modality, or guidance drops a role
+    that the recipe has not.
+    """
+    built: dict[str, Modality] = {}
+    for role, chosen in recipe.modalities.items():
+        modality = chosen.build(name=role)
+        if not isinstance(modality, Modality):
+            raise TypeError(
+                f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality"
+            )
+        built[role] = modality
+    check_views(built)
+    return built
+
+
+def fit_modalities(
+    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report, effort: float = 1.0
+) -> Mapping[str, Modality]:
+    """Each codec trained on all raw data of its role in the training split, by a share ``effort``.
+
+    Raises TransfuseError naming document and item where raw data cannot be used.
+    """
+    for role, modality in modalities.items():
+        try:
+            modality.fit(data.raw("train", role), seed, report, effort)
+        except RawError as error:
+            raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
+    return modalities
+
+
+def _place(data: DataSet, role: str, number: int) -> str:
+    """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
+    documents = (data.document("train", index) for index in range(data.size("train")))
+    items = (
+        f"{document.source}: item {i} ({role})"
+        for document in documents
+        for i, item in enumerate(document.items)
+        if item.modality == role
+    )
+    return next(islice(items, number, None))
+
+
+def backends(recipe: Recipe, plugins: Plugins) -> tuple[str, dict[str, Backend]]:
+    """The name of the backend the recipe asks for, and all that are on offer."""
+    offered: dict[str, Backend] = dict(BUILT_IN)
+    for name in plugins.parts("attention"):
+        offered[name] = plugins.choose("attention", {"name": name}, "attention").build()
+    if isinstance(recipe.attention, Chosen):
+        offered[recipe.attention.name] = recipe.attention.build()
+        return recipe.attention.name, offered
+    return recipe.attention, offered
+
+
+def build_model(
+    recipe: Recipe,
+    modalities: Mapping[str, Modality],
+    plugins: Plugins,
+    vocabulary: Vocabulary | None = None,
+    *,
+    start: bool = True,
+) -> Model:
+    """The model of a recipe, its weights drawn from ``train.seed``; ``modalities`` fit or restored.
+
+    start: read the weights under ``model.pretrained``, which those of a checkpoint would replace.
+    """
+    name, offered = backends(recipe, plugins)
+    model = Model(
+        recipe.model,
+        modalities,
+        vocabulary or vocabulary_for(modalities),
+        masks.parse(recipe.mask),
+        seed=recipe.train.seed,
+        attention=name,
+        backends=offered,
+    )
+    if start and recipe.model.pretrained is not None:
+        load_pretrained(model, Path(recipe.model.pretrained))
+    freeze(model, recipe.train.lr_scale)
+    return model

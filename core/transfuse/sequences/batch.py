@@ -1,0 +1,124 @@
+"""A row made ready for the model: tensors, and every span corrupted by its own keyed draw."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality, SpanModality
+from transfuse.randomness import Key
+from transfuse.sequences.rows import Row
+from transfuse.sequences.sequence import PlacedSpan
+
+
+@dataclass(frozen=True, eq=False)
+class SpanGroup:
+    """B spans of one modality and one payload shape.
+
+    index: where their positions stand in the row. loss: which of them are predicted.
+    """
+
+    modality: str
+    index: Int[Tensor, "B n"]
+    x_t: Float[Tensor, "B ..."]
+    t: Float[Tensor, " B"]
+    target: Float[Tensor, "B ..."]
+    loss: Bool[Tensor, " B"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One row of T positions as the model takes it.
+
+    columns: integer arrays for the mask, on the CPU. positions: rotary ids, one column an axis.
+    predicted: the positions that have a target; targets, scored: the target's id and modality there.
+    counts: units of loss by modality, known before the forward pass.
+    """
+
+    columns: dict[str, np.ndarray]
+    tokens: Int[Tensor, " T"]
+    positions: Int[Tensor, "T axes"]
+    predicted: Int[Tensor, " P"]
+    targets: Int[Tensor, " P"]
+    scored: Int[Tensor, " P"]
+    groups: tuple[SpanGroup, ...]
+    counts: dict[str, float]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(
+            self.columns, move(self.tokens), move(self.positions), move(self.predicted),
+            move(self.targets), move(self.scored),
+            tuple(
+                SpanGroup(g.modality, move(g.index), move(g.x_t), move(g.t), move(g.target), move(g.loss))
+                for g in self.groups
+            ),
+            self.counts,
+        )  # fmt: skip
+
+
+def collate(
+    row: Row,
+    modalities: Mapping[str, Modality],
+    key: Key,
+    rope: tuple[str, ...] = ("pos",),
+    clean: bool = False,
+) -> Batch:
+    """A batch from a row. ``clean``: nothing is corrupted (prompts, and scoring text after an image).
+
+    Raises TransfuseError where a rotary axis names a column the row has not.
+    """
+    for axis in rope:
+        if axis not in row.columns:
+            raise TransfuseError(f"model.rope names column {axis!r}, which no modality of the recipe writes")
+    predicted = np.flatnonzero(row.targets >= 0)
+    scored = row.scored[predicted]
+    names = list(modalities)
+    counts = {name: float((scored == i).sum()) for i, name in enumerate(names)}
+    groups = tuple(_groups(row.spans, modalities, key, clean))
+    for group in groups:
+        counts[group.modality] += float(group.loss.sum())
+    return Batch(
+        columns=row.columns,
+        tokens=torch.from_numpy(row.tokens),
+        positions=torch.from_numpy(np.stack([row.columns[axis] for axis in rope], axis=1)),
+        predicted=torch.from_numpy(predicted),
+        targets=torch.from_numpy(row.targets[predicted]),
+        scored=torch.from_numpy(scored),
+        groups=groups,
+        counts={name: count for name, count in counts.items() if count},
+    )
+
+
+def _groups(
+    spans: tuple[PlacedSpan, ...], modalities: Mapping[str, Modality], key: Key, clean: bool
+) -> Iterator[SpanGroup]:
+    alike: dict[tuple, list[PlacedSpan]] = {}
+    for place in spans:
+        alike.setdefault((place.modality, place.span.payload.shape), []).append(place)
+    for (name, _), places in alike.items():
+        modality = modalities[name]
+        assert isinstance(modality, SpanModality)
+        x_t = target = torch.from_numpy(np.stack([place.span.payload for place in places]))
+        t = torch.full((len(places),), modality.clean_time)
+        noised = [i for i, place in enumerate(places) if place.span.noised and not clean]
+        if noised:
+            spoilt = [places[i] for i in noised]
+            generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
+            drawn = modality.corrupt(x_t[noised], generators, [p.leads for p in spoilt])
+            where = torch.tensor(noised)
+            x_t, t, target = (
+                full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)
+            )
+        starts = torch.tensor([place.start for place in places])
+        loss = torch.tensor([place.span.loss and place.span.noised and not clean for place in places])
+        yield SpanGroup(name, starts[:, None] + torch.arange(places[0].span.length), x_t, t, target, loss)

@@ -1,0 +1,226 @@
+"""A document laid out as positions: the one way, for training, prompts and every guidance view."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.masks import NONE
+from transfuse.modalities.modality import Modality, Span, TokenModality
+from transfuse.sequences.sequence import PlacedSpan, Sequence
+from transfuse.sequences.vocabulary import BEGIN, END, Vocabulary, begin_marker, end_marker
+
+WRITTEN = ("doc", "idx", "sample", "pos", "span", "item", "mod", "noised", "marker")
+"""Columns that the layout and the packer write themselves."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What turns documents into sequences: the modalities by name, in order, and the vocabulary."""
+
+    modalities: Mapping[str, Modality]
+    vocabulary: Vocabulary
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.modalities)
+
+    @property
+    def leader(self) -> str | None:
+        """The modality that predicts begin markers and the end of a document."""
+        return next((name for name, m in self.modalities.items() if m.leads), None)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """Columns that modalities add or are flagged by, and their value where nothing writes them.
+
+        Raises TransfuseError where two modalities, or one and the packer, claim the same name.
+        """
+        found = dict.fromkeys(self.modalities, 0)
+        for name, modality in self.modalities.items():
+            for column, value in modality.columns().items():
+                if column in WRITTEN or found.get(column, value) != value or column in self.modalities:
+                    raise TransfuseError(f"modality {name!r}: column {column!r} is taken: name it otherwise")
+                found[column] = value
+        return found
+
+    def payloads(self, document: Document) -> list[np.ndarray]:
+        """Each item through its codec, checked: the expensive part, worth keeping."""
+        return [self.payload(document, i) for i in range(len(document.items))]
+
+    def payload(self, document: Document, index: int) -> np.ndarray:
+        """One item through its codec, checked."""
+        item = document.items[index]
+        place = f"{document.source}: item {index} ({item.modality})"
+        if item.modality not in self.modalities:
+            raise TransfuseError(
+                f"{place}: this recipe has no modality {item.modality!r}; "
+                f"{did_you_mean(item.modality, self.modalities)}"
+            )
+        modality = self.modalities[item.modality]
+        try:
+            payload = modality.encode(item.data)
+        except TransfuseError as error:
+            raise TransfuseError(f"{place}: {error}") from error
+        if payload.size == 0:
+            raise TransfuseError(f"{place}: it is empty; leave the item out")
+        if isinstance(modality, TokenModality):
+            if payload.dtype.kind not in "iu":
+                raise TransfuseError(f"{place}: ids must be whole numbers, not {payload.dtype}")
+            if payload.min() < 0 or payload.max() >= modality.codes:
+                wrong = payload[(payload < 0) | (payload >= modality.codes)][0]
+                raise TransfuseError(
+                    f"{place}: id {wrong} is outside its vocabulary 0 … {modality.codes - 1}"
+                )
+        elif payload.dtype.kind == "f" and not np.isfinite(payload).all():
+            raise TransfuseError(f"{place}: it holds NaN or Inf; mend or drop the document")
+        return payload
+
+    def sequence(
+        self, document: Document, payloads: list[np.ndarray] | None = None, *, visit: int = 0
+    ) -> Sequence:
+        """Lay a document out, whole. ``payloads``: what ``payloads(document)`` gave, if it was kept."""
+        if not document.items:
+            raise TransfuseError(f"{document.source}: the document is empty; give it at least one item")
+        writer = _Writer(self, document, visit)
+        writer.document(self.payloads(document) if payloads is None else payloads)
+        writer.marker(END, scored=document.items[-1].loss)
+        return writer.finish()
+
+    def prompt(self, document: Document) -> tuple[Sequence, "Pen"]:
+        """Lay a prompt out: as in training, but clean and open at the end; and where to go on writing."""
+        given = replace(document, items=tuple(replace(item, noised=False) for item in document.items))
+        writer = _Writer(self, given, visit=0)
+        writer.document(self.payloads(document))
+        return writer.finish(), writer.pen
+
+    def continuation(
+        self, document: Document, item: Item, payload: np.ndarray, pen: "Pen"
+    ) -> tuple[Sequence, "Pen"]:
+        """One more item of an open document, as it would stand had the document been laid out whole."""
+        writer = _Writer(self, document, visit=0, pen=pen)
+        writer.item(item, payload, leads=False)
+        return writer.finish(), writer.pen
+
+
+@dataclass(frozen=True)
+class Pen:
+    """Where the next position of an open document is written: rotary cursor, next span, next item."""
+
+    cursor: int = 0
+    group: int = 0
+    item: int = 0
+
+
+class _Writer:
+    """Positions so far, chunk by chunk: lists that become a sequence's arrays."""
+
+    def __init__(self, layout: Layout, document: Document, visit: int, pen: Pen | None = None) -> None:
+        self.layout, self.source, self.visit = layout, document, visit
+        self.pen = pen or Pen()
+        self.length = 0
+        self.chunks: list[tuple[int, int, dict[str, int | np.ndarray]]] = []
+        self.placed: list[PlacedSpan] = []
+
+    def document(self, payloads: list[np.ndarray]) -> None:
+        items = self.source.items
+        self.marker(BEGIN, scored=False)
+        for i, (item, payload) in enumerate(zip(items, payloads, strict=True)):
+            self.item(item, payload, leads=any(later.loss for later in items[i + 1 :]))
+
+    def item(self, item: Item, payload: np.ndarray, leads: bool) -> None:
+        for span in self.layout.modalities[item.modality].spans(item, payload):
+            self.span(item.modality, span, leads)
+        self.pen = replace(self.pen, item=self.pen.item + 1)
+
+    def marker(self, label: str, scored: bool) -> None:
+        """A mark of the document; ``scored``: it is predicted, as the leading modality's loss."""
+        self._write(
+            1, tokens=self.layout.vocabulary.marker(label), pos=self.pen.cursor, span=NONE, item=NONE, mod=NONE,
+            noised=0, marker=1, scored=self._leader() if scored else NONE,
+        )  # fmt: skip
+        self.pen = replace(self.pen, cursor=self.pen.cursor + 1)
+
+    def span(self, name: str, span: Span, leads: bool) -> None:
+        modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
+        mod, item = self.layout.names.index(name), self.pen.item
+        pos, cursor = modality.positions(span, self.pen.cursor)
+        self._check(name, span)
+        group = self.pen.group if span.grouped else NONE
+        self.pen = replace(self.pen, cursor=cursor, group=self.pen.group + int(span.grouped))
+        bounds = group if span.inside else NONE
+        lead = 0 if span.label is None else 1
+        shared = {"pos": pos, "item": item, "mod": mod, "noised": int(span.noised), **span.columns}
+
+        def write(start: int, stop: int, **own: int | np.ndarray) -> None:
+            part = {k: v[start:stop] if isinstance(v, np.ndarray) else v for k, v in shared.items()}
+            self._write(stop - start, **part, **own)
+
+        if span.label is not None:
+            begin = vocabulary.marker(begin_marker(name, span.label))
+            write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._leader() if span.loss else NONE)
+        content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
+        if isinstance(modality, TokenModality):
+            content["tokens"] = span.payload + vocabulary.range(name).start
+            content["scored"] = mod if span.loss else NONE
+        else:
+            content["tokens"] = content["scored"] = NONE
+            self.placed.append(
+                PlacedSpan(
+                    name, span, self.length, item, leads, self.source.id, self.visit, self.source.source
+                )
+            )
+        write(lead, lead + span.length, **content)
+        if span.label is not None:
+            end = vocabulary.marker(end_marker(name))
+            write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
+
+    def _check(self, name: str, span: Span) -> None:
+        """A span's own columns are those its modality declares, one value a position."""
+        declared = self.layout.modalities[name].columns()
+        for column, values in span.columns.items():
+            if column not in declared:
+                raise TransfuseError(
+                    f"modality {name!r}: a span writes column {column!r}, which columns() does not declare; "
+                    f"{did_you_mean(column, declared)}"
+                )
+            if np.shape(values) != (span.positions,):
+                raise TransfuseError(
+                    f"modality {name!r}: column {column!r} has shape {np.shape(values)}, "
+                    f"and its span has {span.positions} positions"
+                )
+
+    def _write(self, n: int, **values: int | np.ndarray) -> None:
+        self.chunks.append((self.length, self.length + n, values))
+        self.length += n
+
+    def _leader(self) -> int:
+        leader = self.layout.leader
+        return self.layout.names.index(leader) if leader else NONE
+
+    def finish(self) -> Sequence:
+        missing = self.layout.columns
+        arrays: dict[str, np.ndarray] = {}
+        for name in {name for _, _, values in self.chunks for name in values} | missing.keys():
+            arrays[name] = np.full(self.length, missing.get(name, NONE), np.int64)
+        for start, stop, values in self.chunks:
+            for name, value in values.items():
+                arrays[name][start:stop] = value
+        tokens, predicted = arrays.pop("tokens"), arrays.pop("scored")
+        # What is scored at a position is the prediction of the next one.
+        scored, targets = np.full_like(predicted, NONE), np.full_like(tokens, NONE)
+        scored[:-1] = predicted[1:]
+        targets[:-1] = np.where(predicted[1:] == NONE, NONE, tokens[1:])
+        return Sequence(
+            self.source.id,
+            self.visit,
+            self.source.source,
+            arrays,
+            tokens,
+            targets,
+            scored,
+            tuple(self.placed),
+        )

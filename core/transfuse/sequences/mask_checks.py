@@ -1,0 +1,57 @@
+"""What a mask must not do over laid-out documents: name a column they lack, or show a token to its predictor."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.masks import Mask
+from transfuse.sequences.layout import WRITTEN, Layout
+from transfuse.sequences.rows import Row
+
+
+def check_columns(mask: Mask, layout: Layout) -> None:
+    """Raises TransfuseError where a mask names a column that no document of this layout has."""
+    known = {*WRITTEN, *layout.columns}
+    for name in sorted(mask.columns - known):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, known)}")
+
+
+def check_leak(mask: Mask, row: Row) -> None:
+    """Refuse a mask under which a position sees the very token it is to predict, at once or over layers.
+
+    Raises TransfuseError naming the first such position: the loss would fall to 0 and mean nothing.
+    """
+    targets = np.flatnonzero(row.targets >= 0)
+    intervals = mask.intervals(row.columns)
+    for source, start, stop in zip(row.sources, row.bounds, row.bounds[1:], strict=False):
+        own = [int(i) for i in targets[(targets >= start) & (targets < stop)]]
+        for i in own:
+            if any(first <= i + 1 < last for first, last in intervals[i]):
+                raise _leak(mask, source, i - start, "sees")
+        if stop - start <= CLOSURE:
+            through = _through(mask, {name: column[start:stop] for name, column in row.columns.items()})
+            for i in own:
+                if through[i - start, i + 1 - start]:
+                    raise _leak(mask, source, i - start, "sees, through position after position,")
+
+
+CLOSURE = 2048
+"""Documents of more positions are checked for direct leaks only: the closure takes their cube."""
+
+
+def _through(mask: Mask, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which position sees which over any number of layers: the closure of the mask."""
+    seen = mask.allowed(columns).astype(np.float32)
+    while True:
+        further = np.minimum(seen + seen @ seen, 1)
+        if (further == seen).all():
+            return seen > 0
+        seen = further
+
+
+def _leak(mask: Mask, source: str, i: int, how: str) -> TransfuseError:
+    return TransfuseError(
+        f"mask {mask}: {source}: position {i} {how} position {i + 1}, the token it is to predict; "
+        f"next-token modalities need a causal mask among their own positions"
+    )

@@ -1,0 +1,89 @@
+"""One document as a sequence of positions: columns, tokens, targets, and spans to embed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from transfuse.errors import TransfuseError
+from transfuse.masks import NONE
+from transfuse.modalities.modality import Span
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedSpan:
+    """A span of a modality that is not made of ids, and where its positions start.
+
+    leads: later items of the document are predicted from it.
+    document, visit: what its noise is keyed by, with ``item``.
+    """
+
+    modality: str
+    span: Span
+    start: int
+    item: int
+    leads: bool
+    document: int
+    visit: int
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """One document as ``T`` positions.
+
+    columns: integer arrays ``[T]`` for masks and rotary positions: ``pos``, ``span``, ``item``,
+        ``mod``, ``noised``, ``marker``, a flag a modality, and what plugins add; -1 means none.
+    tokens: vocabulary id at each position, -1 where a span's vectors stand.
+    targets: the id to predict at each position, -1 where none is.
+    scored: index of the modality whose loss the target belongs to, -1 where none.
+    spans: what is to be embedded by its own modality.
+    """
+
+    document: int
+    visit: int
+    source: str
+    columns: dict[str, np.ndarray]
+    tokens: np.ndarray
+    targets: np.ndarray
+    scored: np.ndarray
+    spans: tuple[PlacedSpan, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def part(self, start: int, stop: int, tokens: np.ndarray | None = None) -> "Sequence":
+        """Positions ``start … stop - 1``, with other tokens if given; spans not wholly inside are left out."""
+        return replace(
+            self,
+            columns={name: column[start:stop] for name, column in self.columns.items()},
+            tokens=self.tokens[start:stop] if tokens is None else tokens,
+            targets=self.targets[start:stop],
+            scored=self.scored[start:stop],
+            spans=tuple(
+                replace(p, start=p.start - start)
+                for p in self.spans
+                if start <= p.start and p.start + p.span.length <= stop
+            ),
+        )
+
+    def without_loss(self, scored: int) -> "Sequence":
+        """The same positions, with nothing to predict where modality number ``scored`` was."""
+        kept = self.scored != scored
+        return replace(
+            self, targets=np.where(kept, self.targets, NONE), scored=np.where(kept, self.scored, NONE)
+        )
+
+    def cut(self, length: int) -> "Sequence":
+        """The first ``length`` positions; an error where more than text and the document's end would go."""
+        rest = {name: self.columns[name][length:] for name in ("item", "span", "marker")}
+        lost = (rest["item"] != NONE) & ((rest["span"] != NONE) | (rest["marker"] != 0))
+        late = [p.item for p in self.spans if p.start + p.span.length > length] + rest["item"][lost].tolist()
+        if late:
+            raise TransfuseError(
+                f"{self.source}: only text can be cut, and item {min(late)} does not end within {length} positions: "
+                f"raise train.budget, or shorten the document"
+            )
+        part = self.part(0, length)
+        targets, scored = part.targets.copy(), part.scored.copy()
+        targets[-1] = scored[-1] = NONE
+        return replace(part, targets=targets, scored=scored)

@@ -1,0 +1,4 @@
+"""A training step and what it needs: the stream, loss combination, schedules.
+
+For other people's loops too. Imports model and checkpoints.
+"""

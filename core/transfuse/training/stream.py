@@ -1,0 +1,84 @@
+"""The training stream: which document comes when, as a pure function of its place in the stream."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+
+from transfuse.datasets import DataSet, item_bytes
+from transfuse.documents import Document, View
+from transfuse.errors import TransfuseError
+from transfuse.modalities.guidance import all_views
+from transfuse.randomness import Key
+from transfuse.sequences.layout import Layout
+from transfuse.sequences.sequence import Sequence
+
+KEPT = 50_000  # payloads
+
+
+@dataclass
+class Stream:
+    """Epoch after epoch over a data set's training split, each in its own order.
+
+    Every recipe that is given the same data and key reads the same documents in the same order. A share
+    ``drop`` of each document's visits shows it as one of the recipe's guidance views, each as often,
+    or without all droppable items where the recipe has no guidance.
+    Payloads are kept by the content they were encoded from, the latest ``KEPT`` of them.
+    """
+
+    data: DataSet
+    layout: Layout
+    key: Key
+    drop: float
+    _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
+    _order: tuple[int, np.ndarray] | None = None
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """What a dropped visit may show."""
+        return all_views(self.layout.modalities) or (View(),)
+
+    def document(self, place: int) -> tuple[Document, int, bool]:
+        """The document at a place of the stream, how often it was visited before, and whether this
+        visit leaves some of its droppable items out, and not all items."""
+        visit, at = divmod(place, self.data.size("train"))
+        if self._order is None or self._order[0] != visit:
+            self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
+        index = int(self._order[1][at])
+        document = self.data.document("train", index, self.key.rng("order", visit, index))
+        kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
+        dropped = self.key.uniform("drop", visit, index) < self.drop
+        dropped = dropped and 0 < len(kept.items) < len(document.items)
+        return kept if dropped else document, visit, dropped
+
+    def sequence(self, place: int) -> Sequence:
+        """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:
+        text and markers carry no loss there, only what guidance is for."""
+        document, visit, dropped = self.document(place)
+        payloads = [self._payload(document, index) for index in range(len(document.items))]
+        sequence = self.layout.sequence(document, payloads, visit=visit)
+        leader = self.layout.leader
+        return sequence.without_loss(self.layout.names.index(leader)) if dropped and leader else sequence
+
+    def _payload(self, document: Document, index: int) -> np.ndarray:
+        """An item's payload, encoded once for all items of the same content."""
+        item = document.items[index]
+        try:
+            body, kind = item_bytes(item.data, document.source)
+        except (TransfuseError, UnicodeError):  # raw data of another kind, or nothing an encoder takes
+            return self.layout.payload(document, index)
+        content = (item.modality, blake2b(body + kind.encode(), digest_size=16).digest())
+        if content not in self._payloads:
+            if len(self._payloads) >= KEPT:
+                self._payloads.pop(next(iter(self._payloads)))
+            self._payloads[content] = self.layout.payload(document, index)
+        return self._payloads[content]
+
+    def sequences(self, start: int = 0) -> Iterator[Sequence]:
+        """Without end, from a place on."""
+        place = start
+        while True:
+            yield self.sequence(place)
+            place += 1

@@ -1,0 +1,176 @@
+"""One training run in memory: rows from the stream, the combined loss, AdamW, one step at a time."""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transfuse import checkpoints
+from transfuse.config.recipe import Recipe
+from transfuse.datasets import DataSet
+from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality
+from transfuse.model import parameter_groups as rates
+from transfuse.model.counts import flops
+from transfuse.model.ema import Average
+from transfuse.model.model import Model
+from transfuse.randomness import Key
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.mask_checks import check_leak
+from transfuse.sequences.packing import Packer
+from transfuse.sequences.rows import Row
+from transfuse.training.combiner import Combiner, add_counts
+from transfuse.training.schedules import learning_rate
+from transfuse.training.stream import Stream
+
+
+@dataclass
+class Spent:
+    """What training has used up so far; all of it is saved and resumed."""
+
+    step: int = 0
+    flops: float = 0.0
+    documents: int = 0
+    positions: int = 0
+    seconds: float = 0.0  # process CPU time of the steps
+
+    def share(self, recipe: Recipe) -> float:
+        """The share of the budget that is spent."""
+        train = recipe.train
+        return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
+
+
+@dataclass
+class Trainer:
+    """One run: its model, optimiser and stream; ``step`` goes on by one optimiser step."""
+
+    recipe: Recipe
+    model: Model
+    data: DataSet
+    spent: Spent = field(default_factory=Spent)
+
+    def __post_init__(self) -> None:
+        train = self.recipe.train
+        self.key = Key(train.seed)
+        self.modalities: dict[str, Modality] = dict(self.model.parts())
+        self.combiner = Combiner(self.recipe.loss)
+        self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
+        self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
+        self.rows = self.packer.rows(self.stream.sequences())
+        self.optimizer = torch.optim.AdamW(
+            self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
+        )
+        self.gradient_scales = rates.by_parameter(self.model, train.grad_scale, "train.grad_scale")
+        self.average = Average(self.model, train.ema) if train.ema else None
+        self.model.train()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The trained weights by their factor on the learning rate; norms and biases do not decay."""
+        factors = rates.by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        trained = self.model.trained()
+        groups = []
+        for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
+            own = [p for p in trained if factors.get(p, 1.0) == scale]
+            groups += [
+                {"params": [p for p in own if p.dim() > 1], "scale": scale},
+                {"params": [p for p in own if p.dim() <= 1], "scale": scale, "weight_decay": 0.0},
+            ]
+        return groups
+
+    # -- state
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "spent": vars(self.spent).copy(),
+            "waiting": [place for place, _ in self.packer.waiting],
+            "arrived": self.packer.arrived,
+        }
+
+    def resume(self, folder: Path, saved: checkpoints.Checkpoint) -> None:
+        """Go on from a checkpoint whose weights the model has already."""
+        state = saved.state
+        self.spent = Spent(**state["spent"])
+        self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
+        self.packer.arrived = state["arrived"]
+        self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
+        checkpoints.restore_optimizer(self.model, self.optimizer, saved.optimizer)
+        if self.average is not None:
+            checkpoints.restore_average(folder, self.average, saved)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def check(self) -> None:
+        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
+        packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
+        check_leak(self.model.mask, next(packer.rows(self.stream.sequences())))
+
+    @property
+    def done(self) -> bool:
+        return self.spent.share(self.recipe) >= 1
+
+    # -- one step
+
+    def batch(self, row: Row) -> Batch:
+        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(
+            self.model.tokens.weight.device
+        )
+
+    def step(self) -> dict[str, float]:
+        """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
+
+        Raises TransfuseError, before any weight is changed, where the loss or gradient is not finite.
+        """
+        started = time.process_time()
+        rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
+        batches = [self.batch(row) for row in rows]
+        counts = add_counts(batch.counts for batch in batches)
+        rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))
+        self.optimizer.zero_grad(set_to_none=True)
+        means: dict[str, float] = {}
+        for batch in batches:  # markers open for the whole step, so that its rows add up to one batch
+            self.model.opened[batch.targets] = True
+        for batch in batches:
+            combined = self.combiner.combine(self.model.losses(batch), counts)
+            combined.total.backward()
+            for name, mean in combined.means.items():
+                means[name] = means.get(name, 0.0) + mean
+        for parameter, factor in self.gradient_scales.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
+        self._check_finite(means, norm, rows)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        self.spent.step += 1
+        self.spent.flops += sum(flops(self.model, row) for row in rows)
+        self.spent.documents += sum(len(row.arrivals) for row in rows)
+        self.spent.positions += sum(row.used for row in rows)
+        self.spent.seconds += time.process_time() - started
+        return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
+
+    def _steps_ahead(self) -> float:
+        """About how many steps the whole budget is: half a step sets the rate in a step's middle."""
+        if self.recipe.train.steps:
+            return self.recipe.train.steps
+        each = self.spent.flops / self.spent.step if self.spent.step else math.inf
+        return (self.recipe.train.flops or math.inf) / each if each != math.inf else 1000
+
+    def _check_finite(self, means: Mapping[str, float], norm: float, rows: list[Row]) -> None:
+        wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
+        if wrong or not math.isfinite(norm):
+            what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
+            first = ", ".join(source for row in rows for source in row.sources[:3])
+            raise TransfuseError(
+                f"step {self.spent.step}: {what} is not finite, and no weight was changed; the step holds "
+                f"{first} …; lower train.lr or train.clip"
+            )

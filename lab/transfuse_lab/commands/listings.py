@@ -1,0 +1,49 @@
+"""What is there to choose from: recipes and plugins, as tables."""
+
+from pathlib import Path
+
+from transfuse.errors import TransfuseError
+from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
+
+from transfuse_lab.tables import print_table
+
+
+def list_recipes(registry: Registry) -> None:
+    """Every recipe with what it is made of; one that does not resolve is shown with its fault."""
+    rows = [_recipe_row(registry, name) for name in registry.names("recipes")]
+    print_table(("recipe", "modalities", "mask", "loss", "model", "budget", "summary"), rows)
+
+
+def list_plugins(plugins: Plugins) -> None:
+    """Every plugin, loaded or not, with what it offers, or why it is not loaded."""
+    rows = [
+        (row.name, row.distribution, row.version, row.status, ", ".join(row.offers) or row.reason)
+        for row in plugins.listing()
+    ]
+    print_table(("plugin", "distribution", "version", "status", "offers, or why not"), rows)
+
+
+def _recipe_row(registry: Registry, name: str) -> tuple[str, ...]:
+    try:
+        recipe = registry.recipe(name)
+    except TransfuseError as error:
+        return (name, "", "", "", "", "", str(error))
+    model, train = recipe.model, recipe.train
+    return (
+        name,
+        " ".join(f"{role}={chosen.name}" for role, chosen in recipe.modalities.items()),
+        recipe.mask,
+        " ".join(f"{role}={weight:g}" for role, weight in recipe.loss.items()),
+        f"dim {model.dim}, layers {model.layers}, heads {model.heads}",
+        f"{train.steps} steps" if train.steps is not None else f"{train.flops:g} FLOPs",
+        registry.summary(name),
+    )
+
+
+def recipes_command(registry: Path | None) -> None:
+    list_recipes(Registry.open(registry))
+
+
+def plugins_command(registry: Path | None) -> None:
+    list_plugins(Registry.open(registry).plugins)

@@ -1,0 +1,65 @@
+"""`transfuse mask "EXPR" --layout "text:5 image:16+noised text:4 / text:8"`: draws a mask and counts it."""
+
+from pathlib import Path
+
+import numpy as np
+from transfuse import masks
+from transfuse.errors import TransfuseError
+from transfuse.masks import picture
+from transfuse.masks.algebra import NAME
+
+from transfuse_lab.drawing import mask_layout
+
+FORMATS = (".png", ".svg")
+WIDEST, CELL = 1200, 24
+"""Pixels: pictures are about so wide at most, where their cells then are one pixel or more; a cell is at most so."""
+
+
+def run(expr: str, layout: str, out: Path | None = None, registry: Path | None = None) -> str:
+    """What to print: the picture and the counts. With `out` (a .png or .svg) the picture is written there too.
+
+    expr: an expression, or a mask's name in the registry, over which the file `registry` is laid.
+    Raises TransfuseError for a wrong expression, name, layout or file name.
+    """
+    mask, columns = named(expr, registry), mask_layout.columns(layout)
+    said = [picture.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
+    if out is not None:
+        out = Path(out)
+        if out.suffix.lower() not in FORMATS:
+            raise TransfuseError(f"--out {out}: write a file that ends in {' or '.join(FORMATS)}")
+        cell = min(CELL, WIDEST // (len(columns["idx"]) + 2))
+        image = (
+            picture.png(mask, columns, max(cell, 1))
+            if out.suffix.lower() == ".png"
+            else picture.svg(mask, columns, max(cell, 8)).encode()
+        )
+        try:
+            out.write_bytes(image)
+        except OSError as fault:
+            raise TransfuseError(f"--out {out}: {fault.strerror or fault}") from None
+        said.append(f"written to {out}")
+    return "\n".join(said)
+
+
+def named(expr: str, registry: Path | None) -> masks.Mask:
+    """The mask that an expression says, or that a registry calls by this name; only a name opens the registry."""
+    if not NAME.match(expr.strip()) or expr.strip() in ("full", "none"):
+        return masks.parse(expr)
+    from transfuse.registry import Registry
+
+    return masks.parse(Registry.open(registry).mask(expr.strip()))
+
+
+def facts(mask: masks.Mask, columns: masks.Columns) -> list[str]:
+    """Pairs, density, slices, intervals and, where the layout has noised positions, whether a cache is exact."""
+    size, slices = len(columns["idx"]), mask.slices(columns)
+    pairs, a_query = slices.pairs(), np.diff(slices.intervals().ptr)
+    a_key = np.diff(slices.transposed().intervals().ptr)
+    lines = [
+        f"{pairs} of {size * size} pairs ({100 * pairs / size**2:.1f} %), {len(slices)} slices",
+        f"intervals a query: at most {a_query.max(initial=0)}; a key: at most {a_key.max(initial=0)}",
+    ]
+    if "noised" in columns and np.any(columns["noised"]):
+        exact = masks.cacheable(mask, columns)
+        lines.append(f"a KV cache is {'exact' if exact else 'not exact: clean queries see noised keys'}")
+    return lines

@@ -1,0 +1,1 @@
+"""Recipes over seeds and axes: jobs, statistics, compare.json."""

@@ -1,0 +1,75 @@
+"""One job of a comparison in a process of its own: fit codecs, or train and evaluate a run.
+
+``python -m transfuse_lab.comparison.worker JOB.json``; what it has to say goes to standard output.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfuse.config.recipe import Recipe
+from transfuse.errors import TransfuseError
+from transfuse.files import read_json, write_json
+from transfuse.model.model import Model
+from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.rows import join
+
+from transfuse_lab.commands.train_codec import fit_codecs
+from transfuse_lab.memory import keep_freed_memory
+from transfuse_lab.progress import say
+
+
+def fit(job: dict[str, Any], plugins: Plugins) -> None:
+    """Codecs of a recipe, left in ``job["folder"]``."""
+    folder = Path(job["folder"])
+    recipe = Recipe.from_dump(job["recipe"], plugins)
+    data = plugins.choose("dataset", job["data"], "data").build()
+    fit_codecs(recipe, data, folder, say)
+
+
+def run(job: dict[str, Any], plugins: Plugins) -> None:
+    """A run trained and evaluated; its ``record.json`` is written last."""
+    from transfuse_lab.evaluation.evaluation import record
+    from transfuse_lab.runs.records import save_record
+    from transfuse_lab.runs.training import train
+
+    folder = Path(job["folder"])
+    recipe = Recipe.from_dump(job["recipe"], plugins)
+    data = plugins.choose("dataset", job["data"], "data").build()
+    trainer = train(recipe, data, job["data"], folder, plugins, codecs=Path(job["codecs"]))
+    with trainer.evaluated():
+        made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
+    first = data.document("train", 0)
+    both_ways = [first, replace(first, items=first.items[::-1])]
+    write_json(folder / "mask.json", drawing(trainer.model, both_ways))
+    save_record(folder / "record.json", made)
+
+
+def drawing(model: Model, documents: list) -> dict[str, Any]:
+    """The model's mask over one row of these documents, and a word for each position."""
+    row = join([model.layout.sequence(document) for document in documents])
+    names = [name for name, _ in model.parts()]
+    labels = [
+        model.vocabulary.name(int(token)) if token >= 0 else names[mod]
+        for token, mod in zip(row.tokens, row.columns["mod"], strict=True)
+    ]
+    labels = [label.split("[")[0] for label in labels]
+    return {"expression": str(model.mask), "drawing": model.mask.draw(row.columns), "labels": labels}
+
+
+def main() -> None:
+    keep_freed_memory()
+    job = read_json(Path(sys.argv[1]), "job")
+    try:
+        {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
+    except TransfuseError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

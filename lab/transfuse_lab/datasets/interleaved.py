@@ -1,0 +1,143 @@
+"""A data set of documents that a user writes: texts and images in any order, each with its own flags."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError, did_you_mean
+
+from transfuse_lab.datasets.splits import splits
+from transfuse_lab.datasets.listed import Listed
+from transfuse_lab.datasets.listing import checked_text, image_inside, objects, told_split
+from transfuse_lab.datasets.pictures import check_form, read_images
+
+LISTING = "documents.jsonl"
+KEYS = ("items", "split")
+FLAGS = ("loss", "noised", "droppable")
+EXAMPLE = '{"items": [{"text": "a cat"}, {"image": "a.png"}]}'
+LONGEST_TEXT = 100_000  # characters of one item
+MOST_ITEMS = 1000  # of one document
+
+
+@dataclass(frozen=True)
+class Line:
+    """A document as it was written. entries: items whose data is the text, or the image's path."""
+
+    entries: tuple[Item, ...]
+    split: str
+    origin: str
+
+
+class Interleaved(Listed[Line]):
+    """Documents from ``documents.jsonl``, one a line; images are float32 ``[channels, side, side]``.
+
+    path: the folder that holds ``documents.jsonl``, or a file of that form; images are paths beside it.
+    texts, images: the roles whose data is text, or an image file; as the recipe's modalities are named.
+    side, channels: as in `transfuse_lab.datasets.folder.Folder`.
+
+    A line is ``{"items": [{"text": "a cat"}, {"image": "a.png", "noised": false}], "split": "train"}``. An
+    item may say ``loss`` (true), ``noised`` (true) and ``droppable`` (false): the flags of
+    `transfuse.documents.Item`, with its defaults. Items are read in the order written, at every visit.
+    A document whose split is not given is held out by a hash of its items, one in ten.
+    Raises TransfuseError naming file, line and item for anything wrong, when it is opened.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        side: int | None = None,
+        channels: int = 3,
+        texts: Sequence[str] = ("text",),
+        images: Sequence[str] = ("image",),
+    ) -> None:
+        listing = Path(path) / LISTING if Path(path).is_dir() else Path(path)
+        folder = listing.parent
+        check_form(folder, side, channels)
+        _check_roles(listing, texts, images)
+        if not listing.is_file():
+            raise TransfuseError(f"data {listing}: not there; write one document a line, {EXAMPLE}")
+        name = folder.resolve().name if listing.name == LISTING else listing.stem
+        self._image_roles = frozenset(images)
+        lines = _read(folder, listing, texts, images)
+        shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}
+        self._images = read_images(folder, sorted(shown), side, channels)
+        super().__init__(name, lines, f"data {listing}: no document is left to train on")
+
+    def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        number, line = self.entry(split, index)
+        return Document(
+            tuple(map(self._with_pixels, line.entries)),
+            number,
+            f"{self.name} {split} {index} ({line.origin})",
+        )
+
+    def _with_pixels(self, entry: Item) -> Item:
+        if entry.modality not in self._image_roles:
+            return entry
+        return replace(entry, data=self._images[entry.data].astype(np.float32) / 255)
+
+
+def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> None:
+    """Raises TransfuseError where a role could be taken for another one, or for a flag."""
+    roles = [*texts, *images]
+    for role in roles:
+        if not role or role in FLAGS or roles.count(role) > 1:
+            raise TransfuseError(
+                f"data {listing}: texts and images: {role!r:.80} cannot name a role, or does twice"
+            )
+
+
+def _read(folder: Path, listing: Path, texts: Sequence[str], images: Sequence[str]) -> list[Line]:
+    """Every document of the listing, with its split."""
+    found: list[tuple[tuple[Item, ...], str | None, str]] = []
+    for origin, record in objects(folder, listing, KEYS, EXAMPLE):
+        written = record.get("items")
+        if not isinstance(written, list) or not 1 <= len(written) <= MOST_ITEMS:
+            raise TransfuseError(f"{origin}: items must be a list of 1 to {MOST_ITEMS}, like {EXAMPLE}")
+        entries = tuple(
+            _entry(folder, entry, texts, images, f"{origin}, item {place}")
+            for place, entry in enumerate(written)
+        )
+        found.append((entries, told_split(record, origin), origin))
+    keys = [json.dumps([[entry.modality, entry.data] for entry in entries]) for entries, _, _ in found]
+    told: dict[str, str | None] = {}
+    for key, (_, split, origin) in zip(keys, found, strict=True):
+        if split is not None and (told.get(key) or split) != split:
+            raise TransfuseError(f"{origin}: the same document is {split} here and {told[key]} above")
+        told[key] = split or told.get(key)
+    chosen = splits(told)
+    return [Line(entries, chosen[key], origin) for key, (entries, _, origin) in zip(keys, found, strict=True)]
+
+
+def _entry(folder: Path, entry: Any, texts: Sequence[str], images: Sequence[str], origin: str) -> Item:
+    """One item as it was written, its image known to be there but not yet read."""
+    if not isinstance(entry, dict):
+        raise TransfuseError(
+            f'{origin}: must be an object like {{"{texts[0] if texts else images[0]}": "..."}}'
+        )
+    roles = [key for key in entry if key not in FLAGS]
+    for key in roles:
+        if key not in (*texts, *images):
+            known = (*texts, *images, *FLAGS)
+            raise TransfuseError(f"{origin}: unknown key {key!r:.80}, {did_you_mean(key, known)}")
+    if len(roles) != 1:
+        raise TransfuseError(
+            f"{origin}: holds {' and '.join(roles) or 'no data'}; an item is one text or one image"
+        )
+    (role,) = roles
+    for flag in FLAGS:
+        if not isinstance(entry.get(flag, True), bool):
+            raise TransfuseError(f"{origin}: {flag} must be true or false, not {entry[flag]!r:.80}")
+    data = entry[role]
+    if not isinstance(data, str):
+        raise TransfuseError(f"{origin}: {role} must be a string, not {data!r:.80}")
+    data = (
+        image_inside(folder, data, origin)
+        if role in images
+        else checked_text(data, role, origin, LONGEST_TEXT)
+    )
+    return Item(role, data, **{flag: entry[flag] for flag in FLAGS if flag in entry})

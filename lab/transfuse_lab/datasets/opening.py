@@ -1,0 +1,68 @@
+"""Where documents come from: `--data` takes a data set's name, a folder of your own or a packed store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.config import yaml_text
+from transfuse.datasets import DataSet
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.registry.plugins import Plugins
+
+from transfuse_lab.datasets.captions import LISTING as CAPTIONS
+from transfuse_lab.datasets.interleaved import LISTING as DOCUMENTS
+
+STORE_SUFFIX = ".zarr"
+MANIFEST = "manifest.json"  # what tells a store's folder from a folder of images
+
+
+def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> DataSet:
+    """The data set that ``--data TEXT`` means.
+
+    text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
+    ``.zarr`` or holds a manifest), else of interleaved documents (a ``.jsonl`` file, or a folder that
+    holds ``documents.jsonl``), else of a folder of captioned images. ``./digits`` is always a path.
+    Its settings may follow: ``pets;size=32;channels=1``.
+    settings: the same as a mapping; they win.
+    Raises TransfuseError, with the nearest name, where it is none of these.
+    """
+    return plugins.choose("dataset", data_section(text, plugins, settings), place="data").build()
+
+
+def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The section that ``--data TEXT`` stands for: ``{"name": "folder", "path": "/home/me/pets"}``.
+
+    Paths are absolute, so that the section means the same from anywhere.
+    """
+    text, told = (text, {}) if Path(text).exists() else _told(text)
+    told |= settings or {}
+    names = plugins.parts("dataset")
+    path = Path(text)
+    if text in names:
+        return {"name": text, **told}
+    if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
+        return {"name": "store", "path": str(path.resolve()), **told}
+    documents = path / DOCUMENTS
+    if documents.is_file() and (path / CAPTIONS).is_file():
+        raise TransfuseError(
+            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{documents}' for the second, "
+            "or move it elsewhere for the first"
+        )
+    if documents.is_file() or (path.suffix == ".jsonl" and path.is_file()):
+        return {"name": "interleaved", "path": str(path.resolve()), **told}
+    if text and path.is_dir():
+        return {"name": "folder", "path": str(path.resolve()), **told}
+    what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
+    raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")
+
+
+def _told(text: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the first semicolon, and the settings behind it."""
+    text, *pairs = text.split(";")
+    told: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals or key in told:
+            raise TransfuseError(f"--data: {pair!r} is no setting, or is said twice; write {text};key=value")
+        told[key] = yaml_text.read(value, f"--data {key}")[0]
+    return text, told

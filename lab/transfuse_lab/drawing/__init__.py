@@ -1,0 +1,1 @@
+"""Pictures that commands write: grids of samples, masks over layouts."""

@@ -1,0 +1,84 @@
+"""What ``transfuse train --dry-run`` shows: shapes, parameters, memory, and one batch."""
+
+from math import prod
+
+import torch
+from torch import Tensor
+from transfuse.config.recipe import Recipe
+from transfuse.datasets import DataSet
+from transfuse.model.counts import flops, parameter_counts
+from transfuse.registry.plugins import Plugins
+from transfuse.training.combiner import Combiner
+from transfuse.training.trainer import Trainer
+
+from transfuse_lab.runs.training import prepare
+
+
+def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
+    """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
+    model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0)
+    trainer = Trainer(recipe, model, data)
+    trainer.check()
+    row = next(trainer.rows)
+    batch = trainer.batch(row)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = model.losses(batch)
+        combined = Combiner(recipe.loss).combine(losses, batch.counts)
+    combined.total.backward()
+    weights = sum(p.numel() * p.element_size() for p in model.trained())
+    averaged = trainer.average is not None
+    weights *= 4 + averaged
+    frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    activations = sum(size for place, size in kept.items() if place not in own)
+    counts = parameter_counts(model)
+    train, each = recipe.train, flops(model, row) * recipe.train.rows
+    steps = train.steps or (train.flops or 0) / each
+    used = f"{row.used} of {train.budget}"
+    lines = [
+        f"recipe       {recipe.name} on {data.name}: {data.size('train')} training, {data.size('heldout')} held-out",
+        f"mask         {recipe.mask}",
+        f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
+        f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"
+        f"{' and their average' if averaged else ''} {_mib(weights)}, frozen codecs {_mib(frozen)}, "
+        f"kept for backward {_mib(activations)} a row",
+        f"a step       {train.rows} row(s) of at most {train.budget} positions, {each:.3g} FLOPs; "
+        f"about {steps:.0f} steps",
+        f"one row      {used} positions, {len(row.arrivals)} documents, "
+        f"{model.mask.pairs(row.columns):,} allowed pairs of {prod((len(row), len(row))):,}",
+    ]
+    for group in batch.groups:
+        lines.append(
+            f"  {group.modality:10} {len(group.x_t)} spans of {group.index.shape[1]} positions, "
+            f"payload {tuple(group.x_t.shape[1:])}, {int(group.loss.sum())} with a loss"
+        )
+    lines += [f"  {name:10} loss {loss.mean:.4f} over {loss.count:.0f}" for name, loss in losses.items()]
+    first = slice(row.bounds[0], row.bounds[1])
+    lines.append(f"  first document ({row.sources[0]}): {spell(model.vocabulary, row.tokens[first])}")
+    return "\n".join(lines)
+
+
+def spell(vocabulary, tokens) -> str:
+    """Tokens by name, runs of vectors as their number."""
+    words: list[str] = []
+    vectors = 0
+    for token in [*tokens, None]:
+        if token == -1:
+            vectors += 1
+            continue
+        if vectors:
+            words.append(f"{vectors} vectors")
+            vectors = 0
+        if token is not None:
+            words.append(vocabulary.name(int(token)))
+    return " ".join(words)
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB"
