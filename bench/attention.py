@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from transfuse import masks
-from transfuse.attention import Cache, Dense, Request, Tiles
+from transfuse.attention import Dense, KVCache, Request, Tiles
 from transfuse.attention.tiles.plan import lower
 from transfuse.attention.tiles.tiling import tiling
 from transfuse.masks import Mask
@@ -254,7 +254,7 @@ def cached(rounds: int) -> list[Figure]:
     found, n = [], 256
     for prefix, target in ((1024, 5), (4096, 18)):
         T = prefix + n
-        cache = Cache(1, HEADS, WIDTH, streams=1, capacity=T)
+        cache = KVCache(1, HEADS, WIDTH, streams=1, capacity=T)
         columns = {"doc": np.zeros(T, int), "idx": np.arange(T), "span": np.repeat([-1, 0], [prefix, n])}
         q, k, v = (x.detach() for x in tensors(T, T, T))
         slots = cache.slots([0], T)
@@ -268,7 +268,7 @@ def cached(rounds: int) -> list[Figure]:
         def whole(x: list[torch.Tensor] = [q, k, v], allowed: torch.Tensor = dense) -> object:  # noqa: B006
             return F.scaled_dot_product_attention(*(part[None] for part in x), attn_mask=allowed)
 
-        def one(b: Tiles = backend, x: torch.Tensor = step, c: Cache = cache, p: object = plan) -> object:
+        def one(b: Tiles = backend, x: torch.Tensor = step, c: KVCache = cache, p: object = plan) -> object:
             return b.attend(x, c.keys(0), c.values(0), p)
 
         took = medians({"whole": whole, "one": one}, 2 * rounds)

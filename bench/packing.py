@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from transfuse.masks import NONE
+from transfuse.modalities.modality import Column
 from transfuse.sequences.packing import Packer, choose
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 
+KINDS = dict.fromkeys(("pos", "item", "mod", "span"), Column.ID)
+KINDS |= dict.fromkeys(("noised", "marker", "text", "image"), Column.FLAG)
 TEXT, IMAGE = (4, 200), (4, 256)  # positions, drawn uniformly
 
 
-def document(index: int, text: int, image: int) -> Sequence:
+def document(index: int, text: int, image: int) -> DocumentSequence:
     """Columns as a layout writes them; nothing is embedded here."""
     n = text + image
     is_image = np.arange(n) >= text
@@ -24,17 +28,17 @@ def document(index: int, text: int, image: int) -> Sequence:
         "pos": np.arange(n),
         "item": is_image.astype(np.int64),
         "mod": is_image.astype(np.int64),
-        "span": np.where(is_image, 0, -1),
+        "span": np.where(is_image, 0, NONE),
         "noised": is_image.astype(np.int64),
         "marker": np.zeros(n, np.int64),
         "text": (~is_image).astype(np.int64),
         "image": is_image.astype(np.int64),
     }
-    none = np.full(n, -1)
-    return Sequence(index, 0, f"bench {index}", columns, np.zeros(n, np.int64), none, none, ())
+    none = np.full(n, NONE)
+    return DocumentSequence(index, 0, f"bench {index}", columns, KINDS, np.zeros(n, np.int64), none, none, ())
 
 
-def documents(count: int, seed: int) -> list[Sequence]:
+def documents(count: int, seed: int) -> list[DocumentSequence]:
     rng = np.random.default_rng(seed)
     text = rng.integers(TEXT[0], TEXT[1] + 1, count)
     image = rng.integers(IMAGE[0], IMAGE[1] + 1, count)
@@ -48,7 +52,7 @@ def measure(count: int, budget: int, look_ahead: int, seed: int) -> dict[str, fl
     used = offered = longest = made = 0
     arrived_at: list[int] = []  # rows made when a document arrived
 
-    def arriving() -> Iterator[Sequence]:
+    def arriving() -> Iterator[DocumentSequence]:
         for sequence in stream:
             arrived_at.append(made)
             yield sequence
@@ -69,7 +73,7 @@ def measure(count: int, budget: int, look_ahead: int, seed: int) -> dict[str, fl
     }
 
 
-def choosing(stream: list[Sequence], budget: int, look_ahead: int) -> float:
+def choosing(stream: list[DocumentSequence], budget: int, look_ahead: int) -> float:
     """Seconds to decide which documents go into which row, without laying them out."""
     lengths = [len(sequence) for sequence in stream]
     waiting: list[int] = []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transfuse import masks
 from transfuse.attention import attend
-from transfuse.attention.kv_cache import Cache
+from transfuse.attention.kv_cache import KVCache
 from transfuse.errors import TransfuseError
 
 MASK = masks.parse("same(doc) & (le(idx) | same(span))")
@@ -19,7 +19,7 @@ def test_text_then_two_denoising_steps_then_text_equals_one_pass(backend: str) -
     junk = torch.randn(heads, 2 * 4, d, generator=generator)
     span = np.array([-1] * 5 + [0] * 4 + [-1] * 3)
     idx = np.arange(T)
-    cache = Cache(layers, heads, d, streams=3, capacity=16)
+    cache = KVCache(layers, heads, d, streams=3, capacity=16)
     outputs = torch.zeros(layers, len(streams), heads, T, d)
     for start, end, rounds in [(0, 4, 1), (4, 5, 1), (5, 9, 2), (9, 10, 1), (10, 12, 1)]:
         n = end - start
@@ -59,7 +59,7 @@ def test_text_then_two_denoising_steps_then_text_equals_one_pass(backend: str) -
 
 
 def test_commit_frees_what_lies_beyond_and_rewind_forgets() -> None:
-    cache = Cache(1, 1, 4, streams=2, capacity=4)
+    cache = KVCache(1, 1, 4, streams=2, capacity=4)
     cache.label(cache.slots([0, 1], 3), {"doc": np.repeat([0, 1], 3), "idx": np.tile(np.arange(3), 2)})
     cache.commit([0, 1], [1, 2])
     assert cache.columns["doc"].tolist() == [0, -1, -1, -1, 1, 1, -1, -1]
@@ -70,7 +70,7 @@ def test_commit_frees_what_lies_beyond_and_rewind_forgets() -> None:
 
 
 def test_a_full_stream_is_named() -> None:
-    cache = Cache(1, 1, 4, streams=2, capacity=4)
+    cache = KVCache(1, 1, 4, streams=2, capacity=4)
     cache.commit([1], 3)
     with pytest.raises(TransfuseError, match="stream 1 holds 3 of 4 positions and has no room for 2 more"):
         cache.slots([0, 1], 2)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transfuse.documents import Document, Item
 from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Evaluate, Report, Span, SpanModality, TokenModality
+from transfuse.modalities.modality import Column, Evaluate, Report, Span, SpanModality, TokenModality
 from transfuse.sequences.layout import Layout
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 from transfuse.sequences.vocabulary import vocabulary_for
 
 
@@ -64,7 +64,7 @@ class Blob(SpanModality):
         name: str = "blob",
         sizes: tuple[int, ...] = (2, 3),
         inside: bool = False,
-        extra: Mapping[str, int] = {},
+        extra: Mapping[str, Column] = {},
     ) -> None:
         super().__init__(name)
         self.sizes, self.inside, self.extra = sizes, inside, dict(extra)
@@ -85,7 +85,7 @@ class Blob(SpanModality):
     def decode(self, payload: np.ndarray) -> list[float]:
         return payload.tolist()
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, Column]:
         return self.extra
 
     def labels(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def document(*items: Item | str | list[float], id: int = 0, source: str = "test 
     return Document(tuple(item(given) for given in items), id, source)
 
 
-def show(sequence: Sequence, lay: Layout) -> str:
+def show(sequence: DocumentSequence, lay: Layout) -> str:
     """A document as lines: tokens by name (``~`` where a span's vectors stand), targets, scored, columns."""
     names, none = lay.names, -1
 

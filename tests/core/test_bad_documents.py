@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.modalities.modality import Span
+from transfuse.modalities.modality import Column, Span
 
 from tests.core.standins import Blob, Letters, document, layout
 
@@ -64,13 +64,13 @@ def test_items_must_be_a_tuple_of_items() -> None:
 
 def test_a_column_that_is_not_declared_is_an_error() -> None:
     class Undeclared(Blob):
-        def columns(self) -> dict[str, int]:
-            return {"frames": -1}
+        def columns(self) -> dict[str, Column]:
+            return {"frames": Column.ID}
 
     with pytest.raises(
         TransfuseError, match=r"'blob'.*'frame', which columns.. does not declare; did you mean 'frames'"
     ):
-        layout(Undeclared(extra={"frame": -1})).sequence(document([1.0]))
+        layout(Undeclared(extra={"frame": Column.ID})).sequence(document([1.0]))
 
 
 def test_a_column_of_the_wrong_length_is_an_error() -> None:
@@ -79,17 +79,17 @@ def test_a_column_of_the_wrong_length_is_an_error() -> None:
             return [Span(payload, len(payload), "2", columns={"frame": np.zeros(2, np.int64)})]
 
     with pytest.raises(TransfuseError, match=r"'frame' has shape \(2,\), and its span has 4 positions"):
-        layout(Short(extra={"frame": -1})).sequence(document([1.0, 2.0]))
+        layout(Short(extra={"frame": Column.ID})).sequence(document([1.0, 2.0]))
 
 
-@pytest.mark.parametrize("name", ["doc", "pos", "letters"])
+@pytest.mark.parametrize("name", ["doc", "pos", "letters", "tokens", "scored"])
 def test_a_column_must_not_take_a_name_that_is_taken(name: str) -> None:
     with pytest.raises(TransfuseError, match=f"modality 'blob': column '{name}' is taken"):
-        layout(Letters(), Blob(extra={name: -1})).sequence(document("a"))
+        layout(Letters(), Blob(extra={name: Column.ID})).sequence(document("a"))
 
 
 def test_two_modalities_may_share_a_column_that_means_the_same() -> None:
-    shared = layout(Blob(extra={"frame": -1}), Blob("film", extra={"frame": -1}))
-    assert shared.columns == {"blob": 0, "film": 0, "frame": -1}
+    shared = layout(Blob(extra={"frame": Column.ID}), Blob("film", extra={"frame": Column.ID}))
+    assert shared.columns["frame"] == Column.ID
     with pytest.raises(TransfuseError, match="modality 'film': column 'frame' is taken"):
-        _ = layout(Blob(extra={"frame": -1}), Blob("film", extra={"frame": 0})).columns
+        _ = layout(Blob(extra={"frame": Column.ID}), Blob("film", extra={"frame": Column.FLAG})).columns

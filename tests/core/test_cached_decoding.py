@@ -158,9 +158,9 @@ def test_codes_in_their_context_and_in_guidances_view(kit: Kit) -> None:
     (made,) = generate(model, [prompt], want="image_vq")
     assert made.items[1].data.shape == (1, 4, 4)
     for view, given in enumerate((prompt, prompt.without_droppable())):
-        writing, pen = model.layout.prompt(given)
+        writing, cursor = model.layout.prompt(given)
         codes = np.array([[1, 2], [3, 4]])
-        item, _ = model.layout.continuation(given, Item("image_vq", None), codes, pen)
+        item, _ = model.layout.continuation(given, Item("image_vq", None), codes, cursor)
         expected = causal_logits(model, [*writing.tokens, *item.tokens])
         for i in range(4):
             mine = heard[i][view]

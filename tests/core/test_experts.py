@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from transfuse.documents import Document, Item
-from transfuse.generation.incremental import CachedModel
+from transfuse.generation.incremental import IncrementalModel
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.expert_routing import routes
 from transfuse.model.model import Model
@@ -118,8 +118,8 @@ def test_decoding_over_a_cache_is_the_whole_sequence_at_once(kit: Kit, image: st
     laid, _ = model.layout.prompt(document)
     whole = model.logits(model(collate(join([laid]), dict(model.parts()), Key(0), clean=True))[0])
     first = int(np.flatnonzero(laid.columns["text"])[0])
-    cached = CachedModel(model, 1, len(laid))
+    cached = IncrementalModel(model, 1, len(laid))
     bounds = [0, *range(first, len(laid) + 1)]
     for start, stop in pairwise(bounds):
-        logits = cached.append([0], [laid.part(start, stop)])[0]
+        logits = cached.append([0], [laid.slice(start, stop)])[0]
         assert torch.allclose(logits, whole[stop - 1], atol=1e-5)

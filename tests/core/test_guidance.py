@@ -11,7 +11,7 @@ from transfuse.config.validation import Misfit, fit
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.generation.incremental import CachedModel
+from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import GuidanceSettings, all_views, check_views
 from transfuse.modalities.modality import Evaluate
 
@@ -133,9 +133,9 @@ LETTERS, BLOBS = View(frozenset({"letters"})), View(frozenset({"blob"}))
 def written(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, list[int]]]:
     """By stream of the cache: tokens and some columns of what is appended to it, in order."""
     seen: dict[int, dict[str, list[int]]] = {}
-    run = CachedModel.append
+    run = IncrementalModel.append
 
-    def watched(self: CachedModel, streams: Any, laid: Any) -> Tensor:
+    def watched(self: IncrementalModel, streams: Any, laid: Any) -> Tensor:
         for where, sequence in zip(streams, laid, strict=True):
             kept = seen.setdefault(int(where), {"tokens": [], "pos": [], "item": [], "letters": []})
             kept["tokens"] += sequence.tokens.tolist()
@@ -143,7 +143,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, list[int]]]:
                 kept[name] += sequence.columns[name].tolist()
         return run(self, streams, laid)
 
-    monkeypatch.setattr(CachedModel, "append", watched)
+    monkeypatch.setattr(IncrementalModel, "append", watched)
     return seen
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from transfuse import masks
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Column
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -108,7 +109,9 @@ def test_a_rotary_axis_that_no_modality_writes_is_an_error(kit: Kit) -> None:
 
 def test_a_rotary_axis_may_be_a_column_of_a_plugin(kit: Kit) -> None:
     def hidden(rope: tuple[str, ...]) -> Tensor:
-        model = kit.model(modalities={"letters": Letters(), "blob": Blob(extra={"frame": 0})}, rope=rope)
+        model = kit.model(
+            modalities={"letters": Letters(), "blob": Blob(extra={"frame": Column.FLAG})}, rope=rope
+        )
         return outputs(model, [document("a", [1.0, 2.0], "b")])[0]
 
     assert not torch.allclose(hidden(("pos",)), hidden(("pos", "frame")), atol=1e-3)

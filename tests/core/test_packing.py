@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Column
 from transfuse.sequences.packing import Packer, choose
 from transfuse.sequences.rows import Row, join, unpack
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 
 from tests.core.standins import Blob, Letters, document, layout
 
-LAYOUT = layout(Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": -1, "flag": 0}))
+LAYOUT = layout(
+    Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": Column.ID, "flag": Column.FLAG})
+)
 
 item = st.one_of(
     st.text("abc", min_size=1, max_size=6), st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6)
@@ -22,7 +25,7 @@ items = st.lists(item, min_size=1, max_size=3)
 
 
 @st.composite
-def streams(draw: st.DrawFn, min_size: int = 1) -> list[Sequence]:
+def streams(draw: st.DrawFn, min_size: int = 1) -> list[DocumentSequence]:
     drawn = draw(st.lists(items, min_size=min_size, max_size=30))
     return [
         LAYOUT.sequence(document(*parts, id=100 + 7 * i, source=f"law {i}"), visit=i % 3)
@@ -35,7 +38,7 @@ packers = st.builds(
 )  # 26 positions hold the longest of the documents
 
 
-def fields(s: Sequence) -> dict[str, object]:
+def fields(s: DocumentSequence) -> dict[str, object]:
     places = [(p.modality, p.start, p.item, p.leads, p.document, p.visit, p.source, p.span) for p in s.spans]
     arrays = {"tokens": s.tokens, "targets": s.targets, "scored": s.scored, **s.columns}
     return {
@@ -46,7 +49,9 @@ def fields(s: Sequence) -> dict[str, object]:
 
 
 @given(streams(), packers)
-def test_unpacking_gives_back_what_was_packed_field_by_field(stream: list[Sequence], packer: Packer) -> None:
+def test_unpacking_gives_back_what_was_packed_field_by_field(
+    stream: list[DocumentSequence], packer: Packer
+) -> None:
     rows = list(packer.rows(stream))
     assert [fields(s) for s in unpack(rows)] == [fields(s) for s in stream]
     assert sorted(a for row in rows for a in row.arrivals) == list(range(len(stream)))
@@ -54,7 +59,7 @@ def test_unpacking_gives_back_what_was_packed_field_by_field(stream: list[Sequen
 
 @given(streams(), packers)
 def test_no_row_exceeds_the_budget_and_what_is_offered_is_counted(
-    stream: list[Sequence], packer: Packer
+    stream: list[DocumentSequence], packer: Packer
 ) -> None:
     rows = list(packer.rows(stream))
     assert all(row.used <= packer.budget for row in rows)
@@ -65,7 +70,7 @@ def test_no_row_exceeds_the_budget_and_what_is_offered_is_counted(
 
 @given(streams(), packers)
 def test_documents_and_spans_lie_in_one_piece_under_numbers_of_their_own(
-    stream: list[Sequence], packer: Packer
+    stream: list[DocumentSequence], packer: Packer
 ) -> None:
     for row in packer.rows(stream):
         doc, span = row.columns["doc"], row.columns["span"]
@@ -83,7 +88,9 @@ def test_documents_and_spans_lie_in_one_piece_under_numbers_of_their_own(
 
 
 @given(streams(), packers)
-def test_filler_is_of_no_document_and_predicts_nothing(stream: list[Sequence], packer: Packer) -> None:
+def test_filler_is_of_no_document_and_predicts_nothing(
+    stream: list[DocumentSequence], packer: Packer
+) -> None:
     for row in packer.rows(stream):
         filler = slice(row.used, None)
         for name in ("doc", "sample", "span"):
@@ -96,7 +103,7 @@ def test_filler_is_of_no_document_and_predicts_nothing(stream: list[Sequence], p
 
 
 @given(streams(), packers)
-def test_the_oldest_that_waits_is_in_the_next_row(stream: list[Sequence], packer: Packer) -> None:
+def test_the_oldest_that_waits_is_in_the_next_row(stream: list[DocumentSequence], packer: Packer) -> None:
     placed: set[int] = set()
     for row in packer.rows(stream):
         assert row.arrivals[0] == min(set(range(len(stream))) - placed)
@@ -106,7 +113,7 @@ def test_the_oldest_that_waits_is_in_the_next_row(stream: list[Sequence], packer
 
 @given(streams(), packers)
 def test_no_more_documents_wait_than_the_look_ahead_or_a_row_holds(
-    stream: list[Sequence], packer: Packer
+    stream: list[DocumentSequence], packer: Packer
 ) -> None:
     for _ in packer.rows(stream):
         waits = sum(len(s) for _, s in packer.waiting)
@@ -115,7 +122,7 @@ def test_no_more_documents_wait_than_the_look_ahead_or_a_row_holds(
 
 @given(streams(min_size=4), packers, st.data())
 def test_a_packer_made_with_what_waits_goes_on_as_the_first_would(
-    stream: list[Sequence], packer: Packer, data: st.DataObject
+    stream: list[DocumentSequence], packer: Packer, data: st.DataObject
 ) -> None:
     whole = list(Packer(packer.budget, packer.look_ahead, packer.fill).rows(stream))
     stop = data.draw(st.integers(0, len(whole)))
@@ -181,7 +188,7 @@ def test_rows_of_a_mixed_stream_are_full() -> None:
 
 
 def test_a_row_that_can_be_filled_does_not_wait_for_the_look_ahead() -> None:
-    def arriving() -> Iterator[Sequence]:
+    def arriving() -> Iterator[DocumentSequence]:
         for i in range(200):
             arrived.append(i)
             yield LAYOUT.sequence(document("a"))  # 3 positions
@@ -195,7 +202,7 @@ def test_a_row_that_can_be_filled_does_not_wait_for_the_look_ahead() -> None:
 # -- documents that do not fit
 
 
-def long(*parts: str | list[float]) -> Sequence:
+def long(*parts: str | list[float]) -> DocumentSequence:
     return LAYOUT.sequence(document(*parts, source="pairs 7"))
 
 
@@ -214,7 +221,7 @@ def test_a_document_of_just_the_budget_fits_and_nothing_offered_is_nothing_waste
     assert packer.utilisation == 1.0
 
 
-def one(packer: Packer, sequence: Sequence) -> Row:
+def one(packer: Packer, sequence: DocumentSequence) -> Row:
     (row,) = packer.rows([sequence])
     return row
 

@@ -9,7 +9,7 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 
 from tests.core.standins import Blob, Letters, document, layout
 
@@ -65,7 +65,7 @@ def test_no_draw_touches_or_reads_the_global_state() -> None:
 # -- a document's noise
 
 
-def sequence(id: int, visit: int = 0, text: str = "ab") -> Sequence:
+def sequence(id: int, visit: int = 0, text: str = "ab") -> DocumentSequence:
     """Two images of two shapes; the first one leads."""
     return LAYOUT.sequence(document([0.0, 1.0], text, [0.0, 1.0, 2.0], id=id), visit=visit)
 

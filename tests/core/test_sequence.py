@@ -5,13 +5,14 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from transfuse.documents import Document, Item
-from transfuse.sequences.layout import Layout, Pen
-from transfuse.sequences.sequence import Sequence
+from transfuse.modalities.modality import Column
+from transfuse.sequences.layout import DocumentCursor, Layout
+from transfuse.sequences.sequence import DocumentSequence
 
 from tests.core.standins import Blob, Letters, document, layout, show
 
 
-def picture(sequence: Sequence, lay: Layout, *, only: str = "") -> str:
+def picture(sequence: DocumentSequence, lay: Layout, *, only: str = "") -> str:
     rows = show(sequence, lay).splitlines()
     return "\n".join(row for row in rows if not only or row.split()[0] in only.split())
 
@@ -55,7 +56,7 @@ def test_image_first_by_eye() -> None:
 
 
 def test_context_only_a_clean_image_with_its_markers_inside_and_a_column_of_its_own() -> None:
-    lay = layout(Letters(), Blob(inside=True, extra={"frame": -1, "flag": 0}))
+    lay = layout(Letters(), Blob(inside=True, extra={"frame": Column.ID, "flag": Column.FLAG}))
     given = document(Item("letters", "ab", loss=False), Item("blob", [1.0, 2.0], noised=False), "c")
     assert picture(lay.sequence(given), lay, only="token target scored flag frame noised span marker") == eye("""
         token   <document> a b <blob 2> ~ ~ </blob> c           </document>
@@ -117,7 +118,7 @@ def test_a_later_item_without_loss_makes_no_leader_of_an_image() -> None:
 
 
 def test_every_document_has_every_column_of_the_recipe() -> None:
-    lay = layout(Letters(), Blob(extra={"frame": -1, "flag": 0}))
+    lay = layout(Letters(), Blob(extra={"frame": Column.ID, "flag": Column.FLAG}))
     text = lay.sequence(document("ab"))
     assert text.columns.keys() == lay.sequence(document([1.0, 2.0])).columns.keys()
     assert text.columns["frame"].tolist() == [-1] * 4
@@ -129,7 +130,7 @@ def test_every_document_has_every_column_of_the_recipe() -> None:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_prompt_is_the_beginning_of_the_whole_document_but_clean(inside: bool) -> None:
-    lay = layout(Letters(), Blob(inside=inside, extra={"frame": -1}))
+    lay = layout(Letters(), Blob(inside=inside, extra={"frame": Column.ID}))
     given = document("ab", [1.0, 2.0], "c", [1.0, 2.0, 3.0])
     whole, (prompt, _) = lay.sequence(given), lay.prompt(given)
     n = len(prompt)
@@ -144,12 +145,12 @@ def test_a_prompt_is_the_beginning_of_the_whole_document_but_clean(inside: bool)
 
 def test_a_prompt_may_hold_nothing() -> None:
     lay = layout()
-    prompt, pen = lay.prompt(Document(()))
+    prompt, cursor = lay.prompt(Document(()))
     assert picture(prompt, lay, only="token") == "token   <document>"
-    assert pen == Pen(cursor=1, group=0, item=0)
+    assert cursor == DocumentCursor(pos=1, group=0, item=0)
 
 
-def together(*parts: Sequence) -> dict[str, list[int]]:
+def together(*parts: DocumentSequence) -> dict[str, list[int]]:
     """Tokens and columns of sequences laid one behind the other."""
     joint = {name: np.concatenate([p.columns[name] for p in parts]).tolist() for name in parts[0].columns}
     return {**joint, "token": np.concatenate([p.tokens for p in parts]).tolist()}
@@ -157,30 +158,33 @@ def together(*parts: Sequence) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_items_that_continue_a_prompt_stand_as_if_laid_out_whole(inside: bool) -> None:
-    lay = layout(Letters(), Blob(inside=inside, extra={"frame": -1}))
+    lay = layout(Letters(), Blob(inside=inside, extra={"frame": Column.ID}))
     items = document("ab", [1.0, 2.0], "c", [1.0, 2.0, 3.0]).items
     whole, whole_pen = lay.prompt(Document(items))
     for given in range(len(items)):
-        parts, pen = [], None
-        head, pen = lay.prompt(Document(items[:given]))
+        parts, cursor = [], None
+        head, cursor = lay.prompt(Document(items[:given]))
         parts.append(head)
         for item in items[given:]:
             clean = Item(item.modality, item.data, noised=False)
             payload = lay.modalities[item.modality].encode(item.data)
-            part, pen = lay.continuation(Document(()), clean, payload, pen)
+            part, cursor = lay.continuation(Document(()), clean, payload, cursor)
             parts.append(part)
         assert together(*parts) == together(whole)
-        assert pen == whole_pen
+        assert cursor == whole_pen
 
 
 def test_text_that_continues_a_prompt_token_by_token_stands_as_if_laid_out_whole() -> None:
     lay = layout()
     whole, _ = lay.prompt(document([1.0, 2.0], "abc"))
-    head, pen = lay.prompt(document([1.0, 2.0]))
+    head, cursor = lay.prompt(document([1.0, 2.0]))
     parts = [head]
     for id in range(3):
-        part, pen = lay.continuation(
-            Document(()), Item("letters", None), np.array([id]), Pen(pen.cursor, pen.group, item=1)
+        part, cursor = lay.continuation(
+            Document(()),
+            Item("letters", None),
+            np.array([id]),
+            DocumentCursor(cursor.pos, cursor.group, item=1),
         )
         parts.append(part)
     assert together(*parts) == together(whole)
@@ -188,11 +192,11 @@ def test_text_that_continues_a_prompt_token_by_token_stands_as_if_laid_out_whole
 
 def test_a_part_keeps_the_spans_that_lie_wholly_inside() -> None:
     whole = layout().sequence(document("ab", [1.0, 2.0], [1.0, 2.0, 3.0]))
-    part = whole.part(3, 8)
+    part = whole.slice(3, 8)
     assert len(part) == 5
     assert [p.start for p in part.spans] == [1]
     assert part.columns["pos"].tolist() == [3, 4, 5, 6, 7]
-    assert whole.part(4, 5, np.array([9])).tokens.tolist() == [9]
+    assert whole.slice(4, 5, np.array([9])).tokens.tolist() == [9]
 
 
 def test_without_loss_takes_the_targets_of_one_modality_away() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transfuse.documents import Document, Item
 from transfuse.generation.decoding import generate
-from transfuse.generation.incremental import CachedModel
+from transfuse.generation.incremental import IncrementalModel
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
@@ -31,13 +31,13 @@ Runs = list[tuple[list[int], list]]
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """What decoding appends to its streams: (streams, sequences) of every call, in order."""
     seen: Runs = []
-    run = CachedModel.append
+    run = IncrementalModel.append
 
     def watched(self, streams, laid):
         seen.append((list(streams), list(laid)))
         return run(self, streams, laid)
 
-    monkeypatch.setattr(CachedModel, "append", watched)
+    monkeypatch.setattr(IncrementalModel, "append", watched)
     return seen
 
 

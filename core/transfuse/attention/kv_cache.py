@@ -20,7 +20,7 @@ FREE = -1
 """What every column holds at a slot that was never labelled, and `doc` at every free slot."""
 
 
-class Cache:
+class KVCache:
     """K and V of all layers, [kv_heads, streams · capacity, head_dim] each, written in place, no gradients.
 
     Stream s owns slots [s · capacity, (s + 1) · capacity); the first `length[s]` of them are committed.

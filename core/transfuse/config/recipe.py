@@ -22,7 +22,9 @@ from transfuse.errors import TransfuseError, did_you_mean
 ROOTS = ("model", "train", "loss", "mask", "attention", "modalities")
 """What ``--set`` keys begin with, besides roles."""
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
-"""Columns the packer writes; a role is a column too."""
+"""Columns the layout and the packer write; a role is a column too."""
+RESERVED = (*COLUMNS, "tokens", "scored")
+"""Names that neither a role nor a plugin's column may have."""
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
@@ -213,7 +215,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _weights(self) -> "Recipe":
         roles = self.modalities.keys()
-        taken = sorted(roles & {*ROOTS, *COLUMNS})
+        taken = sorted(roles & {*ROOTS, *RESERVED})
         if taken:
             raise Misfit((("modalities", role), "is taken: name the role otherwise") for role in taken)
         faults: list[tuple[tuple[str | int, ...], str]] = [

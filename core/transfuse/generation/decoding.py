@@ -15,13 +15,13 @@ from torch import Tensor
 
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.generation.incremental import CachedModel
+from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import all_views, check_views
 from transfuse.modalities.modality import SpanModality, TokenModality
 from transfuse.model.model import Model
 from transfuse.randomness import Key
-from transfuse.sequences.layout import Pen
-from transfuse.sequences.sequence import Sequence as Laid
+from transfuse.sequences.layout import DocumentCursor
+from transfuse.sequences.sequence import DocumentSequence
 from transfuse.sequences.vocabulary import END, begin_marker
 
 WHOLE = View(frozenset())
@@ -35,7 +35,7 @@ class _Written:
     index: int
     document: Document
     first: int
-    pens: list[Pen]
+    cursors: list[DocumentCursor]
     logits: list[Tensor]  # a view, [V], at its last position
     given: int  # items of the prompt
     open_ids: list[int] = field(default_factory=list)  # text not yet closed into an item
@@ -112,14 +112,14 @@ class _Decoder:
         self.views = (WHOLE, *all_views(self.modalities))
         laid = [self.layout.prompt(document.seen(view)) for document in prompts for view in self.views]
         capacity = max(len(sequence) for sequence, _ in laid) + self._room()
-        self.cached = CachedModel(model, len(laid), capacity)
-        logits = list(self.cached.append(range(len(laid)), [sequence for sequence, _ in laid]))
+        self.incremental = IncrementalModel(model, len(laid), capacity)
+        logits = list(self.incremental.append(range(len(laid)), [sequence for sequence, _ in laid]))
         self.written = [
             _Written(
                 index=indices[i] if indices is not None else i,
                 document=document,
                 first=i * len(self.views),
-                pens=[pen for _, pen in laid[i * len(self.views) : (i + 1) * len(self.views)]],
+                cursors=[cursor for _, cursor in laid[i * len(self.views) : (i + 1) * len(self.views)]],
                 logits=logits[i * len(self.views) : (i + 1) * len(self.views)],
                 given=len(document.items),
             )
@@ -150,7 +150,7 @@ class _Decoder:
     def _speak(self, documents: list[_Written]) -> None:
         """One more token for each: text, a begin marker, or the end."""
         leader = self.layout.leader
-        grown: list[tuple[_Written, int, Laid]] = []
+        grown: list[tuple[_Written, int, DocumentSequence]] = []
         for w in documents:
             id = self._next(w, leader)
             owner = self.begins.get(id)
@@ -166,13 +166,13 @@ class _Decoder:
                 said = Item(leader, None, droppable=True)
                 for v, view in enumerate(self.views):
                     if view.keeps(said):
-                        pen = replace(w.pens[v], item=len(w.document.seen(view).items))
-                        sequence, w.pens[v] = self.layout.continuation(w.document, said, payload, pen)
+                        cursor = replace(w.cursors[v], item=len(w.document.seen(view).items))
+                        sequence, w.cursors[v] = self.layout.continuation(w.document, said, payload, cursor)
                         grown.append((w, v, sequence))
                 w.open_ids.append(int(payload[0]))
                 w.said += 1
         if grown:
-            logits = self.cached.append(
+            logits = self.incremental.append(
                 [w.first + v for w, v, _ in grown], [sequence for _, _, sequence in grown]
             )
             for (w, v, _), row in zip(grown, logits, strict=True):
@@ -221,9 +221,9 @@ class _Decoder:
         if w.open_ids and leader is not None:
             raw = self.modalities[leader].decode(np.array(w.open_ids))
             self._append(w, Item(leader, raw, droppable=True))
-            w.pens = [
-                replace(pen, item=len(w.document.seen(view).items))
-                for pen, view in zip(w.pens, self.views, strict=True)
+            w.cursors = [
+                replace(cursor, item=len(w.document.seen(view).items))
+                for cursor, view in zip(w.cursors, self.views, strict=True)
             ]
             w.open_ids = []
 
@@ -246,7 +246,8 @@ class _Decoder:
         owners = [(w, v) for v in own for w in documents]  # view by view
         streams = [w.first + v for w, v in owners]
         laid = [
-            self.layout.continuation(Document(()), Item(name, None), payload, w.pens[v])[0] for w, v in owners
+            self.layout.continuation(Document(()), Item(name, None), payload, w.cursors[v])[0]
+            for w, v in owners
         ]
         if isinstance(modality, TokenModality):
             payloads, written = self._spell(modality, documents, streams, laid, name)
@@ -254,8 +255,8 @@ class _Decoder:
             assert isinstance(modality, SpanModality)
             start, stop = _sampled(laid[0])
             if start:
-                self.cached.append(streams, [s.part(0, start) for s in laid])
-            evaluate = self.cached.evaluate(streams, [s.part(start, stop) for s in laid])
+                self.incremental.append(streams, [s.slice(0, start) for s in laid])
+            evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
             generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
             payloads, written = modality.sample(evaluate, label, generators).cpu().numpy(), start
         payloads = payloads.reshape(len(documents), *payload.shape)
@@ -266,7 +267,7 @@ class _Decoder:
         modality: TokenModality,
         documents: list[_Written],
         streams: list[int],
-        laid: list[Laid],
+        laid: list[DocumentSequence],
         name: str,
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
@@ -275,8 +276,8 @@ class _Decoder:
         ids = np.zeros((len(documents), n), np.int64)
         for i in range(n):
             tokens = np.tile(ids[:, i - 1] + r.start, views) if i else [s.tokens[0] for s in laid]
-            pieces = [s.part(i, i + 1, np.array([t])) for s, t in zip(laid, tokens, strict=True)]
-            logits = self.cached.append(streams, pieces).unflatten(0, (views, len(documents)))
+            pieces = [s.slice(i, i + 1, np.array([t])) for s, t in zip(laid, tokens, strict=True)]
+            logits = self.incremental.append(streams, pieces).unflatten(0, (views, len(documents)))
             own = torch.full_like(logits, -torch.inf)
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
             for d, w in enumerate(documents):
@@ -290,22 +291,22 @@ class _Decoder:
         """The finished item, clean, in every view of its document; ``written``: positions a stream has of it."""
         modality = self.modalities[name]
         streams: list[int] = []
-        laid: list[Laid] = []
+        laid: list[DocumentSequence] = []
         for w, payload in zip(documents, payloads, strict=True):
             item = Item(name, modality.decode(payload), noised=False)
             for v in range(len(self.views)):
-                sequence, w.pens[v] = self.layout.continuation(w.document, item, payload, w.pens[v])
+                sequence, w.cursors[v] = self.layout.continuation(w.document, item, payload, w.cursors[v])
                 streams.append(w.first + v)
-                laid.append(sequence.part(written.get(w.first + v, 0), len(sequence)))
+                laid.append(sequence.slice(written.get(w.first + v, 0), len(sequence)))
             self._append(w, item)
             w.label = None
             w.done = self.want is not None or len(w.document.items) - w.given >= self.items
-        logits = self.cached.append(streams, laid)
+        logits = self.incremental.append(streams, laid)
         for i, w in enumerate(documents):
             w.logits = list(logits[i * len(self.views) : (i + 1) * len(self.views)])
 
 
-def _sampled(sequence: Laid) -> tuple[int, int]:
+def _sampled(sequence: DocumentSequence) -> tuple[int, int]:
     """Where the span that is sampled begins and ends: an item's first, with markers if they are inside it.
 
     What stands before it does not see it, so it is written once; a clean copy behind it is written

@@ -10,39 +10,42 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.attention import Backend, Plan, Request, select
-from transfuse.attention.kv_cache import Cache
+from transfuse.attention.kv_cache import KVCache
+from transfuse.masks import NONE
 from transfuse.modalities.modality import Evaluate
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
-from transfuse.sequences.sequence import Sequence as Laid
+from transfuse.sequences.sequence import DocumentSequence
 
 
-class CachedModel:
+class IncrementalModel:
     """A model and the keys and values of ``streams`` streams, of at most ``capacity`` positions each."""
 
     def __init__(self, model: Model, streams: int, capacity: int) -> None:
         s, weight = model.settings, model.tokens.weight
         self.model = model
         self.modalities = dict(model.parts())
-        self.cache = Cache(
+        self.cache = KVCache(
             s.layers, s.key_value_heads, s.head_width, streams, capacity, weight.dtype, weight.device
         )
 
-    def append(self, streams: Sequence[int], laid: Sequence[Laid]) -> Float[Tensor, "streams V"]:
+    def append(
+        self, streams: Sequence[int], sequences: Sequence[DocumentSequence]
+    ) -> Float[Tensor, "streams V"]:
         """Write each sequence at the end of its stream, clean; the logits behind its last position."""
-        step = _Step(self, streams, laid)
+        step = _Step(self, streams, sequences)
         hidden, _ = step.run(step.batch)
-        self.cache.commit(streams, [len(s) for s in laid])
+        self.cache.commit(streams, [len(s) for s in sequences])
         return self.model.logits(hidden[step.ends])
 
-    def evaluate(self, streams: Sequence[int], laid: Sequence[Laid]) -> Evaluate:
+    def evaluate(self, streams: Sequence[int], sequences: Sequence[DocumentSequence]) -> Evaluate:
         """Predictions for one span at the end of each stream, of which nothing is kept.
 
         Streams come view by view, in each the B documents in one order; the whole documents first.
         """
-        return _CachedEvaluate(self, streams, laid)
+        return _StreamsEvaluate(self, streams, sequences)
 
     def plan(self, columns: Mapping[str, np.ndarray]) -> tuple[Backend, Plan]:
         """The backend, and its plan for queries of these columns over the cache.
@@ -63,22 +66,24 @@ class CachedModel:
 class _Step:
     """Some streams' next positions as one row, planned once; running it again overwrites the same slots."""
 
-    def __init__(self, cached: CachedModel, streams: Sequence[int], laid: Sequence[Laid]) -> None:
-        self.model, self.cache = cached.model, cached.cache
-        row = join(list(laid))
-        lengths = [len(s) for s in laid]
+    def __init__(
+        self, incremental: IncrementalModel, streams: Sequence[int], sequences: Sequence[DocumentSequence]
+    ) -> None:
+        self.model, self.cache = incremental.model, incremental.cache
+        row = join(list(sequences))
+        lengths = [len(s) for s in sequences]
         doc = np.repeat(streams, lengths)
         self.slots = self.cache.slots(streams, lengths)
         # Streams number their spans themselves: make the numbers unique in the cache.
-        own = np.concatenate([s.columns["span"] for s in laid])
-        span = np.where(own < 0, -1, own * self.cache.streams + doc)
+        own = np.concatenate([s.columns["span"] for s in sequences])
+        span = np.where(own < 0, NONE, own * self.cache.streams + doc)
         columns = {**row.columns, "doc": doc, "idx": self.slots, "span": span}
-        columns |= {name: np.full(len(doc), -1) for name in self.cache.columns if name not in columns}
+        columns |= {name: np.full(len(doc), NONE) for name in self.cache.columns if name not in columns}
         self.cache.label(self.slots, columns)
-        self.backend, self.plan = cached.plan(columns)
+        self.backend, self.plan = incremental.plan(columns)
         device = self.model.tokens.weight.device
         rope = self.model.settings.rope
-        self.batch: Batch = collate(row, cached.modalities, Key(0), rope, clean=True).to(device)
+        self.batch: Batch = collate(row, incremental.modalities, Key(0), rope, clean=True).to(device)
         self.routes = self.model.routes(row.columns, device)
         self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(device)
 
@@ -92,19 +97,21 @@ class _Step:
         return self.backend.attend(q, self.cache.keys(layer), self.cache.values(layer), self.plan)
 
 
-class _CachedEvaluate(Evaluate):
+class _StreamsEvaluate(Evaluate):
     """Steps are planned when they are first asked for: of all views, or of the first ones alone."""
 
-    def __init__(self, cached: CachedModel, streams: Sequence[int], laid: Sequence[Laid]) -> None:
-        self.cached, self.streams, self.laid = cached, streams, laid
+    def __init__(
+        self, incremental: IncrementalModel, streams: Sequence[int], sequences: Sequence[DocumentSequence]
+    ) -> None:
+        self.incremental, self.streams, self.sequences = incremental, streams, sequences
         self.steps: dict[int, _Step] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, guided: bool = True) -> list[Tensor]:
         n = len(self.streams) if guided else len(x_t)
         if n not in self.steps:
-            self.steps[n] = _Step(self.cached, self.streams[:n], self.laid[:n])
+            self.steps[n] = _Step(self.incremental, self.streams[:n], self.sequences[:n])
         step, views = self.steps[n], n // len(x_t)
         (group,) = step.batch.groups
         group = replace(group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
         hidden, states = step.run(replace(step.batch, groups=(group,)))
-        return list(self.cached.model.predict(hidden, group, states[0]).chunk(views))
+        return list(self.incremental.model.predict(hidden, group, states[0]).chunk(views))

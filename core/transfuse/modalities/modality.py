@@ -7,6 +7,7 @@ Letters in shapes: ``B`` spans of equal shape in a batch, ``n`` positions of a s
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +16,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transfuse.documents import Item, View
+from transfuse.masks import NONE
 from transfuse.modalities.loss import Loss
 
 Report = Callable[[str], None]
+
+
+class Column(IntEnum):
+    """What a column for masks holds; its number is what stands wherever nothing is written."""
+
+    ID = NONE
+    FLAG = 0
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,9 @@ class Modality(nn.Module, ABC):
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         """The spans an item becomes, in order."""
 
-    def columns(self) -> Mapping[str, int]:
-        """Columns that its spans add, and their value wherever a span does not give them: -1 (none)
-        for ids, 0 for flags. Every document has all columns of the recipe, so masks may name them."""
+    def columns(self) -> Mapping[str, Column]:
+        """Columns that its spans add, ids or flags. Every document has all columns of the recipe, so masks
+        may name them; where a span does not write one it holds no id, or no flag."""
         return {}
 
     def labels(self) -> tuple[str, ...]:

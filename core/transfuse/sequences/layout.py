@@ -6,15 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
+from transfuse.config.recipe import COLUMNS, RESERVED
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import NONE
-from transfuse.modalities.modality import Modality, Span, TokenModality
-from transfuse.sequences.sequence import PlacedSpan, Sequence
+from transfuse.modalities.modality import Column, Modality, Span, TokenModality
+from transfuse.sequences.sequence import ROW_COLUMNS, DocumentSequence, PlacedSpan
 from transfuse.sequences.vocabulary import BEGIN, END, Vocabulary, begin_marker, end_marker
-
-WRITTEN = ("doc", "idx", "sample", "pos", "span", "item", "mod", "noised", "marker")
-"""Columns that the layout and the packer write themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +32,23 @@ class Layout:
         return next((name for name, m in self.modalities.items() if m.leads), None)
 
     @cached_property
-    def columns(self) -> dict[str, int]:
-        """Columns that modalities add or are flagged by, and their value where nothing writes them.
+    def columns(self) -> dict[str, Column]:
+        """All columns that a mask may name: those written here and by the packer, a flag a role, the modalities'.
 
         Raises TransfuseError where two modalities, or one and the packer, claim the same name.
         """
-        found = dict.fromkeys(self.modalities, 0)
+        found = {name: Column.FLAG if name in ("noised", "marker") else Column.ID for name in COLUMNS}
+        found |= dict.fromkeys(self.modalities, Column.FLAG)
+        taken = {*RESERVED, *self.modalities}
         for name, modality in self.modalities.items():
-            for column, value in modality.columns().items():
-                if column in WRITTEN or found.get(column, value) != value or column in self.modalities:
+            for column, kind in modality.columns().items():
+                if not isinstance(kind, Column):
+                    raise TransfuseError(
+                        f"modality {name!r}: columns() says {kind!r:.40} of {column!r}: say Column.ID or Column.FLAG"
+                    )
+                if column in taken or found.get(column, kind) != kind:
                     raise TransfuseError(f"modality {name!r}: column {column!r} is taken: name it otherwise")
-                found[column] = value
+                found[column] = kind
         return found
 
     def payloads(self, document: Document) -> list[np.ndarray]:
@@ -81,7 +85,7 @@ class Layout:
 
     def sequence(
         self, document: Document, payloads: list[np.ndarray] | None = None, *, visit: int = 0
-    ) -> Sequence:
+    ) -> DocumentSequence:
         """Lay a document out, whole. ``payloads``: what ``payloads(document)`` gave, if it was kept."""
         if not document.items:
             raise TransfuseError(f"{document.source}: the document is empty; give it at least one item")
@@ -90,27 +94,27 @@ class Layout:
         writer.marker(END, scored=document.items[-1].loss)
         return writer.finish()
 
-    def prompt(self, document: Document) -> tuple[Sequence, "Pen"]:
+    def prompt(self, document: Document) -> tuple[DocumentSequence, "DocumentCursor"]:
         """Lay a prompt out: as in training, but clean and open at the end; and where to go on writing."""
         given = replace(document, items=tuple(replace(item, noised=False) for item in document.items))
         writer = _Writer(self, given, visit=0)
         writer.document(self.payloads(document))
-        return writer.finish(), writer.pen
+        return writer.finish(), writer.cursor
 
     def continuation(
-        self, document: Document, item: Item, payload: np.ndarray, pen: "Pen"
-    ) -> tuple[Sequence, "Pen"]:
+        self, document: Document, item: Item, payload: np.ndarray, cursor: "DocumentCursor"
+    ) -> tuple[DocumentSequence, "DocumentCursor"]:
         """One more item of an open document, as it would stand had the document been laid out whole."""
-        writer = _Writer(self, document, visit=0, pen=pen)
+        writer = _Writer(self, document, visit=0, cursor=cursor)
         writer.item(item, payload, leads=False)
-        return writer.finish(), writer.pen
+        return writer.finish(), writer.cursor
 
 
 @dataclass(frozen=True)
-class Pen:
-    """Where the next position of an open document is written: rotary cursor, next span, next item."""
+class DocumentCursor:
+    """Where the next position of an open document is written: rotary position, next span, next item."""
 
-    cursor: int = 0
+    pos: int = 0
     group: int = 0
     item: int = 0
 
@@ -118,9 +122,11 @@ class Pen:
 class _Writer:
     """Positions so far, chunk by chunk: lists that become a sequence's arrays."""
 
-    def __init__(self, layout: Layout, document: Document, visit: int, pen: Pen | None = None) -> None:
+    def __init__(
+        self, layout: Layout, document: Document, visit: int, cursor: DocumentCursor | None = None
+    ) -> None:
         self.layout, self.source, self.visit = layout, document, visit
-        self.pen = pen or Pen()
+        self.cursor = cursor or DocumentCursor()
         self.length = 0
         self.chunks: list[tuple[int, int, dict[str, int | np.ndarray]]] = []
         self.placed: list[PlacedSpan] = []
@@ -134,23 +140,23 @@ class _Writer:
     def item(self, item: Item, payload: np.ndarray, leads: bool) -> None:
         for span in self.layout.modalities[item.modality].spans(item, payload):
             self.span(item.modality, span, leads)
-        self.pen = replace(self.pen, item=self.pen.item + 1)
+        self.cursor = replace(self.cursor, item=self.cursor.item + 1)
 
     def marker(self, label: str, scored: bool) -> None:
-        """A mark of the document; ``scored``: it is predicted, as the leading modality's loss."""
+        """A mark of the document; ``scored``: it is predicted, as a loss of the modality that predicts markers."""
         self._write(
-            1, tokens=self.layout.vocabulary.marker(label), pos=self.pen.cursor, span=NONE, item=NONE, mod=NONE,
+            1, tokens=self.layout.vocabulary.marker(label), pos=self.cursor.pos, span=NONE, item=NONE, mod=NONE,
             noised=0, marker=1, scored=self._leader() if scored else NONE,
         )  # fmt: skip
-        self.pen = replace(self.pen, cursor=self.pen.cursor + 1)
+        self.cursor = replace(self.cursor, pos=self.cursor.pos + 1)
 
     def span(self, name: str, span: Span, leads: bool) -> None:
         modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
-        mod, item = self.layout.names.index(name), self.pen.item
-        pos, cursor = modality.positions(span, self.pen.cursor)
+        mod, item = self.layout.names.index(name), self.cursor.item
+        pos, after = modality.positions(span, self.cursor.pos)
         self._check(name, span)
-        group = self.pen.group if span.grouped else NONE
-        self.pen = replace(self.pen, cursor=cursor, group=self.pen.group + int(span.grouped))
+        group = self.cursor.group if span.grouped else NONE
+        self.cursor = replace(self.cursor, pos=after, group=self.cursor.group + int(span.grouped))
         bounds = group if span.inside else NONE
         lead = 0 if span.label is None else 1
         shared = {"pos": pos, "item": item, "mod": mod, "noised": int(span.noised), **span.columns}
@@ -201,11 +207,14 @@ class _Writer:
         leader = self.layout.leader
         return self.layout.names.index(leader) if leader else NONE
 
-    def finish(self) -> Sequence:
-        missing = self.layout.columns
-        arrays: dict[str, np.ndarray] = {}
-        for name in {name for _, _, values in self.chunks for name in values} | missing.keys():
-            arrays[name] = np.full(self.length, missing.get(name, NONE), np.int64)
+    def finish(self) -> DocumentSequence:
+        kinds = self.layout.columns
+        absent = {**kinds, "tokens": Column.ID, "scored": Column.ID}
+        arrays = {
+            name: np.full(self.length, kind, np.int64)
+            for name, kind in absent.items()
+            if name not in ROW_COLUMNS
+        }
         for start, stop, values in self.chunks:
             for name, value in values.items():
                 arrays[name][start:stop] = value
@@ -214,11 +223,12 @@ class _Writer:
         scored, targets = np.full_like(predicted, NONE), np.full_like(tokens, NONE)
         scored[:-1] = predicted[1:]
         targets[:-1] = np.where(predicted[1:] == NONE, NONE, tokens[1:])
-        return Sequence(
+        return DocumentSequence(
             self.source.id,
             self.visit,
             self.source.source,
             arrays,
+            kinds,
             tokens,
             targets,
             scored,

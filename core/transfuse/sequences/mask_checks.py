@@ -6,15 +6,14 @@ import numpy as np
 
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
-from transfuse.sequences.layout import WRITTEN, Layout
+from transfuse.sequences.layout import Layout
 from transfuse.sequences.rows import Row
 
 
 def check_columns(mask: Mask, layout: Layout) -> None:
     """Raises TransfuseError where a mask names a column that no document of this layout has."""
-    known = {*WRITTEN, *layout.columns}
-    for name in sorted(mask.columns - known):
-        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, known)}")
+    for name in sorted(mask.columns - layout.columns.keys()):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")
 
 
 def check_leak(mask: Mask, row: Row) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
 from transfuse.sequences.rows import Row, join
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 
 TRIES = 8
 """A full row is looked for each time so many more documents wait."""
@@ -33,7 +33,7 @@ class Packer:
     look_ahead: int = 64
     fill: bool = False
     too_long: Literal["error", "cut"] = "error"
-    waiting: list[tuple[int, Sequence]] = field(default_factory=list)
+    waiting: list[tuple[int, DocumentSequence]] = field(default_factory=list)
     arrived: int = 0
     used: int = field(default=0, init=False)
     offered: int = field(default=0, init=False)
@@ -42,7 +42,7 @@ class Packer:
     def utilisation(self) -> float:
         return self.used / self.offered if self.offered else 1.0
 
-    def rows(self, sequences: Iterable[Sequence]) -> Iterator[Row]:
+    def rows(self, sequences: Iterable[DocumentSequence]) -> Iterator[Row]:
         """Rows in order. A row is full, or nothing that waits fits its rest; the last holds what is left."""
         waits = sum(len(s) for _, s in self.waiting)
         for sequence in sequences:
@@ -68,7 +68,7 @@ class Packer:
         chosen = choose(lengths, self.budget)
         return chosen if not full or sum(lengths[i] for i in chosen) == self.budget else []
 
-    def _fitting(self, sequence: Sequence) -> Sequence:
+    def _fitting(self, sequence: DocumentSequence) -> DocumentSequence:
         if len(sequence) <= self.budget:
             return sequence
         if self.too_long == "cut":

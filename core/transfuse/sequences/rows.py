@@ -1,25 +1,28 @@
 """A row: documents laid end to end as one run of positions, and taken apart again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
-from transfuse.sequences.sequence import PlacedSpan, Sequence
+from transfuse.modalities.modality import Column
+from transfuse.sequences.sequence import ROW_COLUMNS, DocumentSequence, PlacedSpan
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """Several documents as one run of ``T`` positions, with row-wide ``doc``, ``idx`` and ``span``.
 
-    columns: a document's columns and ``doc``, ``idx``, ``sample``; filler has ``doc`` = -1.
+    columns: a document's columns and ``doc``, ``idx``, ``sample``; filler has no id and no flag.
+    kinds: ids or flags, by column.
     bounds: document i stands at ``bounds[i] … bounds[i+1] - 1``.
     arrivals: the place of each document in the stream that was packed.
     """
 
     columns: dict[str, np.ndarray]
+    kinds: Mapping[str, Column]
     tokens: np.ndarray
     targets: np.ndarray
     scored: np.ndarray
@@ -38,12 +41,14 @@ class Row:
         return self.bounds[-1]
 
 
-def join(sequences: list[Sequence], arrivals: list[int] | None = None, length: int | None = None) -> Row:
+def join(
+    sequences: list[DocumentSequence], arrivals: list[int] | None = None, length: int | None = None
+) -> Row:
     """One row of these documents, in this order, filled to ``length`` if given."""
     sizes = [len(s) for s in sequences]
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
     filler = max(0, (length or 0) - int(bounds[-1]))
-    names = sequences[0].columns.keys()
+    names, kinds = sequences[0].columns.keys(), sequences[0].kinds
     for s in sequences:
         if s.columns.keys() != names:
             differing = ", ".join(sorted(s.columns.keys() ^ names))
@@ -52,11 +57,7 @@ def join(sequences: list[Sequence], arrivals: list[int] | None = None, length: i
             )
 
     def column(name: str) -> np.ndarray:
-        values = np.concatenate([s.columns[name] for s in sequences])
-        if not filler:
-            return values
-        flag = bool(((values == 0) | (values == 1)).all())
-        return np.append(values, np.full(filler, 0 if flag else NONE))
+        return np.concatenate([*(s.columns[name] for s in sequences), np.full(filler, kinds[name])])
 
     columns = {name: column(name) for name in names}
     groups = np.cumsum([0, *(int(s.columns["span"].max()) + 1 for s in sequences)])
@@ -67,6 +68,7 @@ def join(sequences: list[Sequence], arrivals: list[int] | None = None, length: i
     columns["idx"] = np.arange(bounds[-1] + filler)
     return Row(
         columns=columns,
+        kinds=kinds,
         tokens=np.concatenate([*(s.tokens for s in sequences), np.full(filler, NONE)]),
         targets=np.concatenate([*(s.targets for s in sequences), np.full(filler, NONE)]),
         scored=np.concatenate([*(s.scored for s in sequences), np.full(filler, NONE)]),
@@ -82,26 +84,27 @@ def join(sequences: list[Sequence], arrivals: list[int] | None = None, length: i
     )
 
 
-def unpack(rows: Iterable[Row]) -> list[Sequence]:
+def unpack(rows: Iterable[Row]) -> list[DocumentSequence]:
     """The documents of the rows, in the order in which they were packed: the inverse of ``pack``."""
-    found: dict[int, Sequence] = {}
+    found: dict[int, DocumentSequence] = {}
     for row in rows:
         for i, arrival in enumerate(row.arrivals):
-            found[arrival] = _part(row, i)
+            found[arrival] = _document(row, i)
     return [found[arrival] for arrival in sorted(found)]
 
 
-def _part(row: Row, i: int) -> Sequence:
+def _document(row: Row, i: int) -> DocumentSequence:
     start, stop = row.bounds[i], row.bounds[i + 1]
-    columns = {name: c[start:stop] for name, c in row.columns.items() if name not in ("doc", "idx", "sample")}
+    columns = {name: c[start:stop] for name, c in row.columns.items() if name not in ROW_COLUMNS}
     span = columns["span"]
     first = span[span != NONE].min(initial=np.iinfo(np.int64).max)
     columns["span"] = np.where(span == NONE, NONE, span - first)
-    return Sequence(
+    return DocumentSequence(
         document=int(row.columns["sample"][start]),
         visit=row.visits[i],
         source=row.sources[i],
         columns=columns,
+        kinds=row.kinds,
         tokens=row.tokens[start:stop],
         targets=row.targets[start:stop],
         scored=row.scored[start:stop],

@@ -1,12 +1,16 @@
 """One document as a sequence of positions: columns, tokens, targets, and spans to embed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
-from transfuse.modalities.modality import Span
+from transfuse.modalities.modality import Column, Span
+
+ROW_COLUMNS = ("doc", "idx", "sample")
+"""Columns that a document gets when it is packed into a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +32,12 @@ class PlacedSpan:
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
+class DocumentSequence:
     """One document as ``T`` positions.
 
     columns: integer arrays ``[T]`` for masks and rotary positions: ``pos``, ``span``, ``item``,
-        ``mod``, ``noised``, ``marker``, a flag a modality, and what plugins add; -1 means none.
+        ``mod``, ``noised``, ``marker``, a flag a modality, and what plugins add.
+    kinds: ids or flags, by column.
     tokens: vocabulary id at each position, -1 where a span's vectors stand.
     targets: the id to predict at each position, -1 where none is.
     scored: index of the modality whose loss the target belongs to, -1 where none.
@@ -43,6 +48,7 @@ class Sequence:
     visit: int
     source: str
     columns: dict[str, np.ndarray]
+    kinds: Mapping[str, Column]
     tokens: np.ndarray
     targets: np.ndarray
     scored: np.ndarray
@@ -51,7 +57,7 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def part(self, start: int, stop: int, tokens: np.ndarray | None = None) -> "Sequence":
+    def slice(self, start: int, stop: int, tokens: np.ndarray | None = None) -> "DocumentSequence":
         """Positions ``start … stop - 1``, with other tokens if given; spans not wholly inside are left out."""
         return replace(
             self,
@@ -66,14 +72,14 @@ class Sequence:
             ),
         )
 
-    def without_loss(self, scored: int) -> "Sequence":
+    def without_loss(self, scored: int) -> "DocumentSequence":
         """The same positions, with nothing to predict where modality number ``scored`` was."""
         kept = self.scored != scored
         return replace(
             self, targets=np.where(kept, self.targets, NONE), scored=np.where(kept, self.scored, NONE)
         )
 
-    def cut(self, length: int) -> "Sequence":
+    def cut(self, length: int) -> "DocumentSequence":
         """The first ``length`` positions; an error where more than text and the document's end would go."""
         rest = {name: self.columns[name][length:] for name in ("item", "span", "marker")}
         lost = (rest["item"] != NONE) & ((rest["span"] != NONE) | (rest["marker"] != 0))
@@ -83,7 +89,7 @@ class Sequence:
                 f"{self.source}: only text can be cut, and item {min(late)} does not end within {length} positions: "
                 f"raise train.budget, or shorten the document"
             )
-        part = self.part(0, length)
+        part = self.slice(0, length)
         targets, scored = part.targets.copy(), part.scored.copy()
         targets[-1] = scored[-1] = NONE
         return replace(part, targets=targets, scored=scored)

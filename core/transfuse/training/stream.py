@@ -13,7 +13,7 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities.guidance import all_views
 from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
-from transfuse.sequences.sequence import Sequence
+from transfuse.sequences.sequence import DocumentSequence
 
 KEPT = 50_000  # payloads
 
@@ -53,7 +53,7 @@ class Stream:
         dropped = dropped and 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
 
-    def sequence(self, place: int) -> Sequence:
+    def sequence(self, place: int) -> DocumentSequence:
         """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:
         text and markers carry no loss there, only what guidance is for."""
         document, visit, dropped = self.document(place)
@@ -76,7 +76,7 @@ class Stream:
             self._payloads[content] = self.layout.payload(document, index)
         return self._payloads[content]
 
-    def sequences(self, start: int = 0) -> Iterator[Sequence]:
+    def sequences(self, start: int = 0) -> Iterator[DocumentSequence]:
         """Without end, from a place on."""
         place = start
         while True:

@@ -8,10 +8,10 @@ from transfuse.datasets import in_either_order
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 
-from transfuse_lab.datasets.splits import splits
 from transfuse_lab.datasets.captions import CaptionedFile, captioned_files
 from transfuse_lab.datasets.listed import Listed
 from transfuse_lab.datasets.pictures import check_form, read_images
+from transfuse_lab.datasets.splits import splits
 
 
 class Folder(Listed[CaptionedFile]):

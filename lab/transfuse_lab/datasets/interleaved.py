@@ -10,10 +10,10 @@ import numpy as np
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
 
-from transfuse_lab.datasets.splits import splits
 from transfuse_lab.datasets.listed import Listed
 from transfuse_lab.datasets.listing import checked_text, image_inside, objects, told_split
 from transfuse_lab.datasets.pictures import check_form, read_images
+from transfuse_lab.datasets.splits import splits
 
 LISTING = "documents.jsonl"
 KEYS = ("items", "split")
