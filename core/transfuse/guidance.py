@@ -16,7 +16,7 @@ from torch import Tensor
 from transfuse.documents import View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.modality import Evaluate, Modality
-from transfuse.objective import Denoise, spread
+from transfuse.objective import Denoise, broadcast_like
 from transfuse.parts import Settings
 from transfuse.recipes import Role, Share
 from transfuse.sections import Misfit
@@ -101,7 +101,7 @@ class GuidanceSettings(Settings):
                 return evaluate(x_t, t.float(), guided=False)[0]
             predictions = evaluate(x_t, t.float())
             guided = rescaled(self.mix(predictions), predictions[0], self.rescale)
-            return torch.where(spread(inside, guided).bool(), guided, predictions[0])
+            return torch.where(broadcast_like(inside, guided).bool(), guided, predictions[0])
 
         return denoise
 
@@ -114,7 +114,7 @@ def rescaled(
         return guided
     own, wanted = (x.flatten(1).std(dim=1, correction=0) for x in (guided, plain))
     ratio = share * wanted / own.clamp(min=1e-12) + 1 - share
-    return guided * spread(ratio, guided)
+    return guided * broadcast_like(ratio, guided)
 
 
 def all_views(modalities: Mapping[str, Modality]) -> tuple[View, ...]:

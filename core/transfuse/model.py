@@ -61,7 +61,7 @@ class Model(nn.Module):
         if settings.tied:
             self.unembed.weight = self.tokens.weight
         if settings.experts_start == "copied":
-            self.backbone.copy_experts(self.leader)
+            self.backbone.copy_experts(self.marker_modality)
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         opened = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
@@ -81,9 +81,9 @@ class Model(nn.Module):
             yield name, modality
 
     @property
-    def leader(self) -> str:
-        """The modality whose weights markers go through: the one that leads, else the first."""
-        return self.layout.leader or next(iter(self.modalities))
+    def marker_modality(self) -> str:
+        """The modality whose weights markers go through: the one that predicts them, else the first."""
+        return self.layout.marker_modality or next(iter(self.modalities))
 
     def trained(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
@@ -122,7 +122,7 @@ class Model(nn.Module):
         names = self.layout.names
         if not self.backbone.roles:
             return None
-        return routes(columns, len(names), names.index(self.leader), device)
+        return routes(columns, len(names), names.index(self.marker_modality), device)
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
         """Each modality's loss over the batch, as a sum with its count."""
@@ -228,7 +228,7 @@ def flops(model: Model, row: Row) -> float:
     expert of the backbone; a frozen weight counts as a trained one.
     """
     s = model.settings
-    matrices = sum(p.numel() for _, p in model.backbone.expert(model.leader) if p.dim() == 2)
+    matrices = sum(p.numel() for _, p in model.backbone.expert(model.marker_modality) if p.dim() == 2)
     forward = 2.0 * matrices * row.used
     forward += 2.0 * model.unembed.weight.numel() * int((row.targets >= 0).sum())
     for place in row.spans:

@@ -16,8 +16,8 @@ class Corruption(ABC):
     latest: float = math.inf
 
     @abstractmethod
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        """A training time. ``leads``: what follows is predicted from the span (noise limit)."""
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        """A training time. ``is_context``: what follows is predicted from the span (noise limit)."""
 
     @abstractmethod
     def coefficients(self, t: Float[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:

@@ -44,8 +44,8 @@ class Discrete(Corruption):
         self.settings = settings
         self.alpha_bar = torch.from_numpy(alpha_bar(settings.schedule, settings.steps))
 
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        limit = self.settings.noise_limit if leads else None
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        limit = self.settings.noise_limit if is_context else None
         return float(
             torch.randint(min(limit or self.settings.steps, self.settings.steps), (), generator=generator)
         )

@@ -22,8 +22,8 @@ class Diffusion(SpanObjective):
         self.predicts: Target = predicts
         self.clean_time = corruption.clean_time
 
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        return self.corruption.draw_time(generator, leads)
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        return self.corruption.draw_time(generator, is_context)
 
     def coefficients(self, t: Float[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
         return self.corruption.coefficients(t)

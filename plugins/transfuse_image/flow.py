@@ -30,8 +30,8 @@ class Straight(Corruption):
     def __init__(self, settings: FlowSettings) -> None:
         self.settings = settings
 
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        limit = self.settings.noise_limit if leads else None
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        limit = self.settings.noise_limit if is_context else None
         return shifted(draw(self.settings, generator), self.settings.shift) * (limit or 1.0)
 
     def coefficients(self, t: Float[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
-from transfuse.objective import Denoise, Sampler, SpanObjective, spread
+from transfuse.objective import Denoise, Sampler, SpanObjective, broadcast_like
 from transfuse.parts import Settings
 
 from transfuse_image.walk import Believer, Place, places, steps, straight
@@ -80,7 +80,7 @@ class Heun(Sampler):
             if i < twice and there is not None:
                 x0_then, eps_then = believe(x, there)
                 half = (there.signal + there.noise) * (along(there) - along(here)) / 2
-                x = x + spread(half, x) * ((eps_then - x0_then) - (eps - x0))
+                x = x + broadcast_like(half, x) * ((eps_then - x0_then) - (eps - x0))
         return x
 
 

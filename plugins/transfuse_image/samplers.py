@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
-from transfuse.objective import Denoise, Sampler, SpanObjective, spread
+from transfuse.objective import Denoise, Sampler, SpanObjective, broadcast_like
 from transfuse.parts import Settings
 
 from transfuse_image.walk import Believer, fresh_noise, places, steps, straight
@@ -60,7 +60,7 @@ class Stochastic(Sampler):
                 closer = here.signal * there.noise / (there.signal * here.noise)  # σ'/σ, also where s = 0
                 fresh = self.eta * there.noise * (1 - closer.square()).clamp(min=0).sqrt()
                 lost = there.noise - (there.noise.square() - fresh.square()).clamp(min=0).sqrt()
-                x = x - spread(lost, x) * eps + spread(fresh, x) * fresh_noise(x, generators)
+                x = x - broadcast_like(lost, x) * eps + broadcast_like(fresh, x) * fresh_noise(x, generators)
         return x0
 
 

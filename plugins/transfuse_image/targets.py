@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.objective import spread
+from transfuse.objective import broadcast_like
 
 Target = Literal["eps", "v", "x0", "velocity"]
 
@@ -52,7 +52,7 @@ def wanted(
     """y: what a perfect model predicts."""
     if target in ("eps", "x0"):
         return eps if target == "eps" else x0
-    a, b = (spread(c, x0) for c in form(target, signal, noise))
+    a, b = (broadcast_like(c, x0) for c in form(target, signal, noise))
     return a * x0 + b * eps
 
 
@@ -68,4 +68,4 @@ def implied(
         return prediction
     _, b = form(target, signal, noise)
     d = determinant(target, signal, noise)
-    return (spread(b, x_t) * x_t - spread(noise, x_t) * prediction) / spread(d, x_t)
+    return (broadcast_like(b, x_t) * x_t - broadcast_like(noise, x_t) * prediction) / broadcast_like(d, x_t)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.objective import Denoise, SpanObjective, spread
+from transfuse.objective import Denoise, SpanObjective, broadcast_like
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,12 @@ class Believer:
         x0 = self.objective.estimate(x, self.denoise(x, at.t), at.t)
         if self.bound is not None:
             x0 = x0.clamp(-self.bound, self.bound)
-        return x0, (x - spread(at.signal, x) * x0) / spread(at.noise, x)
+        return x0, (x - broadcast_like(at.signal, x) * x0) / broadcast_like(at.noise, x)
 
 
 def straight(x0: Float[Tensor, "B ..."], eps: Float[Tensor, "B ..."], to: Place) -> Float[Tensor, "B ..."]:
     """The same x0 and ε at another place: a step of Euler's in any variable in which the way is straight."""
-    return spread(to.signal, x0) * x0 + spread(to.noise, x0) * eps
+    return broadcast_like(to.signal, x0) * x0 + broadcast_like(to.noise, x0) * eps
 
 
 def fresh_noise(like: Float[Tensor, "B ..."], generators: list[torch.Generator]) -> Float[Tensor, "B ..."]:

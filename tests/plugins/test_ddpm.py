@@ -85,8 +85,8 @@ def test_variance_is_kept(installed: Plugins) -> None:
 def test_the_noise_limit(installed: Plugins) -> None:
     """0 … 499 where later items are predicted from the image, 0 … 999 elsewhere (paper, section 4.3.4)."""
     objective = ddpm(installed)
-    for leads, last in ((True, 499), (False, 999)):
-        drawn = [objective.draw_time(Key(0).generator("t", i), leads) for i in range(20_000)]
+    for is_context, last in ((True, 499), (False, 999)):
+        drawn = [objective.draw_time(Key(0).generator("t", i), is_context) for i in range(20_000)]
         assert (min(drawn), max(drawn)) == (0, last)
         shares = np.histogram(drawn, bins=10, range=(0, last + 1))[0] / len(drawn)
         np.testing.assert_allclose(shares, 0.1, atol=0.01)

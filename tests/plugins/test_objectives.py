@@ -141,8 +141,8 @@ def test_x0_with_the_velocitys_weight_is_tuna_2s_loss(make: Callable) -> None:
 # -- times
 
 
-def drawn(objective: Diffusion, leads: bool = False, n: int = 4000) -> np.ndarray:
-    return np.array([objective.draw_time(Key(0).generator("t", i), leads) for i in range(n)])
+def drawn(objective: Diffusion, is_context: bool = False, n: int = 4000) -> np.ndarray:
+    return np.array([objective.draw_time(Key(0).generator("t", i), is_context) for i in range(n)])
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,11 @@ def test_times_follow_their_law(make: Callable, settings: dict, law) -> None:
     law, back = law if isinstance(law, tuple) else (law, lambda t: t)
     objective = make("flow", **settings)
     assert stats.kstest(back(drawn(objective)), law.cdf).pvalue > 0.01
-    half = drawn(objective, leads=True)
+    half = drawn(objective, is_context=True)
     np.testing.assert_allclose(half, drawn(objective) / 2)  # the noise limit
-    np.testing.assert_array_equal(drawn(make("flow", noise_limit=None, **settings), leads=True), 2 * half)
+    np.testing.assert_array_equal(
+        drawn(make("flow", noise_limit=None, **settings), is_context=True), 2 * half
+    )
 
 
 @pytest.mark.parametrize("mu", ORACLE["showo2_time_shift"]["mu"])
