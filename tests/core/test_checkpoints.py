@@ -355,5 +355,5 @@ def test_no_pickle_is_written_or_read(run: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_plugins_that_are_installed_load_a_run(run: Path) -> None:
-    _, model = checkpoints.load(str(run), Plugins.load(only=("text", "image", "vq")))
+    _, model = checkpoints.load(str(run), Plugins.load(only=("text", "image", "diffusion", "vq")))
     assert list(model.modalities) == list(NAMES)
