@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transfuse.errors import TransfuseError
 from transfuse.objective import Denoise, Sampler, SpanObjective
 
 OBJECTIVES = {
@@ -317,6 +318,12 @@ def test_ancestral_is_ddim_with_all_its_noise(made, name: str) -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=0)
     assert not torch.allclose(one, made("ddim", evaluations=11).sample(
         lambda x, t: network(x, objective.share(t).float()), objective, noise, seeds(3), 1.0))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["euler", "ancestral", "heun"])
+def test_only_ddim_is_told_its_share_of_noise(make_sampler: Callable, name: str) -> None:
+    with pytest.raises(TransfuseError, match=r"sampler.eta: unknown key"):
+        make_sampler(name, eta=0.5)
 
 
 # -- manners
