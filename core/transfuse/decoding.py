@@ -133,7 +133,7 @@ class _Decoder:
             longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
         return self.tokens + (1 if self.want else self.items) * longest
 
-    # -- the walk
+    # -- the loop
 
     def run(self) -> list[Document]:
         while active := [w for w in self.written if not w.done]:

@@ -64,9 +64,6 @@ class DDIM(Sampler):
                 ratio = here.signal * there.noise / (there.signal * here.noise)  # σ'/σ, also where s = 0
                 added = eta * there.noise * (1 - ratio.square()).clamp(min=0).sqrt()
                 removed = there.noise - (there.noise.square() - added.square()).clamp(min=0).sqrt()
-                x = (
-                    x
-                    - broadcast_like(removed, x) * eps
-                    + broadcast_like(added, x) * fresh_noise(x, generators)
-                )
+                x = x - broadcast_like(removed, x) * eps
+                x = x + broadcast_like(added, x) * fresh_noise(x, generators)
         return x0
