@@ -1,1 +1,1 @@
-"""Images: autoencoder latents, patchers, diffusion objectives and samplers, each a named part."""
+"""Images: codecs, patchers and the picture modality, which finds its objective and sampler by name."""

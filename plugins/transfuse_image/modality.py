@@ -82,9 +82,9 @@ class Image(GridModality, SpanModality):
     # -- in the model
 
     def corrupt(
-        self, clean: Float[Tensor, "B c h w"], generators: list[torch.Generator], leads: list[bool]
+        self, clean: Float[Tensor, "B c h w"], generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.diffusion.corrupt(clean, generators, leads)
+        return self.diffusion.corrupt(clean, generators, is_context)
 
     def embed(
         self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]

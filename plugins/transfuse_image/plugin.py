@@ -3,15 +3,11 @@
 from transfuse.config.parts import Part
 from transfuse.registry.hooks import hookimpl
 
-from transfuse_image.ddpm import DDPMSettings, build_ddpm
-from transfuse_image.flow import FlowSettings, build_flow
 from transfuse_image.fsq import FSQCodec, FSQSettings
 from transfuse_image.kl import KLCodec, KLSettings
 from transfuse_image.modality import Image, ImageSettings
-from transfuse_image.ode import Euler, EulerSettings, Heun, HeunSettings
 from transfuse_image.patchers import LinearPatcher, LinearSettings
 from transfuse_image.pixel import PixelCodec, PixelSettings
-from transfuse_image.samplers import AncestralSettings, DDIMSettings, build_ancestral, build_ddim
 from transfuse_image.unet import UNetPatcher, UNetSettings
 from transfuse_image.vq import VQCodec, VQSettings
 
@@ -36,22 +32,4 @@ def transfuse_patchers() -> list[Part]:
     return [
         Part("patcher", "linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer"),
         Part("patcher", "unet", UNetSettings, UNetPatcher, "U-Net blocks down and up, skips past the model"),
-    ]
-
-
-@hookimpl
-def transfuse_objectives() -> list[Part]:
-    return [
-        Part("objective", "ddpm", DDPMSettings, build_ddpm, "DDPM: noise by a discrete schedule"),
-        Part("objective", "flow", FlowSettings, build_flow, "rectified flow: a straight path to noise"),
-    ]
-
-
-@hookimpl
-def transfuse_samplers() -> list[Part]:
-    return [
-        Part("sampler", "ancestral", AncestralSettings, build_ancestral, "DDPM's own steps, with noise"),
-        Part("sampler", "ddim", DDIMSettings, build_ddim, "DDIM, deterministic or with noise"),
-        Part("sampler", "euler", EulerSettings, Euler, "the ODE, one evaluation a step"),
-        Part("sampler", "heun", HeunSettings, Heun, "the ODE, two evaluations a step"),
     ]

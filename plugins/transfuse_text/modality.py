@@ -62,7 +62,7 @@ def _texts(raws: Iterable[Any]) -> Iterator[str]:
 
 
 class Text(TokenModality):
-    leads = True
+    predicts_markers = True
 
     def __init__(self, settings: TextSettings, name: str) -> None:
         super().__init__(name)

@@ -83,9 +83,9 @@ class MaskedVQ(CodeGrid, SpanModality):
     # -- in the model
 
     def corrupt(
-        self, clean: Int[Tensor, "B h w"], generators: list[torch.Generator], leads: list[bool]
+        self, clean: Int[Tensor, "B h w"], generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.masking.corrupt(clean, generators, leads, self.mask)
+        return self.masking.corrupt(clean, generators, is_context, self.mask)
 
     def embed(self, x_t: Int[Tensor, "B h w"], t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B n D"], Any]:
         return self.table(x_t.flatten(1)), None

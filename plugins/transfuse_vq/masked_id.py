@@ -37,15 +37,19 @@ class MaskedId:
         return math.cos(math.pi / 2 * u) if self.settings.schedule == "cosine" else 1 - u
 
     def corrupt(
-        self, clean: Int[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool], mask: int
+        self,
+        clean: Int[Tensor, "B ..."],
+        generators: list[torch.Generator],
+        is_context: list[bool],
+        mask: int,
     ) -> tuple[Int[Tensor, "B ..."], Float[Tensor, " B"], Int[Tensor, "B ..."]]:
         """(ids with ``mask`` in place of the hidden, the share hidden, the hidden ids), from each span's
         own generator. At least one is hidden."""
         n = clean[0].numel()
         hidden = torch.zeros(len(clean), n, dtype=torch.bool)
-        for row, generator, lead in zip(hidden, generators, leads, strict=True):
+        for row, generator, context in zip(hidden, generators, is_context, strict=True):
             share = self.share(float(torch.rand((), generator=generator)))
-            share *= (self.settings.noise_limit or 1.0) if lead else 1.0
+            share *= (self.settings.noise_limit or 1.0) if context else 1.0
             order = torch.randperm(n, generator=generator)
             row[order[: max(1, round(share * n))]] = True
         t = hidden.float().mean(dim=1)

@@ -45,7 +45,7 @@ def build(installed_all: Plugins) -> Callable:
 
 @pytest.fixture(scope="module")
 def installed_all() -> Plugins:
-    return Plugins.load(only=("text", "image", "vq", "adapters"))
+    return Plugins.load(only=("text", "image", "diffusion", "vq", "adapters"))
 
 
 @pytest.fixture(scope="module")

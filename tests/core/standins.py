@@ -16,11 +16,11 @@ from transfuse.sequences.vocabulary import vocabulary_for
 
 
 class Letters(TokenModality):
-    """'abc' is the ids 0, 1, 2; arrays are ids already. ``leads``: it predicts begin markers."""
+    """'abc' is the ids 0, 1, 2; arrays are ids already. ``predicts_markers``: it predicts begin markers."""
 
-    def __init__(self, name: str = "letters", codes: int = 8, leads: bool = True) -> None:
+    def __init__(self, name: str = "letters", codes: int = 8, predicts_markers: bool = True) -> None:
         super().__init__(name)
-        self._codes, self.leads = codes, leads  # type: ignore[misc]
+        self._codes, self.predicts_markers = codes, predicts_markers  # type: ignore[misc]
 
     @property
     def codes(self) -> int:
@@ -110,12 +110,12 @@ class Blob(SpanModality):
         ]
 
     def corrupt(
-        self, clean: Tensor, generators: list[torch.Generator], leads: list[bool]
+        self, clean: Tensor, generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         t = torch.stack(
             [
-                torch.rand((), generator=g) * (0.5 if lead else 1)
-                for g, lead in zip(generators, leads, strict=True)
+                torch.rand((), generator=g) * (0.5 if context else 1)
+                for g, context in zip(generators, is_context, strict=True)
             ]
         )
         noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators])

@@ -111,7 +111,7 @@ def test_a_model_in_which_nothing_leads_makes_what_is_wanted(kit: Kit) -> None:
 
 
 def test_wanting_what_has_no_begin_marker_or_was_never_trained_is_an_error(kit: Kit) -> None:
-    mute = Letters("other", codes=3, leads=False)
+    mute = Letters("other", codes=3, predicts_markers=False)
     with pytest.raises(TransfuseError, match="modality 'other' has no begin marker"):
         generate(kit.model(modalities={"letters": Letters(), "other": mute}), [document("a")], want="other")
     with pytest.raises(TransfuseError, match="never trained to begin 'image'"):

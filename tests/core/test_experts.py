@@ -30,7 +30,7 @@ def expert(model: Model, role: str) -> dict[str, nn.Parameter]:
 
 
 def test_who_goes_where_by_eye() -> None:
-    """Text 0, image 1: the image's vectors to its expert; markers, text and filler to the leader."""
+    """Text 0, image 1: the image's vectors to its expert; markers, text and filler to the marker modality's."""
     columns = {
         "mod": np.array([-1, 0, 1, 1, 1, 1, -1, -1]),
         "marker": np.array([1, 0, 1, 0, 0, 1, 1, 0]),

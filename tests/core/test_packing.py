@@ -39,7 +39,9 @@ packers = st.builds(
 
 
 def fields(s: DocumentSequence) -> dict[str, object]:
-    places = [(p.modality, p.start, p.item, p.leads, p.document, p.visit, p.source, p.span) for p in s.spans]
+    places = [
+        (p.modality, p.start, p.item, p.is_context, p.document, p.visit, p.source, p.span) for p in s.spans
+    ]
     arrays = {"tokens": s.tokens, "targets": s.targets, "scored": s.scored, **s.columns}
     return {
         "of": (s.document, s.visit, s.source),

@@ -66,7 +66,7 @@ def test_no_draw_touches_or_reads_the_global_state() -> None:
 
 
 def sequence(id: int, visit: int = 0, text: str = "ab") -> DocumentSequence:
-    """Two images of two shapes; the first one leads."""
+    """Two images of two shapes; the first one is context."""
     return LAYOUT.sequence(document([0.0, 1.0], text, [0.0, 1.0, 2.0], id=id), visit=visit)
 
 

@@ -82,7 +82,7 @@ def test_an_item_without_loss_is_not_predicted_nor_the_end_after_it() -> None:
     assert not place.span.loss
 
 
-def test_without_a_leader_nothing_predicts_markers() -> None:
+def test_without_a_modality_that_predicts_markers_nothing_does() -> None:
     lay = layout(Blob())
     sequence = lay.sequence(document([1.0, 2.0, 3.0]))
     assert (sequence.targets == -1).all()
@@ -92,8 +92,8 @@ def test_without_a_leader_nothing_predicts_markers() -> None:
     ]  # fmt: skip
 
 
-def test_tokens_that_do_not_lead_are_scored_as_their_own() -> None:
-    lay = layout(Letters(), Letters("other", codes=3, leads=False))
+def test_tokens_that_predict_no_markers_are_scored_as_their_own() -> None:
+    lay = layout(Letters(), Letters("other", codes=3, predicts_markers=False))
     assert picture(
         lay.sequence(document("a", Item("other", np.array([2, 0])))), lay, only="token target scored"
     ) == eye("""
@@ -103,18 +103,18 @@ def test_tokens_that_do_not_lead_are_scored_as_their_own() -> None:
         """)
 
 
-def test_spans_remember_their_item_document_visit_and_whether_they_lead() -> None:
+def test_spans_remember_their_item_document_visit_and_whether_they_are_context() -> None:
     lay = layout()
     given = document([1.0, 2.0], "a", [3.0, 4.0, 5.0], id=7, source="pairs 7")
     first, second = lay.sequence(given, visit=3).spans
-    assert (first.start, first.item, first.leads, first.document, first.visit) == (2, 0, True, 7, 3)
-    assert (second.start, second.item, second.leads, second.source) == (7, 2, False, "pairs 7")
+    assert (first.start, first.item, first.is_context, first.document, first.visit) == (2, 0, True, 7, 3)
+    assert (second.start, second.item, second.is_context, second.source) == (7, 2, False, "pairs 7")
     assert lay.sequence(given).columns["span"].tolist() == [-1, -1, 0, 0, -1, -1, -1, 1, 1, 1, -1, -1]
 
 
-def test_a_later_item_without_loss_makes_no_leader_of_an_image() -> None:
+def test_a_later_item_without_loss_makes_no_context_of_an_image() -> None:
     (place,) = layout().sequence(document([1.0, 2.0], Item("letters", "a", loss=False))).spans
-    assert not place.leads
+    assert not place.is_context
 
 
 def test_every_document_has_every_column_of_the_recipe() -> None:
@@ -200,7 +200,7 @@ def test_a_part_keeps_the_spans_that_lie_wholly_inside() -> None:
 
 
 def test_without_loss_takes_the_targets_of_one_modality_away() -> None:
-    lay = layout(Letters(), Letters("other", codes=3, leads=False))
+    lay = layout(Letters(), Letters("other", codes=3, predicts_markers=False))
     sequence = lay.sequence(document("a", Item("other", np.array([2, 0]))))
     rest = sequence.without_loss(0)
     assert rest.scored.tolist() == [-1, 1, 1, -1, -1]

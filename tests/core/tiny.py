@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import transfuse_diffusion.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
@@ -40,7 +41,12 @@ def picture(seed: int, side: int = 4) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def plugins() -> Plugins:
-    modules = {"image": transfuse_image.plugin, "text": transfuse_text.plugin, "vq": transfuse_vq.plugin}
+    modules = {
+        "image": transfuse_image.plugin,
+        "diffusion": transfuse_diffusion.plugin,
+        "text": transfuse_text.plugin,
+        "vq": transfuse_vq.plugin,
+    }
     return Plugins.of(modules)
 
 

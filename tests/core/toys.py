@@ -72,7 +72,7 @@ class MaskedIds(Blob):
         return np.zeros(int(label), np.int64)
 
     def corrupt(
-        self, clean: Tensor, generators: list[torch.Generator], leads: list[bool]
+        self, clean: Tensor, generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         t = torch.stack([torch.rand((), generator=g) for g in generators])
         order = torch.stack([torch.rand(clean.shape[1:], generator=g).argsort() for g in generators])

@@ -18,11 +18,11 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 from transfuse.training.trainer import Trainer
+from transfuse_lab.evaluation import evaluation
 from transfuse_lab.evaluation.evaluation import (
     caption_likelihood,
     describe,
     evaluate,
-    evaluation,
     pairs,
     show,
 )

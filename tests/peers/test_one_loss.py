@@ -11,8 +11,8 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
-from transfuse_image.ddpm import Discrete
-from transfuse_image.diffusion import Diffusion
+from transfuse_diffusion.ddpm import DDPM
+from transfuse_diffusion.objective import Diffusion
 
 
 def diffusions(installed: Plugins) -> list[Diffusion]:
@@ -32,7 +32,7 @@ def diffusions(installed: Plugins) -> list[Diffusion]:
 def test_fault_1_a_perfect_prediction_has_loss_0_at_every_time(installed: Plugins) -> None:
     x0 = torch.randn(1000, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     for objective in diffusions(installed):
-        t = torch.arange(1000).float() / (1 if isinstance(objective.corruption, Discrete) else 1000)
+        t = torch.arange(1000).float() / (1 if isinstance(objective, DDPM) else 1000)
         eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
         perfect = objective.target(x0, eps, t)
         loss = objective.score(perfect, perfect, t)  # a sum of what is never negative
@@ -48,7 +48,7 @@ def test_fault_1_the_target_belongs_to_the_noise_that_was_added(installed: Plugi
         signal, noise = (c.reshape(-1, 1, 1, 1) for c in objective.coefficients(t))
         eps = (x_t - signal * x0) / noise
         oracle = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0, "velocity": eps - x0}[
-            objective.predicts
+            objective.settings.target
         ]
         loss = objective.score(oracle, target, t)
         assert float(loss.sum) / loss.count < 1e-10
@@ -72,7 +72,7 @@ def test_fault_3_a_diffusion_loss_does_not_grow_with_width_or_size(
         target = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
         loss = objective.score(target + 0.5, target, torch.tensor([0.0, 1.0, 0.0]))
         assert loss.count == 3
-        expected = 0.5 if objective.scoring.loss == "l1" else 0.25
+        expected = 0.5 if objective.settings.loss == "l1" else 0.25
         assert float(loss.sum) / loss.count == pytest.approx(expected, rel=1e-4)
 
 

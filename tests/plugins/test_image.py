@@ -151,6 +151,30 @@ def test_context_and_clean_images_carry_no_loss(
         assert (span.noised, span.loss) == (noised, loss)
 
 
+def test_patchers_are_told_a_thousand_shares_of_noise(installed: Plugins) -> None:
+    """DDPM's times with T = 1000, to the bit; a flow's times a thousand."""
+
+    class Told(torch.nn.Module):
+        def down(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return t, None
+
+        def up(self, hidden: torch.Tensor, state: None, t: torch.Tensor) -> torch.Tensor:
+            return t
+
+    for section, t, told in (
+        ({"name": "ddpm"}, torch.arange(1000.0), torch.arange(1000.0)),
+        ({"name": "ddpm", "steps": 50}, torch.arange(50.0), 20 * torch.arange(50.0)),
+        ({"name": "flow"}, torch.tensor([0.0, 0.25, 1.0]), torch.tensor([0.0, 250.0, 1000.0])),
+    ):
+        chosen = installed.choose(
+            "modality", {"kind": "image", "codec": "pixel", "objective": section}, "image"
+        )
+        image = chosen.build(name="image")
+        image.patcher = Told()
+        assert torch.equal(image.embed(t, t)[0], told)
+        assert torch.equal(image.head(t, None, t), told)
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

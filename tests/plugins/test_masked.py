@@ -32,7 +32,7 @@ def make(installed: Plugins) -> Callable[..., MaskedId]:
 
 
 @pytest.fixture
-def walk(installed: Plugins) -> Callable[..., MaskGIT]:
+def make_sampler(installed: Plugins) -> Callable[..., MaskGIT]:
     return lambda **more: installed.choose("sampler", {"name": "maskgit", **more}, "sampler").build()
 
 
@@ -98,11 +98,11 @@ def knowing(truth: Tensor, seen: list[Tensor]) -> Callable[[Tensor, Tensor], Ten
 
 @pytest.mark.parametrize("evaluations", [1, 2, 5, 16, 50])
 def test_a_perfect_predictor_gives_the_data_in_so_many_calls(
-    make: Callable, walk: Callable, evaluations: int
+    make: Callable, make_sampler: Callable, evaluations: int
 ) -> None:
     truth = torch.randint(MASK, (3, 4, 4), generator=torch.Generator().manual_seed(0))
     seen: list[Tensor] = []
-    sampler = walk(evaluations=evaluations)
+    sampler = make_sampler(evaluations=evaluations)
     drawn = sampler.sample(knowing(truth, seen), make(), (4, 4), seeds(3), MASK, torch.device("cpu"))
     assert torch.equal(drawn, truth)
     assert len(seen) == min(evaluations, 16)
@@ -115,7 +115,7 @@ def test_a_perfect_predictor_gives_the_data_in_so_many_calls(
         assert torch.equal(after[before != MASK], before[before != MASK])
 
 
-def test_the_surest_are_kept_first(make: Callable, walk: Callable) -> None:
+def test_the_surest_are_kept_first(make: Callable, make_sampler: Callable) -> None:
     """Without noise in the choice: places in the order of their probability."""
     seen: list[Tensor] = []
 
@@ -123,7 +123,7 @@ def test_the_surest_are_kept_first(make: Callable, walk: Callable) -> None:
         seen.append(x.flatten().clone())
         return (torch.arange(1.0, 17)[:, None] * F.one_hot(torch.zeros(16).long(), MASK))[None]
 
-    walk(evaluations=5, choice_temperature=0, temperature=0).sample(
+    make_sampler(evaluations=5, choice_temperature=0, temperature=0).sample(
         denoise, make(), (4, 4), seeds(1), MASK, torch.device("cpu")
     )
     for x in seen:
@@ -132,18 +132,18 @@ def test_the_surest_are_kept_first(make: Callable, walk: Callable) -> None:
 
 
 def test_ids_are_drawn_from_the_models_distribution_by_the_samples_own_generator(
-    make: Callable, walk: Callable
+    make: Callable, make_sampler: Callable
 ) -> None:
     shares = torch.tensor([0.5, 0.3, 0.2])
     logits = torch.log(torch.cat([shares, torch.full((MASK - 3,), 1e-30)]))
     denoise = lambda x, t: logits.expand(len(x), 4, MASK)  # noqa: E731
-    sampler = walk(evaluations=2)
+    sampler = make_sampler(evaluations=2)
     drawn = sampler.sample(denoise, make(), (2, 2), seeds(1500), MASK, torch.device("cpu"))
     found = np.bincount(drawn.flatten(), minlength=MASK)[:3] / drawn.numel()
     np.testing.assert_allclose(found, shares, atol=4.5 * np.sqrt(0.25 / 6000))
     one = sampler.sample(denoise, make(), (2, 2), seeds(8)[7:], MASK, torch.device("cpu"))
     assert torch.equal(one[0], drawn[7])
-    greedy = walk(temperature=0).sample(denoise, make(), (2, 2), seeds(5), MASK, torch.device("cpu"))
+    greedy = make_sampler(temperature=0).sample(denoise, make(), (2, 2), seeds(5), MASK, torch.device("cpu"))
     assert not greedy.any()
 
 

@@ -246,6 +246,6 @@ class TestInstalled:
     def test_the_packages_own_plugins_load_without_a_word(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            plugins = Plugins.load(only=["text", "image", "vq", "adapters", "lab"])
+            plugins = Plugins.load(only=["text", "image", "diffusion", "vq", "adapters", "lab"])
         assert plugins.broken == ()
         assert plugins.clashes() == []

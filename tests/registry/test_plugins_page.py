@@ -93,7 +93,7 @@ def test_the_objective_scores() -> None:
 
 
 def test_the_sampler_samples() -> None:
-    own = Plugins.load(only=["image"])
+    own = Plugins.load(only=["diffusion"])
     ddpm = own.choose("objective", "ddpm").build()
     noise = torch.randn(2, 1, 4, 4)
     sample = built("transfuse_samplers").sample(lambda x, t: torch.zeros_like(x), ddpm, noise, [], 1.0)
@@ -135,7 +135,7 @@ def test_the_metric_measures() -> None:
 
 
 def test_the_registry_entries_resolve() -> None:
-    own = Plugins.load(only=["text", "image", "vq"])
+    own = Plugins.load(only=["text", "image", "diffusion", "vq"])
     plugins = Plugins([*own.offers, *Plugins.of({"page": example("transfuse_registry")}).offers])
     registry = Registry.load(plugins, [packaged_file()])
     assert registry.recipe("captions-only").mask == registry.mask("windowed")

@@ -73,7 +73,7 @@ class ModelSettings(Settings):
     rope: the columns that turn the rotary axes, of base rope_theta, with rope_scaling.
     experts: all modalities share the backbone's weights (paper, section 4.1), or each has its own, and
     attention is among all (Mixture-of-Transformers, arXiv 2411.04996).
-    experts_start: experts are drawn afresh, or copied from the leading modality's.
+    experts_start: experts are drawn afresh, or copied from the marker modality's.
     """
 
     pretrained: str | None = Field(default=None, min_length=1, max_length=4096)

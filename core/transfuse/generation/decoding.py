@@ -92,12 +92,12 @@ class _Decoder:
             raise TransfuseError(
                 f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
             )
-        leader = self.layout.leader
-        if want is None and leader is None:
+        marker_modality = self.layout.marker_modality
+        if want is None and marker_modality is None:
             raise TransfuseError(
                 f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(self.modalities)}"
             )
-        if want is not None and want != leader and not self.modalities[want].labels():
+        if want is not None and want != marker_modality and not self.modalities[want].labels():
             raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
         if tokens < 1 or items < 1:
             raise TransfuseError(f"tokens and items must be at least 1, not {tokens} and {items}")
@@ -133,7 +133,7 @@ class _Decoder:
             longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
         return self.tokens + (1 if self.want else self.items) * longest
 
-    # -- the walk
+    # -- the loop
 
     def run(self) -> list[Document]:
         while active := [w for w in self.written if not w.done]:
@@ -149,10 +149,10 @@ class _Decoder:
 
     def _speak(self, documents: list[_Written]) -> None:
         """One more token for each: text, a begin marker, or the end."""
-        leader = self.layout.leader
+        marker_modality = self.layout.marker_modality
         grown: list[tuple[_Written, int, DocumentSequence]] = []
         for w in documents:
-            id = self._next(w, leader)
+            id = self._next(w, marker_modality)
             owner = self.begins.get(id)
             if owner is not None:
                 self._close(w)
@@ -161,9 +161,9 @@ class _Decoder:
                 self._close(w)
                 w.done = True
             else:
-                assert leader is not None
-                payload = np.array([id - self.model.vocabulary.range(leader).start])
-                said = Item(leader, None, droppable=True)
+                assert marker_modality is not None
+                payload = np.array([id - self.model.vocabulary.range(marker_modality).start])
+                said = Item(marker_modality, None, droppable=True)
                 for v, view in enumerate(self.views):
                     if view.keeps(said):
                         cursor = replace(w.cursors[v], item=len(w.document.seen(view).items))
@@ -178,7 +178,7 @@ class _Decoder:
             for (w, v, _), row in zip(grown, logits, strict=True):
                 w.logits[v] = row
 
-    def _next(self, w: _Written, leader: str | None) -> int:
+    def _next(self, w: _Written, marker_modality: str | None) -> int:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
         allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=w.logits[0].device)
@@ -188,10 +188,10 @@ class _Decoder:
         if open_ended:
             allowed[begins] = more
             allowed[vocabulary.marker(END)] = self.want is None or bool(w.open_ids)
-            if leader is not None and w.said < self.tokens and (more or w.open_ids):
-                r = vocabulary.range(leader)
+            if marker_modality is not None and w.said < self.tokens and (more or w.open_ids):
+                r = vocabulary.range(marker_modality)
                 allowed[r.start : r.stop] = True
-        elif leader is None:
+        elif marker_modality is None:
             return self._only(begins)
         else:
             allowed[begins] = True
@@ -199,7 +199,7 @@ class _Decoder:
                 raise TransfuseError(
                     f"the model was never trained to begin {self.want!r}; train it on documents that hold some"
                 )
-        chooser = self.modalities[leader] if leader is not None else None
+        chooser = self.modalities[marker_modality] if marker_modality is not None else None
         logits = w.logits[0].masked_fill(~allowed, -torch.inf)
         if self.greedy or not isinstance(chooser, TokenModality) or not open_ended:
             return int(logits.argmax())
@@ -211,16 +211,16 @@ class _Decoder:
         if len(begins) > 1:
             shapes = ", ".join(self.model.vocabulary.name(id) for id in begins)
             raise TransfuseError(
-                f"no modality of this model chooses among {shapes}: train with one that leads"
+                f"no modality of this model chooses among {shapes}: train with one that predicts markers"
             )
         return begins[0]
 
     def _close(self, w: _Written) -> None:
         """What was said becomes an item."""
-        leader = self.layout.leader
-        if w.open_ids and leader is not None:
-            raw = self.modalities[leader].decode(np.array(w.open_ids))
-            self._append(w, Item(leader, raw, droppable=True))
+        marker_modality = self.layout.marker_modality
+        if w.open_ids and marker_modality is not None:
+            raw = self.modalities[marker_modality].decode(np.array(w.open_ids))
+            self._append(w, Item(marker_modality, raw, droppable=True))
             w.cursors = [
                 replace(cursor, item=len(w.document.seen(view).items))
                 for cursor, view in zip(w.cursors, self.views, strict=True)

@@ -19,7 +19,7 @@ from transfuse.config.validation import Misfit
 from transfuse.documents import View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.modalities.modality import Evaluate, Modality
-from transfuse.modalities.objective import Denoise, spread
+from transfuse.modalities.objective import Denoise, broadcast_like
 
 Scale = Annotated[float, Field(ge=0, le=100)]
 USUAL = 3.0
@@ -43,7 +43,7 @@ class GuidanceSettings(Settings):
 
     scale: short for one view that drops all droppable items. views: the list, instead. interval: guide
     only where the share of noise lies in it, ends included (arXiv 2404.07724). rescale: by how much the
-    guided prediction is brought back to the spread of the unguided one (arXiv 2305.08891, section 3.4).
+    guided prediction is brought back to the broadcast_like of the unguided one (arXiv 2305.08891, section 3.4).
     """
 
     scale: Scale | None = None
@@ -101,7 +101,7 @@ class GuidanceSettings(Settings):
                 return evaluate(x_t, t.float(), guided=False)[0]
             predictions = evaluate(x_t, t.float())
             guided = rescaled(self.mix(predictions), predictions[0], self.rescale)
-            return torch.where(spread(inside, guided).bool(), guided, predictions[0])
+            return torch.where(broadcast_like(inside, guided).bool(), guided, predictions[0])
 
         return denoise
 
@@ -114,7 +114,7 @@ def rescaled(
         return guided
     own, wanted = (x.flatten(1).std(dim=1, correction=0) for x in (guided, plain))
     ratio = share * wanted / own.clamp(min=1e-12) + 1 - share
-    return guided * spread(ratio, guided)
+    return guided * broadcast_like(ratio, guided)
 
 
 def all_views(modalities: Mapping[str, Modality]) -> tuple[View, ...]:

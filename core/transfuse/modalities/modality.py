@@ -66,7 +66,7 @@ class Modality(nn.Module, ABC):
     frozen; all other parameters are trained with the model.
     """
 
-    leads: ClassVar[bool] = False  # True: begin markers and the end of a document are its to predict
+    predicts_markers: ClassVar[bool] = False  # begin markers and the end of a document are its to predict
     views: tuple[View, ...] = ()  # what guidance compares with, besides the document as it is
 
     def __init__(self, name: str) -> None:
@@ -157,9 +157,9 @@ class SpanModality(Modality):
 
     @abstractmethod
     def corrupt(
-        self, clean: Float[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool]
+        self, clean: Float[Tensor, "B ..."], generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Float[Tensor, "B ..."], Float[Tensor, " B"], Float[Tensor, "B ..."]]:
-        """(x_t, t, target) of B spans, each from its own generator. ``leads``: later items are
+        """(x_t, t, target) of B spans, each from its own generator. ``is_context``: later items are
         predicted from the span, where the paper limits the noise (section 4.3.4)."""
 
     @abstractmethod

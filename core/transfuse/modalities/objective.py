@@ -31,8 +31,8 @@ class SpanObjective(ABC):
     clean_time: float
 
     @abstractmethod
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        """A training time. ``leads``: what follows is predicted from the span (noise limit)."""
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        """A training time. ``is_context``: what follows is predicted from the span (noise limit)."""
 
     @abstractmethod
     def coefficients(self, t: Float[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
@@ -68,15 +68,15 @@ class SpanObjective(ABC):
         """
 
     def corrupt(
-        self, x0: Float[Tensor, "B ..."], generators: list[torch.Generator], leads: list[bool]
+        self, x0: Float[Tensor, "B ..."], generators: list[torch.Generator], is_context: list[bool]
     ) -> tuple[Float[Tensor, "B ..."], Float[Tensor, " B"], Float[Tensor, "B ..."]]:
         """(x_t, t, target) of B spans, each from one draw of a time and one of noise."""
-        t = torch.tensor([self.draw_time(g, lead) for g, lead in zip(generators, leads, strict=True)])
+        t = torch.tensor([self.draw_time(*each) for each in zip(generators, is_context, strict=True)])
         eps = torch.stack([torch.randn(x0.shape[1:], generator=g, dtype=x0.dtype) for g in generators])
         return self.noised(x0, eps, t), t, self.target(x0, eps, t)
 
     def noised(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        signal, noise = (spread(c, x0) for c in self.coefficients(t))
+        signal, noise = (broadcast_like(c, x0) for c in self.coefficients(t))
         return signal * x0 + noise * eps
 
 
@@ -95,6 +95,6 @@ class Sampler(ABC):
         """B spans from B pieces of pure noise. ``bound``: x0 is clipped to ±bound."""
 
 
-def spread(values: Float[Tensor, " B"], like: Float[Tensor, "B ..."]) -> Tensor:
+def broadcast_like(values: Float[Tensor, " B"], like: Float[Tensor, "B ..."]) -> Tensor:
     """One value a span, shaped to multiply its elements."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))

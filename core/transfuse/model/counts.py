@@ -36,7 +36,7 @@ def flops(model: Model, row: Row) -> float:
     expert of the backbone; a frozen weight counts as a trained one.
     """
     s = model.settings
-    matrices = sum(p.numel() for _, p in model.backbone.expert(model.leader) if p.dim() == 2)
+    matrices = sum(p.numel() for _, p in model.backbone.expert(model.marker_modality) if p.dim() == 2)
     forward = 2.0 * matrices * row.used
     forward += 2.0 * model.unembed.weight.numel() * int((row.targets >= 0).sum())
     for place in row.spans:

@@ -1,7 +1,7 @@
 """Which positions go through whose weights, where each modality has its own in the backbone.
 
 A position of a modality's item goes through that modality's weights. Markers, of a document or around
-an item, go through the leading modality's, as in LMFusion (arXiv 2412.15188) and BAGEL (arXiv
+an item, go through the marker modality's, as in LMFusion (arXiv 2412.15188) and BAGEL (arXiv
 2505.14683): they are words that the language model writes. So does filler.
 """
 
@@ -37,10 +37,10 @@ class Routes:
         return x.split(self.sizes, dim)
 
 
-def routes(columns: Mapping[str, np.ndarray], experts: int, leader: int, device: torch.device) -> Routes:
-    """The routes of a row: by ``mod``, but ``leader`` where that is none, and at markers."""
+def routes(columns: Mapping[str, np.ndarray], experts: int, markers: int, device: torch.device) -> Routes:
+    """The routes of a row: by ``mod``, but through expert ``markers`` where that is none, and at markers."""
     own = (columns["mod"] >= 0) & (columns["marker"] != 1)
-    expert = np.where(own, columns["mod"], leader)
+    expert = np.where(own, columns["mod"], markers)
     order = np.argsort(expert, kind="stable")
     sizes = np.bincount(expert, minlength=experts)
     order, back = (torch.from_numpy(index).to(device) for index in (order, np.argsort(order)))

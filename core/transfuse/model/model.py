@@ -59,7 +59,7 @@ class Model(nn.Module):
         if settings.tied:
             self.unembed.weight = self.tokens.weight
         if settings.experts_start == "copied":
-            self.backbone.copy_experts(self.leader)
+            self.backbone.copy_experts(self.marker_modality)
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         opened = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
@@ -79,9 +79,9 @@ class Model(nn.Module):
             yield name, modality
 
     @property
-    def leader(self) -> str:
-        """The modality whose weights markers go through: the one that leads, else the first."""
-        return self.layout.leader or next(iter(self.modalities))
+    def marker_modality(self) -> str:
+        """The modality whose weights markers go through: the one that predicts them, else the first."""
+        return self.layout.marker_modality or next(iter(self.modalities))
 
     def trained(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
@@ -120,7 +120,7 @@ class Model(nn.Module):
         names = self.layout.names
         if not self.backbone.roles:
             return None
-        return routes(columns, len(names), names.index(self.leader), device)
+        return routes(columns, len(names), names.index(self.marker_modality), device)
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
         """Each modality's loss over the batch, as a sum with its count."""

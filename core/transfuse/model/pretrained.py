@@ -32,24 +32,24 @@ IN_LAYER = {
 
 
 def load_pretrained(model: Model, folder: Path) -> None:
-    """Put a folder's weights into the leading modality's part of the backbone, and into its ids' rows.
+    """Put a folder's weights into the marker modality's part of the backbone, and into its ids' rows.
 
-    Ids keep their numbers, counted from the start of the leading modality's range; markers and other
+    Ids keep their numbers, counted from the start of the marker modality's range; markers and other
     modalities' ids keep their fresh rows. Weights become the model's own dtype. Experts that start as
     copies are copied again. Raises TransfuseError naming file and weights where these are missing, of
     another shape, or have no place.
     """
     with ExitStack() as stack, torch.no_grad():
         stored = _Stored(folder, stack)
-        for name, parameter in model.backbone.expert(model.leader):
+        for name, parameter in model.backbone.expert(model.marker_modality):
             stored.fill(parameter, sources(name))
-        r = model.vocabulary.range(model.leader)
+        r = model.vocabulary.range(model.marker_modality)
         stored.fill_rows(model.tokens.weight[r.start : r.stop], "model.embed_tokens.weight")
         if not model.settings.tied:
             stored.fill_rows(model.unembed.weight[r.start : r.stop], "lm_head.weight")
         stored.check_all_used({"lm_head.weight"} if model.settings.tied else set())
     if model.settings.experts_start == "copied":
-        model.backbone.copy_experts(model.leader)
+        model.backbone.copy_experts(model.marker_modality)
 
 
 def sources(name: str) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def _groups(
         if noised:
             spoilt = [places[i] for i in noised]
             generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
-            drawn = modality.corrupt(x_t[noised], generators, [p.leads for p in spoilt])
+            drawn = modality.corrupt(x_t[noised], generators, [p.is_context for p in spoilt])
             where = torch.tensor(noised)
             x_t, t, target = (
                 full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)

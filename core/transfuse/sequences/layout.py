@@ -27,9 +27,9 @@ class Layout:
         return list(self.modalities)
 
     @property
-    def leader(self) -> str | None:
+    def marker_modality(self) -> str | None:
         """The modality that predicts begin markers and the end of a document."""
-        return next((name for name, m in self.modalities.items() if m.leads), None)
+        return next((name for name, m in self.modalities.items() if m.predicts_markers), None)
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -106,7 +106,7 @@ class Layout:
     ) -> tuple[DocumentSequence, "DocumentCursor"]:
         """One more item of an open document, as it would stand had the document been laid out whole."""
         writer = _Writer(self, document, visit=0, cursor=cursor)
-        writer.item(item, payload, leads=False)
+        writer.item(item, payload, is_context=False)
         return writer.finish(), writer.cursor
 
 
@@ -135,22 +135,22 @@ class _Writer:
         items = self.source.items
         self.marker(BEGIN, scored=False)
         for i, (item, payload) in enumerate(zip(items, payloads, strict=True)):
-            self.item(item, payload, leads=any(later.loss for later in items[i + 1 :]))
+            self.item(item, payload, is_context=any(later.loss for later in items[i + 1 :]))
 
-    def item(self, item: Item, payload: np.ndarray, leads: bool) -> None:
+    def item(self, item: Item, payload: np.ndarray, is_context: bool) -> None:
         for span in self.layout.modalities[item.modality].spans(item, payload):
-            self.span(item.modality, span, leads)
+            self.span(item.modality, span, is_context)
         self.cursor = replace(self.cursor, item=self.cursor.item + 1)
 
     def marker(self, label: str, scored: bool) -> None:
         """A mark of the document; ``scored``: it is predicted, as a loss of the modality that predicts markers."""
         self._write(
             1, tokens=self.layout.vocabulary.marker(label), pos=self.cursor.pos, span=NONE, item=NONE, mod=NONE,
-            noised=0, marker=1, scored=self._leader() if scored else NONE,
+            noised=0, marker=1, scored=self._markers() if scored else NONE,
         )  # fmt: skip
         self.cursor = replace(self.cursor, pos=self.cursor.pos + 1)
 
-    def span(self, name: str, span: Span, leads: bool) -> None:
+    def span(self, name: str, span: Span, is_context: bool) -> None:
         modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
         mod, item = self.layout.names.index(name), self.cursor.item
         pos, after = modality.positions(span, self.cursor.pos)
@@ -158,7 +158,7 @@ class _Writer:
         group = self.cursor.group if span.grouped else NONE
         self.cursor = replace(self.cursor, pos=after, group=self.cursor.group + int(span.grouped))
         bounds = group if span.inside else NONE
-        lead = 0 if span.label is None else 1
+        first = 0 if span.label is None else 1
         shared = {"pos": pos, "item": item, "mod": mod, "noised": int(span.noised), **span.columns}
 
         def write(start: int, stop: int, **own: int | np.ndarray) -> None:
@@ -167,7 +167,7 @@ class _Writer:
 
         if span.label is not None:
             begin = vocabulary.marker(begin_marker(name, span.label))
-            write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._leader() if span.loss else NONE)
+            write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._markers() if span.loss else NONE)
         content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
             content["tokens"] = span.payload + vocabulary.range(name).start
@@ -176,10 +176,10 @@ class _Writer:
             content["tokens"] = content["scored"] = NONE
             self.placed.append(
                 PlacedSpan(
-                    name, span, self.length, item, leads, self.source.id, self.visit, self.source.source
+                    name, span, self.length, item, is_context, self.source.id, self.visit, self.source.source
                 )
             )
-        write(lead, lead + span.length, **content)
+        write(first, first + span.length, **content)
         if span.label is not None:
             end = vocabulary.marker(end_marker(name))
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
@@ -203,9 +203,9 @@ class _Writer:
         self.chunks.append((self.length, self.length + n, values))
         self.length += n
 
-    def _leader(self) -> int:
-        leader = self.layout.leader
-        return self.layout.names.index(leader) if leader else NONE
+    def _markers(self) -> int:
+        name = self.layout.marker_modality
+        return self.layout.names.index(name) if name else NONE
 
     def finish(self) -> DocumentSequence:
         kinds = self.layout.columns

@@ -17,7 +17,7 @@ ROW_COLUMNS = ("doc", "idx", "sample")
 class PlacedSpan:
     """A span of a modality that is not made of ids, and where its positions start.
 
-    leads: later items of the document are predicted from it.
+    is_context: later items of the document are predicted from it.
     document, visit: what its noise is keyed by, with ``item``.
     """
 
@@ -25,7 +25,7 @@ class PlacedSpan:
     span: Span
     start: int
     item: int
-    leads: bool
+    is_context: bool
     document: int
     visit: int
     source: str

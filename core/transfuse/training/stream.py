@@ -59,8 +59,8 @@ class Stream:
         document, visit, dropped = self.document(place)
         payloads = [self._payload(document, index) for index in range(len(document.items))]
         sequence = self.layout.sequence(document, payloads, visit=visit)
-        leader = self.layout.leader
-        return sequence.without_loss(self.layout.names.index(leader)) if dropped and leader else sequence
+        name = self.layout.marker_modality
+        return sequence.without_loss(self.layout.names.index(name)) if dropped and name else sequence
 
     def _payload(self, document: Document, index: int) -> np.ndarray:
         """An item's payload, encoded once for all items of the same content."""

@@ -94,11 +94,11 @@ def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = N
 
 def roles(model: Model) -> tuple[str, str]:
     """The names of the modality that writes captions and of the one that shows images."""
-    leader = model.layout.leader
+    text = model.layout.marker_modality
     shown = [name for name, modality in model.parts() if modality.labels()]
-    if leader is None or len(shown) != 1:
+    if text is None or len(shown) != 1:
         raise TransfuseError("evaluation and captions need a recipe of text and one modality with markers")
-    return leader, shown[0]
+    return text, shown[0]
 
 
 def show(model: Model, prompts: Sequence[Document], image: str, seed: int = 0) -> Iterator[np.ndarray]:

@@ -16,19 +16,19 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.modalities.objective import spread
+from transfuse.modalities.objective import broadcast_like
 
 Target = Literal["eps", "v", "x0", "velocity"]
 
 
-def form(
+def linear_form(
     target: Target, signal: Float[Tensor, " B"], noise: Float[Tensor, " B"]
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """(a, b) of the target."""
-    nought, one = torch.zeros_like(signal), torch.ones_like(signal)
+    zero, one = torch.zeros_like(signal), torch.ones_like(signal)
     return {
-        "eps": (nought, one),
-        "x0": (one, nought),
+        "eps": (zero, one),
+        "x0": (one, zero),
         "v": (-noise, signal),
         "velocity": (-one, one),
     }[target]
@@ -38,11 +38,11 @@ def determinant(
     target: Target, signal: Float[Tensor, " B"], noise: Float[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
     """d: an error δ of the prediction is an error of n/d·δ in x0 and of s/d·δ in ε, of opposite signs."""
-    a, b = form(target, signal, noise)
+    a, b = linear_form(target, signal, noise)
     return signal * b - noise * a
 
 
-def wanted(
+def make_target(
     target: Target,
     x0: Float[Tensor, "B ..."],
     eps: Float[Tensor, "B ..."],
@@ -52,11 +52,11 @@ def wanted(
     """y: what a perfect model predicts."""
     if target in ("eps", "x0"):
         return eps if target == "eps" else x0
-    a, b = (spread(c, x0) for c in form(target, signal, noise))
+    a, b = (broadcast_like(c, x0) for c in linear_form(target, signal, noise))
     return a * x0 + b * eps
 
 
-def implied(
+def x0_from(
     target: Target,
     x_t: Float[Tensor, "B ..."],
     prediction: Float[Tensor, "B ..."],
@@ -66,6 +66,6 @@ def implied(
     """The x0 of a prediction: (b·x_t - n·y) / d. Undefined for ε where the signal is 0."""
     if target == "x0":
         return prediction
-    _, b = form(target, signal, noise)
-    d = determinant(target, signal, noise)
-    return (spread(b, x_t) * x_t - spread(noise, x_t) * prediction) / spread(d, x_t)
+    _, b = (broadcast_like(c, x_t) for c in linear_form(target, signal, noise))
+    n, d = (broadcast_like(c, x_t) for c in (noise, determinant(target, signal, noise)))
+    return (b * x_t - n * prediction) / d

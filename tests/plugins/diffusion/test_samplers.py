@@ -1,11 +1,13 @@
 """Samplers × objectives: diffusers' schedulers step by step, a perfect predictor's data, a Gaussian's moments."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transfuse.errors import TransfuseError
 from transfuse.modalities.objective import Denoise, Sampler, SpanObjective
-from transfuse.registry.plugins import Plugins
 
 OBJECTIVES = {
     "ddpm cosine": {"name": "ddpm"},
@@ -25,15 +27,13 @@ THEIRS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
 
 @pytest.fixture(scope="module")
-def made(installed: Plugins):
-    """``made("ddpm", "eps")``: an objective; ``made("euler", evaluations=3)``: a sampler."""
+def made(make_objective: Callable, make_sampler: Callable):
+    """``made("ddpm cosine", "eps")``: an objective; ``made("euler", evaluations=3)``: a sampler."""
 
     def make(name: str, target: str | None = None, **more: object):
         if target is not None:
-            return installed.choose(
-                "objective", {**OBJECTIVES[name], "target": target, **more}, "objective"
-            ).build()
-        return installed.choose("sampler", {**SAMPLERS[name], **more}, "sampler").build()
+            return make_objective(**{**OBJECTIVES[name], "target": target, **more})
+        return make_sampler(**{**SAMPLERS[name], **more})
 
     return make
 
@@ -55,7 +55,7 @@ def network(x: Tensor, t: Tensor) -> Tensor:
 
 
 def on_times(objective: SpanObjective, times: Tensor) -> SpanObjective:
-    """The objective, walking through set times."""
+    """The objective, on set times."""
     objective.times = lambda evaluations: times  # type: ignore[method-assign]
     return objective
 
@@ -225,8 +225,8 @@ def test_a_perfect_predictor_gives_the_data(
 ) -> None:
     objective = made(name, target)
     x0 = torch.rand(5, 2, 3, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    walk = made(sampler, evaluations=evaluations)
-    drawn = walk.sample(knowing(objective, x0), objective, normal(5, 2, 3, 3, seed=1), seeds(5), bound=1.0)
+    chosen = made(sampler, evaluations=evaluations)
+    drawn = chosen.sample(knowing(objective, x0), objective, normal(5, 2, 3, 3, seed=1), seeds(5), bound=1.0)
     # One evaluation of ε at DDPM's t = 999 divides float32's rounding by √ᾱ = 5e-5.
     last = target == "eps" and evaluations == 1
     torch.testing.assert_close(drawn, x0, rtol=0, atol=0.02 if last else 2e-3)
@@ -248,21 +248,21 @@ def gaussian(objective: SpanObjective) -> Denoise:
     return denoise
 
 
-WALKS = [(sampler, target) for sampler in ("ddim", "euler", "heun") for target in TARGETS]
-WALKS += [("ancestral", "v"), ("ddim with noise", "v")]  # slow: a draw a step and sample
+CASES = [(sampler, target) for sampler in ("ddim", "euler", "heun") for target in TARGETS]
+CASES += [("ancestral", "v"), ("ddim with noise", "v")]  # slow: a draw a step and sample
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize(("sampler", "target"), WALKS)
+@pytest.mark.parametrize(("sampler", "target"), CASES)
 def test_a_gaussian_with_its_exact_score(made, name: str, target: str, sampler: str) -> None:
     """Samples have the data's mean and covariance, to 4.5 standard errors of n samples: √(Σii/n) and
     √((Σii·Σjj + Σij²)/n), and 0.01 for 100 steps in place of infinitely many."""
     draws = sampler in ("ancestral", "ddim with noise")
     n = 300 if draws else 10_000
     objective = made(name, target)
-    walk = made(sampler, evaluations=100, clip=False)
+    chosen = made(sampler, evaluations=100, clip=False)
     noise = normal(n, 2, dtype=torch.float64)
-    drawn = walk.sample(gaussian(objective), objective, noise, seeds(n) if draws else [], 1.0)
+    drawn = chosen.sample(gaussian(objective), objective, noise, seeds(n) if draws else [], 1.0)
     variance = np.diag(COVARIANCE)
     error = np.abs(drawn.mean(dim=0).numpy() - MEAN)
     assert (error < 4.5 * np.sqrt(variance / n) + 0.01).all(), error
@@ -272,13 +272,13 @@ def test_a_gaussian_with_its_exact_score(made, name: str, target: str, sampler: 
 
 @pytest.mark.parametrize("name", ["ddpm cosine", "flow shifted"])
 def test_heuns_error_falls_with_the_square_of_the_step_and_eulers_with_the_step(made, name: str) -> None:
-    """Against the same walk in very small steps: twice as many steps, a half and about a quarter."""
+    """Against the same path in very small steps: twice as many steps, a half and about a quarter."""
     objective = made(name, "v")
     noise = normal(16, 2, dtype=torch.float64)
 
     def draw(sampler: str, evaluations: int) -> Tensor:
-        walk = made(sampler, evaluations=evaluations, clip=False)
-        return walk.sample(gaussian(objective), objective, noise, [], 1.0)
+        chosen = made(sampler, evaluations=evaluations, clip=False)
+        return chosen.sample(gaussian(objective), objective, noise, [], 1.0)
 
     truth = draw("heun", 399)
     counts = (6, 12) if name.startswith("ddpm") else (20, 40)
@@ -298,8 +298,10 @@ def test_euler_is_ddim_without_noise(made, name: str, target: str, clip: bool) -
     objective, noise = made(name, target), normal(3, 4)
 
     def draw(sampler: str) -> Tensor:
-        walk = made(sampler, evaluations=11, clip=clip)
-        return walk.sample(lambda x, t: network(x, objective.share(t).float()), objective, noise, seeds(3), 1)
+        chosen = made(sampler, evaluations=11, clip=clip)
+        return chosen.sample(
+            lambda x, t: network(x, objective.share(t).float()), objective, noise, seeds(3), 1
+        )
 
     torch.testing.assert_close(draw("euler"), draw("ddim"), rtol=0, atol=0)
 
@@ -318,6 +320,12 @@ def test_ancestral_is_ddim_with_all_its_noise(made, name: str) -> None:
         lambda x, t: network(x, objective.share(t).float()), objective, noise, seeds(3), 1.0))  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["euler", "ancestral", "heun"])
+def test_only_ddim_is_told_its_share_of_noise(make_sampler: Callable, name: str) -> None:
+    with pytest.raises(TransfuseError, match=r"sampler.eta: unknown key"):
+        make_sampler(name, eta=0.5)
+
+
 # -- manners
 
 
@@ -326,23 +334,23 @@ def test_ancestral_is_ddim_with_all_its_noise(made, name: str) -> None:
 @pytest.mark.parametrize("evaluations", [1, 2, 3, 4, 7, 12])
 def test_evaluations_are_the_calls_of_the_model(made, name: str, sampler: str, evaluations: int) -> None:
     objective, calls = made(name, "v"), []
-    walk = made(sampler, evaluations=evaluations)
-    walk.sample(lambda x, t: calls.append(t) or x, objective, normal(2, 4), seeds(2), 1.0)
+    chosen = made(sampler, evaluations=evaluations)
+    chosen.sample(lambda x, t: calls.append(t) or x, objective, normal(2, 4), seeds(2), 1.0)
     assert len(calls) == evaluations
     assert all(t.shape == (2,) for t in calls)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim with noise"])
 def test_a_sample_depends_on_its_own_generator_only(made, sampler: str) -> None:
-    objective, walk, noise = made("ddpm cosine", "eps"), made(sampler, evaluations=5), normal(3, 4)
-    whole = walk.sample(lambda x, t: 0.3 * x, objective, noise, seeds(3), 1.0)
-    one = walk.sample(lambda x, t: 0.3 * x, objective, noise[2:], seeds(3)[2:], 1.0)
+    objective, chosen, noise = made("ddpm cosine", "eps"), made(sampler, evaluations=5), normal(3, 4)
+    whole = chosen.sample(lambda x, t: 0.3 * x, objective, noise, seeds(3), 1.0)
+    one = chosen.sample(lambda x, t: 0.3 * x, objective, noise[2:], seeds(3)[2:], 1.0)
     torch.testing.assert_close(one[0], whole[2])
 
 
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_clipping(made, sampler: str, clip: bool) -> None:
-    walk: Sampler = made(sampler, evaluations=5, clip=clip)
-    drawn = walk.sample(lambda x, t: 50 - x, made("ddpm cosine", "x0"), torch.zeros(1, 2), seeds(1), 1.25)
+    chosen: Sampler = made(sampler, evaluations=5, clip=clip)
+    drawn = chosen.sample(lambda x, t: 50 - x, made("ddpm cosine", "x0"), torch.zeros(1, 2), seeds(1), 1.25)
     assert (float(drawn.abs().max()) <= 1.25) == clip

@@ -1,22 +1,17 @@
 """DDPM: its schedules are other people's, its targets and estimates are inverse, its times are in range."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transfuse.randomness import Key
-from transfuse.registry.plugins import Plugins
-from transfuse_image.ddpm import alpha_bar
-from transfuse_image.diffusion import Diffusion
+from transfuse_diffusion.ddpm import alpha_bar
 
-ORACLE = json.loads((Path(__file__).parents[1] / "data/oracles/schedules.json").read_text())
+ORACLE = json.loads((Path(__file__).parents[2] / "data/oracles/schedules.json").read_text())
 TARGETS = ("eps", "v", "x0")
-
-
-def ddpm(installed: Plugins, **settings: object) -> Diffusion:
-    return installed.choose("objective", {"name": "ddpm", **settings}, "objective").build()
 
 
 @pytest.mark.parametrize(
@@ -41,17 +36,17 @@ def test_schedules_are_diffusers(name: str, theirs: str, steps: int) -> None:
     np.testing.assert_allclose(alpha_bar(name, steps), schedule.alphas_cumprod.numpy(), rtol=5e-4)
 
 
-def test_noising_is_diffusers(installed: Plugins) -> None:
+def test_noising_is_diffusers(make_objective: Callable) -> None:
     from diffusers import DDPMScheduler
 
     schedule = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     x0, eps = torch.randn(2, 6, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0, 1, 250, 500, 998, 999])
-    objective = ddpm(installed)
+    objective = make_objective("ddpm")
     torch.testing.assert_close(
         objective.noised(x0, eps, t.float()), schedule.add_noise(x0, eps, t), atol=1e-4, rtol=1e-4
     )
-    velocity = ddpm(installed, target="v").target(x0, eps, t.float())
+    velocity = make_objective("ddpm", target="v").target(x0, eps, t.float())
     torch.testing.assert_close(velocity, schedule.get_velocity(x0, eps, t), atol=1e-4, rtol=1e-4)
 
 
@@ -68,8 +63,8 @@ def test_schedules_fall_from_nearly_clean_to_nearly_noise(schedule: str, steps: 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_target_and_estimate_are_inverse(installed: Plugins, target: str, schedule: str) -> None:
-    objective = ddpm(installed, target=target, schedule=schedule)
+def test_target_and_estimate_are_inverse(make_objective: Callable, target: str, schedule: str) -> None:
+    objective = make_objective("ddpm", target=target, schedule=schedule)
     x0, eps = torch.randn(2, 1000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.arange(1000.0)
     x_t = objective.noised(x0, eps, t)
@@ -77,22 +72,22 @@ def test_target_and_estimate_are_inverse(installed: Plugins, target: str, schedu
     torch.testing.assert_close(back, x0, rtol=1e-6, atol=1e-6)
 
 
-def test_variance_is_kept(installed: Plugins) -> None:
-    signal, noise = ddpm(installed).coefficients(torch.arange(1000.0))
+def test_variance_is_kept(make_objective: Callable) -> None:
+    signal, noise = make_objective("ddpm").coefficients(torch.arange(1000.0))
     torch.testing.assert_close(signal**2 + noise**2, torch.ones(1000, dtype=torch.float64))
 
 
-def test_the_noise_limit(installed: Plugins) -> None:
+def test_the_noise_limit(make_objective: Callable) -> None:
     """0 … 499 where later items are predicted from the image, 0 … 999 elsewhere (paper, section 4.3.4)."""
-    objective = ddpm(installed)
-    for leads, last in ((True, 499), (False, 999)):
-        drawn = [objective.draw_time(Key(0).generator("t", i), leads) for i in range(20_000)]
+    objective = make_objective("ddpm")
+    for is_context, last in ((True, 499), (False, 999)):
+        drawn = [objective.draw_time(Key(0).generator("t", i), is_context) for i in range(20_000)]
         assert (min(drawn), max(drawn)) == (0, last)
         shares = np.histogram(drawn, bins=10, range=(0, last + 1))[0] / len(drawn)
         np.testing.assert_allclose(shares, 0.1, atol=0.01)
-    free = ddpm(installed, noise_limit=None)
+    free = make_objective("ddpm", noise_limit=None)
     assert max(free.draw_time(Key(0).generator("t", i), True) for i in range(3000)) > 900
-    short = ddpm(installed, steps=10)
+    short = make_objective("ddpm", steps=10)
     assert {short.draw_time(Key(0).generator("t", i), True) for i in range(300)} == set(map(float, range(10)))
 
 
@@ -120,8 +115,8 @@ def test_a_document_gives_its_spans_times_by_what_follows(small_recipe, fitted, 
         assert (max(times) < 500) == (form == "image first"), form
 
 
-def test_two_spans_in_a_batch_have_their_own_time_and_noise(installed: Plugins) -> None:
-    objective = ddpm(installed)
+def test_two_spans_in_a_batch_have_their_own_time_and_noise(make_objective: Callable) -> None:
+    objective = make_objective("ddpm")
     x0 = torch.zeros(3, 1, 4, 4)
     x_t, t, eps = objective.corrupt(x0, [Key(0).generator("noise", i) for i in range(3)], [False] * 3)
     assert len(set(t.tolist())) == 3
@@ -131,8 +126,8 @@ def test_two_spans_in_a_batch_have_their_own_time_and_noise(installed: Plugins) 
 
 
 @pytest.mark.parametrize("evaluations", [1, 2, 50, 999, 1000])
-def test_times_go_from_noise_to_data(installed: Plugins, evaluations: int) -> None:
-    times = ddpm(installed).times(evaluations)
+def test_times_go_from_noise_to_data(make_objective: Callable, evaluations: int) -> None:
+    times = make_objective("ddpm").times(evaluations)
     assert len(times) == evaluations
     assert times[0] == 999
     assert evaluations == 1 or times[-1] == 0

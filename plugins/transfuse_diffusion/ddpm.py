@@ -9,22 +9,23 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from transfuse_image.corruption import Corruption
-from transfuse_image.diffusion import Diffusion
-from transfuse_image.scores import ScoreSettings
-from transfuse_image.targets import Target
+from transfuse_diffusion.objective import Diffusion, DiffusionSettings
+from transfuse_diffusion.targets import Target
 
 Schedule = Literal["cosine", "linear"]
 
 
-class DDPMSettings(ScoreSettings):
-    """target: what is predicted. steps: T. noise_limit: times of spans that others are predicted from
-    are drawn below it (paper, section 4.3.4: 500); null for none."""
+class DDPMSettings(DiffusionSettings):
+    """The discrete schedule, and what is predicted and scored of it."""
 
     target: Target = "eps"
     schedule: Schedule = "cosine"
+    """how ᾱ falls, see `alpha_bar`"""
     steps: int = Field(1000, ge=2, le=100_000)
+    """T"""
     noise_limit: int | None = Field(500, ge=1)
+    """times of spans that later items are predicted from are drawn below it (paper, section 4.3.4);
+    null for none"""
 
 
 def alpha_bar(schedule: Schedule, steps: int) -> Float[np.ndarray, " steps"]:
@@ -37,15 +38,17 @@ def alpha_bar(schedule: Schedule, steps: int) -> Float[np.ndarray, " steps"]:
     return np.cumprod(1 - betas)
 
 
-class Discrete(Corruption):
+class DDPM(Diffusion):
     """signal = √ᾱ_t, noise = √(1 - ᾱ_t) at whole t; t is drawn evenly."""
 
+    settings: DDPMSettings
+
     def __init__(self, settings: DDPMSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.alpha_bar = torch.from_numpy(alpha_bar(settings.schedule, settings.steps))
 
-    def draw_time(self, generator: torch.Generator, leads: bool) -> float:
-        limit = self.settings.noise_limit if leads else None
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        limit = self.settings.noise_limit if is_context else None
         return float(
             torch.randint(min(limit or self.settings.steps, self.settings.steps), (), generator=generator)
         )
@@ -61,8 +64,3 @@ class Discrete(Corruption):
     def times(self, evaluations: int) -> Float[Tensor, " evaluations"]:
         """From T-1 down to 0, evenly spaced."""
         return torch.linspace(self.settings.steps - 1, 0, evaluations).round()
-
-
-def build_ddpm(settings: DDPMSettings) -> Diffusion:
-    """The objective of these settings."""
-    return Diffusion(Discrete(settings), settings.target, settings)

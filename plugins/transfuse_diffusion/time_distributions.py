@@ -1,4 +1,4 @@
-"""Time samplers draw a training time in [0, 1] from a generator; a shift moves times towards noise."""
+"""The distributions that training times in [0, 1] are drawn from; a shift moves times towards noise."""
 
 from typing import Literal, TypeVar
 
@@ -12,16 +12,20 @@ Number = TypeVar("Number", float, Tensor)
 
 
 class TimeSettings(Settings):
-    """time: how t is drawn. mean, std: of the normal whose sigmoid a ``logit-normal`` t is (arXiv
-    2403.03206, section 3.1). a, b: of a ``beta`` t (1.5 and 1 in π0, arXiv 2410.24164). shift: s moves t
-    to s·t / (1 + (s - 1)·t), in training and in sampling."""
+    """How t is drawn."""
 
     time: Literal["uniform", "logit-normal", "beta"] = "uniform"
+    """its distribution, before the shift"""
     mean: float = Field(0.0, ge=-20, le=20)
+    """of the normal whose sigmoid a ``logit-normal`` t is (arXiv 2403.03206, section 3.1)"""
     std: float = Field(1.0, gt=0, le=20)
+    """of the same normal"""
     a: float = Field(1.5, gt=0, le=100)
+    """of a ``beta`` t: 1.5 in π0 (arXiv 2410.24164)"""
     b: float = Field(1.0, gt=0, le=100)
+    """of a ``beta`` t: 1 in π0"""
     shift: float = Field(1.0, gt=0, le=1000)
+    """s moves t to s·t / (1 + (s - 1)·t), in training and in sampling"""
 
 
 def uniform(settings: TimeSettings, generator: torch.Generator) -> float:
@@ -43,8 +47,8 @@ def beta(settings: TimeSettings, generator: torch.Generator) -> float:
 
 def draw(settings: TimeSettings, generator: torch.Generator) -> float:
     """A time as the settings draw it, before the shift."""
-    sampler = {"uniform": uniform, "logit-normal": logit_normal, "beta": beta}[settings.time]
-    return sampler(settings, generator)
+    distribution = {"uniform": uniform, "logit-normal": logit_normal, "beta": beta}[settings.time]
+    return distribution(settings, generator)
 
 
 def shifted(t: Number, shift: float) -> Number:
