@@ -1,4 +1,4 @@
-"""Draws which room imports which, from the code's own imports: `python docs/import_drawing.py` writes docs/images/imports-*.svg.
+"""Draws which room imports which: `python docs/import_drawing.py` writes docs/images/imports-*.svg.
 
 A room is a folder or a file directly in a package. Each stands one floor above the highest room it imports,
 so an arrow can only point down; rooms that import each other in a circle are an error.
@@ -30,7 +30,9 @@ def rooms(package: str) -> Rooms:
     found: Rooms = {}
     for module in sorted(graph.modules - FACES - {package}):
         here = module.split(".")[1]
-        below = {name.split(".")[1] for name in graph.find_modules_directly_imported_by(module) if "." in name}
+        below = {
+            name.split(".")[1] for name in graph.find_modules_directly_imported_by(module) if "." in name
+        }
         found.setdefault(here, set()).update(below - {here})
     return found
 

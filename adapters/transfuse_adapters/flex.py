@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from transfuse.attention import Backend, Plan, Request
 from transfuse.errors import TransfuseError
-from transfuse.masks import And, Columns, Constant, Delta, Flag, Intervals, Mask, Not, Or, Same, Slices, Table
-from transfuse.masks.blocks import block_counts
+from transfuse.masks import NONE, Columns, Intervals, Mask, Slices
 from transfuse.masks.columns import read
+from transfuse.masks.expressions import And, Constant, Delta, Expression, Flag, Not, Or, Same, Table, atoms
+from transfuse.masks.normal_form.blocks import block_counts
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -134,17 +135,21 @@ def from_expression(
     mask: Mask, queries: Columns, keys: Columns | None, device: torch.device | str = "cpu"
 ) -> MaskMod:
     """A mask function that evaluates the expression over captured columns."""
-    q, k, _, _ = read(mask, queries, keys)
+    q, k, _, _ = read(mask.expression, queries, keys)
     q_columns = {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in q.items()}
     k_columns = {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in k.items()}
-    tables = {t: torch.tensor(t.rows, dtype=torch.bool, device=device) for t in _tables(mask)}
+    tables = {
+        t: torch.tensor(t.rows, dtype=torch.bool, device=device)
+        for t in atoms(mask.expression)
+        if isinstance(t, Table)
+    }
 
-    def rule(part: Mask, i: Tensor, j: Tensor) -> Tensor:
+    def rule(part: Expression, i: Tensor, j: Tensor) -> Tensor:
         if isinstance(part, Constant):
             return (i == i) if part.value else (i != i)
         if isinstance(part, Same):
             left = q_columns[part.column][i]
-            return (left == k_columns[part.column][j]) & (left != -1)
+            return (left == k_columns[part.column][j]) & (left != NONE)
         if isinstance(part, Delta):
             difference = q_columns[part.column][i] - k_columns[part.key][j]
             low = difference >= part.lo if part.lo is not None else None
@@ -154,7 +159,7 @@ def from_expression(
             return (q_columns[part.column][i] if part.side == "q" else k_columns[part.column][j]) != 0
         if isinstance(part, Table):
             left, right = q_columns[part.column][i], k_columns[part.column][j]
-            return tables[part][left.clamp(min=0), right.clamp(min=0)] & (left != -1) & (right != -1)
+            return tables[part][left.clamp(min=0), right.clamp(min=0)] & (left != NONE) & (right != NONE)
         if isinstance(part, Not):
             return ~rule(part.term, i, j)
         assert isinstance(part, And | Or), type(part)
@@ -164,12 +169,6 @@ def from_expression(
         return result
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return rule(mask, i, j)
+        return rule(mask.expression, i, j)
 
     return sees
-
-
-def _tables(mask: Mask) -> list[Table]:
-    from transfuse.masks.algebra import atoms
-
-    return [atom for atom in atoms(mask) if isinstance(atom, Table)]

@@ -10,8 +10,7 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison import comparison, jobs, worker
-from transfuse_lab.comparison.comparison import Run, plan
+from transfuse_lab.comparison.comparison import Run, comparison, jobs, plan, worker
 
 BUDGET = "train.flops=3e8"
 PROMISED = {

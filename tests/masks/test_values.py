@@ -12,7 +12,6 @@ from hypothesis import given
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
-from transfuse.masks.algebra import Flags
 from transfuse.testing import strategies
 
 
@@ -57,7 +56,7 @@ def test_masks_combine_with_masks_only() -> None:
 
 
 def test_flags_are_what_any_name_says_but_pythons_own() -> None:
-    assert Flags("k").image == masks.k.image == masks.Flag("k", "image")
+    assert masks.k.image == Mask(masks.Flag("k", "image")) == masks.parse("k.image")
     assert not hasattr(masks.q, "__wrapped__")
     with pytest.raises(AttributeError, match="__wrapped__"):
         masks.q.__wrapped__  # noqa: B018

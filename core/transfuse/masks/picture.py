@@ -10,8 +10,8 @@ from html import escape
 
 import numpy as np
 
-from transfuse.masks.algebra import Columns, Mask
-from transfuse.masks.columns import as_array
+from transfuse.masks.columns import NONE, Columns, as_array
+from transfuse.masks.mask import Mask
 
 SEEN, SAME_SPAN, UNSEEN = "#3d5a80", "#ee6c4d", "#f1f3f5"
 """Colours of a cell that is seen, seen within its own span, and not seen."""
@@ -50,7 +50,7 @@ def _marks(columns: Columns, size: int) -> tuple[list[str], list[str]]:
 
 
 def _column(columns: Columns, name: str, size: int) -> np.ndarray:
-    return as_array(columns[name]) if name in columns else np.full(size, -1)
+    return as_array(columns[name]) if name in columns else np.full(size, NONE)
 
 
 def colours(mask: Mask, columns: Columns) -> tuple[np.ndarray, list[str | None], list[str | None]]:

@@ -1,15 +1,23 @@
-"""Masks as text: `show` prints one, `parse` reads it back through a whitelist. Nothing is evaluated."""
+"""Masks as text: `show` prints an expression, `parse_expression` reads it back through a whitelist.
+
+Nothing is evaluated.
+"""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.masks import algebra
-from transfuse.masks.algebra import And, Constant, Delta, Flag, Mask, Not, Or, Same, Table
+from transfuse.masks import expressions
+from transfuse.masks.expressions import And, Constant, Delta, Expression, Flag, Not, Or, Same, Table
 
 TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[+-]?\d+)|(?P<sign>[&|~().,=\[\]]))")
 WORDS = ("same", "le", "lt", "delta", "table", "where", "full", "none", "q", "k")
+LEAST = {"le": 0, "lt": 1}
+"""The words for a delta of one column with no upper bound, and their lower bound."""
+
 DEEPEST = 60
 """Nesting beyond this is refused: no mask a person writes has it, and Python's own stack would end first."""
 
@@ -17,52 +25,66 @@ LARGEST = 1000
 """Atoms that one where may hold: nested in its flag it would double without end."""
 
 
-def show(mask: Mask) -> str:
-    """The text form: `parse(show(mask)) == mask`, with no more brackets than needed."""
-    if isinstance(mask, Constant):
-        return "full" if mask.value else "none"
-    if isinstance(mask, Same):
-        return f"same({mask.column})"
-    if isinstance(mask, Delta):
-        return _show_delta(mask)
-    if isinstance(mask, Flag):
-        return f"{mask.side}.{mask.column}"
-    if isinstance(mask, Table):
-        return f"table({mask.column}, {[list(row) for row in mask.rows]})"
-    if isinstance(mask, Not):
-        return "~" + _bracket(mask.term, And | Or)
-    if isinstance(mask, And):
-        return " & ".join(_bracket(term, Or) for term in mask.terms)
-    assert isinstance(mask, Or), type(mask)
-    return " | ".join(show(term) for term in mask.terms)
+@singledispatch
+def show(expression: Expression) -> str:
+    """The text form: `parse_expression(show(x)) == x`, with no more brackets than needed."""
+    raise TypeError(f"no expression of a mask: {expression!r}")
 
 
-def _show_delta(mask: Delta) -> str:
-    if mask.key == mask.column and mask.hi is None and mask.lo in (0, 1):
-        return f"{'lt' if mask.lo else 'le'}({mask.column})"
-    parts = [mask.column]
-    parts += [f"{name}={bound}" for name, bound in (("lo", mask.lo), ("hi", mask.hi)) if bound is not None]
-    parts += [f"key={mask.key}"] if mask.key != mask.column else []
-    return f"delta({', '.join(parts)})"
+@show.register
+def _(expression: Constant) -> str:
+    return "full" if expression.value else "none"
 
 
-def _bracket(mask: Mask, kinds: object) -> str:
-    return f"({show(mask)})" if isinstance(mask, kinds) else show(mask)  # type: ignore[arg-type]
+@show.register
+def _(expression: Same) -> str:
+    return f"same({expression.column})"
 
 
-def parse(text: str) -> Mask:
-    """The mask that `text` says. TransfuseError names the column of the fault (from 1) and the likely word.
+@show.register
+def _(expression: Delta) -> str:
+    column, lo, hi, key = expression.column, expression.lo, expression.hi, expression.key
+    if key == column and hi is None and lo in (0, 1):
+        return f"{'lt' if lo else 'le'}({column})"
+    parts = [f"{name}={bound}" for name, bound in (("lo", lo), ("hi", hi)) if bound is not None]
+    parts += [f"key={key}"] if key != column else []
+    return f"delta({', '.join([column, *parts])})"
 
-    >>> parse("same(doc) & (le(idx) | same(span)) & ~k.noised")
-    masks.parse('same(doc) & (le(idx) | same(span)) & ~k.noised')
-    """
+
+@show.register
+def _(expression: Flag) -> str:
+    return f"{expression.side}.{expression.column}"
+
+
+@show.register
+def _(expression: Table) -> str:
+    return f"table({expression.column}, {[list(row) for row in expression.rows]})"
+
+
+@show.register
+def _(expression: Not) -> str:
+    return f"~{_bracket(expression.term, (And, Or))}"
+
+
+@show.register
+def _(expression: And | Or) -> str:
+    sign, looser = (" & ", Or) if isinstance(expression, And) else (" | ", ())
+    return sign.join(_bracket(term, looser) for term in expression.terms)
+
+
+def _bracket(expression: Expression, kinds: type | tuple[type, ...]) -> str:
+    return f"({show(expression)})" if isinstance(expression, kinds) else show(expression)
+
+
+def parse_expression(text: str) -> Expression:
+    """The expression that `text` says. TransfuseError names the column of the fault (from 1) and the likely word."""
     if not isinstance(text, str):
         raise TransfuseError(f"a mask's text is a string, not {type(text).__name__}")
     reader = _Reader(text, _tokens(text))
-    mask = reader.either(0)
+    expression = reader.either(0)
     if reader.peek().kind != "end":
         reader.fault(f"expected & or | or the end, not {reader.peek().text!r}")
-    return mask
+    return expression
 
 
 @dataclass(frozen=True)
@@ -118,60 +140,62 @@ class _Reader:
         if not self.accept(sign):
             self.fault(f"expected {sign!r}, not {self.peek().text!r}")
 
-    def either(self, depth: int) -> Mask:
-        mask = self.both(depth)
+    def either(self, depth: int) -> Expression:
+        terms = [self.both(depth)]
         while self.accept("|"):
-            mask = mask | self.both(depth)
-        return mask
+            terms.append(self.both(depth))
+        return expressions.joined(Or, *terms)
 
-    def both(self, depth: int) -> Mask:
-        mask = self.unary(depth)
+    def both(self, depth: int) -> Expression:
+        terms = [self.unary(depth)]
         while self.accept("&"):
-            mask = mask & self.unary(depth)
-        return mask
+            terms.append(self.unary(depth))
+        return expressions.joined(And, *terms)
 
-    def unary(self, depth: int) -> Mask:
+    def unary(self, depth: int) -> Expression:
         if depth > DEEPEST:
             self.fault(f"nested more than {DEEPEST} deep")
         if self.accept("~"):
-            return ~self.unary(depth + 1)
+            return Not(self.unary(depth + 1))
         if self.accept("("):
-            mask = self.either(depth + 1)
+            expression = self.either(depth + 1)
             self.expect(")")
-            return mask
+            return expression
         return self.atom(depth)
 
-    def atom(self, depth: int) -> Mask:
+    def atom(self, depth: int) -> Expression:
         token = self.take()
         if token.kind != "name":
             self.fault(f"expected an atom ({', '.join(WORDS)}), not {token.text!r}", token)
         if token.text in ("full", "none"):
-            return algebra.full if token.text == "full" else algebra.none
+            return Constant(token.text == "full")
         if token.text in ("q", "k"):
             self.expect(".")
             return Flag(token.text, self.name())
         if token.text not in WORDS:
             self.fault(f"unknown atom {token.text!r}: {did_you_mean(token.text, WORDS)}", token)
         self.expect("(")
-        mask = self.call(token, depth)
+        expression = self.call(token, depth)
         self.expect(")")
-        return mask
+        return expression
 
-    def call(self, token: _Token, depth: int) -> Mask:
+    def call(self, token: _Token, depth: int) -> Expression:
         if token.text == "where":
             parts = [self.either(depth + 1)]
             for _ in range(2):
                 self.expect(",")
                 parts.append(self.either(depth + 1))
-            if sum(len(algebra.atoms(part)) for part in parts) > LARGEST:
-                self.fault(
-                    f"where stands for more than {LARGEST} atoms here: it writes its flag twice", token
-                )
-            return algebra.where(*parts)
+            flag, a, b = parts
+            if sum(len(expressions.atoms(part)) for part in parts) > LARGEST:
+                said = f"where stands for more than {LARGEST} atoms here: it writes its flag twice"
+                self.fault(said, token)
+            first, second = expressions.joined(And, flag, a), expressions.joined(And, Not(flag), b)
+            return expressions.joined(Or, first, second)
         column = self.name()
-        simple: dict[str, Callable[[str], Mask]] = {"same": algebra.same, "le": algebra.le, "lt": algebra.lt}
-        if token.text in simple:
-            return simple[token.text](column)
+        if token.text == "same":
+            return Same(column)
+        if token.text in LEAST:
+            return Delta(column, LEAST[token.text], None, column)
         try:
             return self.delta(column) if token.text == "delta" else self.table(column)
         except TransfuseError as fault:
@@ -179,8 +203,8 @@ class _Reader:
                 raise
             raise _fault(self.text, token.at, str(fault)) from None
 
-    def delta(self, column: str) -> Mask:
-        given: dict[str, int | str] = {}
+    def delta(self, column: str) -> Expression:
+        given: dict[str, Any] = {}
         while self.accept(","):
             token = self.take()
             if token.text not in ("lo", "hi", "key"):
@@ -190,11 +214,11 @@ class _Reader:
                 self.fault(f"{token.text} is given twice", token)
             self.expect("=")
             given[token.text] = self.name() if token.text == "key" else self.number()
-        return algebra.delta(column, **given)  # type: ignore[arg-type]
+        return Delta(column, **{"lo": None, "hi": None, "key": column, **given})
 
-    def table(self, column: str) -> Mask:
+    def table(self, column: str) -> Expression:
         self.expect(",")
-        return algebra.table(column, self.listing(lambda: self.listing(self.number)))
+        return Table(column, tuple(map(tuple, self.listing(lambda: self.listing(self.number)))))
 
     def listing(self, item: Callable[[], object]) -> list:
         self.expect("[")

@@ -6,7 +6,7 @@ import numpy as np
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import picture
-from transfuse.masks.algebra import NAME
+from transfuse.masks.expressions import NAME
 
 from transfuse_lab.drawing import mask_layout
 

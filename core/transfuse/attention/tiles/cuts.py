@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transfuse.masks import Slices
-from transfuse.masks.bands import expand
+from transfuse.masks.normal_form.bands import expand
 
 Ints = np.ndarray
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from transfuse.attention.tiles.cuts import Cuts, Seen, blocks, pieces, seen
 from transfuse.masks import Slices
-from transfuse.masks.bands import expand
+from transfuse.masks.normal_form.bands import expand
 
 Ints = np.ndarray
 

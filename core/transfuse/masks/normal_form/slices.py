@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from transfuse.masks.bands import Bands
+from transfuse.masks.normal_form.bands import Bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,8 @@ class Slices:
         q0, q1 = np.maximum(self.q0, start), np.minimum(self.q1, end)
         some = q0 < q1
         ahead = (q0 - self.q0) * some
-        parts = (
-            q0 - start,
-            q1 - start,
-            self.lo + self.slope_lo * ahead,
-            self.hi + self.slope_hi * ahead,
-            self.slope_lo,
-            self.slope_hi,
-        )
+        lo, hi = self.lo + self.slope_lo * ahead, self.hi + self.slope_hi * ahead
+        parts = (q0 - start, q1 - start, lo, hi, self.slope_lo, self.slope_hi)
         return Slices(*(part[some] for part in parts), queries=max(end - start, 0), keys=self.keys)
 
     def intervals(self) -> Intervals:
@@ -141,16 +135,8 @@ def join(parts: Slices) -> Slices:
     back = np.lexsort((parts.lo[head], parts.q0[head]))
     head, ends = head[back], ends[back]
     several = (ends - parts.q0[head] > 1).astype(np.int64)  # a slice of one query is level
-    return Slices(
-        parts.q0[head],
-        ends,
-        parts.lo[head],
-        parts.hi[head],
-        slope_lo[head] * several,
-        slope_hi[head] * several,
-        parts.queries,
-        parts.keys,
-    )
+    slopes = slope_lo[head] * several, slope_hi[head] * several
+    return Slices(parts.q0[head], ends, parts.lo[head], parts.hi[head], *slopes, parts.queries, parts.keys)
 
 
 def _adopt(parts: Slices) -> tuple[np.ndarray, np.ndarray]:

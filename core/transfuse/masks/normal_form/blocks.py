@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transfuse.masks.bands import expand
-from transfuse.masks.slices import Slices
-
-Ints = np.ndarray
+from transfuse.masks.normal_form.bands import Ints, expand
+from transfuse.masks.normal_form.slices import Slices
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,8 @@
 """Questions about a mask over given columns, answered from slices: the properties models rely on."""
 
-from transfuse.masks.algebra import And, Columns, Flag, Mask, Not, Same
+from transfuse.masks.columns import Columns
+from transfuse.masks.expressions import Flag
+from transfuse.masks.mask import Mask, same
 
 
 def equivalent(a: Mask, b: Mask, columns: Columns, keys: Columns | None = None) -> bool:
@@ -19,9 +21,10 @@ def cacheable(mask: Mask, columns: Columns, noised: str = "noised") -> bool:
     True of BAGEL and BD3-LM. False of Transfusion in training, where later text sees the noised image; so in
     decoding the finished, clean image is run once more before its keys are kept.
     """
-    return not len((mask & Not(Flag("q", noised)) & Flag("k", noised)).slices(columns))
+    query, key = Mask(Flag("q", noised)), Mask(Flag("k", noised))
+    return not len((mask & ~query & key).slices(columns))
 
 
 def separate(mask: Mask, columns: Columns, group: str = "doc") -> bool:
     """Does no pair cross groups: is every query confined to keys with its own value of `group`?"""
-    return not len(And((mask, Not(Same(group)))).slices(columns))
+    return not len((mask & ~same(group)).slices(columns))

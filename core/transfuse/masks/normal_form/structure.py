@@ -7,11 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from transfuse.masks.bands import expand
-
-Ints = np.ndarray
-NOTHING = -1
-"""The value that means "none" in id columns; `same` never matches it."""
+from transfuse.masks.columns import NONE, Arrays
+from transfuse.masks.normal_form.bands import Ints, expand
 
 
 def breaks(differs: Ints) -> Ints:
@@ -59,7 +56,7 @@ class Column:
     def runs_by_value(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Constant runs but those of −1, by (value, start): distinct values; then rank, start, end a run."""
         start, end, value = self.runs
-        kept = value != NOTHING
+        kept = value != NONE
         start, end, value = start[kept], end[kept], value[kept]
         order = np.argsort(value, kind="stable")
         value = value[order]
@@ -84,8 +81,17 @@ class Column:
     @cached_property
     def rising_ids(self) -> "Rising":
         """The same without −1: stretches are cut around it and those of it are left out."""
-        gap = self.values == NOTHING
+        gap = self.values == NONE
         return Rising(self.values, breaks((self.step < 0) | (gap[1:] != gap[:-1])), gap)
+
+
+class Structure:
+    """The columns of one call with their structure, shared by all atoms that read them."""
+
+    def __init__(self, q: Arrays, k: Arrays) -> None:
+        seen: dict[int, Column] = {}
+        self.q = {name: seen.setdefault(id(array), Column(array)) for name, array in q.items()}
+        self.k = {name: seen.setdefault(id(array), Column(array)) for name, array in k.items()}
 
 
 def true_runs(flag: Ints) -> tuple[Ints, Ints]:
@@ -107,10 +113,7 @@ class Rising:
         self._least = int(values.min()) if size else 0
         self._reach = (int(values.max()) - self._least if size else 0) + 2
         self._code = self._stretch * self._reach + (values - self._least)
-        if skipped is not None:
-            self.ids = np.flatnonzero(~skipped[start])
-        else:
-            self.ids = np.arange(len(start))
+        self.ids = np.arange(len(start)) if skipped is None else np.flatnonzero(~skipped[start])
         self.start, self.end = start[self.ids], end[self.ids]
 
     def position(self, stretch: Ints, value: Ints) -> Ints:
@@ -136,16 +139,8 @@ class Rising:
         linked = once[1:] & once[:-1] & (np.diff(value) == 1) & (np.diff(stretch) == 0)
         begins = once & ~np.concatenate([[False], linked])[: len(once)]
         ends = once & ~np.concatenate([linked, [False]])[: len(once)]
-        wide = self._reach + 2
-        return np.sort(
-            np.concatenate(
-                [
-                    stretch[~once] * wide + value[~once] + 1,
-                    stretch[begins] * wide + value[begins],
-                    stretch[ends] * wide + value[ends] + 2,
-                ]
-            )
-        )
+        at = stretch * (self._reach + 2) + value
+        return np.sort(np.concatenate([at[~once] + 1, at[begins], at[ends] + 2]))
 
     def turns(self, stretch: Ints, first: Ints, last: Ints) -> tuple[Ints, Ints]:
         """Per item the cuts x of its stretch with first < x ≤ last: which item, and x − first."""

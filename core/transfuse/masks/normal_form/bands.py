@@ -37,15 +37,8 @@ class Bands:
 
     def take(self, which: Ints) -> "Bands":
         """Only the intervals named by a boolean or sorted index array."""
-        return Bands(
-            self.cuts,
-            self.seg[which],
-            self.lo[which],
-            self.hi[which],
-            self.slope_lo[which],
-            self.slope_hi[which],
-            self.keys,
-        )
+        parts = (self.seg, self.lo, self.hi, self.slope_lo, self.slope_hi)
+        return Bands(self.cuts, *(part[which] for part in parts), keys=self.keys)
 
 
 def everything(queries: int, keys: int) -> Bands:
