@@ -11,7 +11,7 @@ from transfuse.attention import attend
 from transfuse.backbone import Backbone, rotary, rotate
 from transfuse.recipes import ModelSettings
 
-from tests.core.tiny import CAUSAL
+from tests.tiny.models import CAUSAL
 
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "plain": {},

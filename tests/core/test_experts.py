@@ -14,7 +14,7 @@ from transfuse.model import Model, flops, parameter_counts
 from transfuse.packing import join
 from transfuse.randomness import Key
 
-from tests.core.tiny import Kit, captioned
+from tests.tiny.models import Kit, captioned
 
 OWN = {"experts": "per-modality", "layers": 2}
 

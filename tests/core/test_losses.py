@@ -12,7 +12,7 @@ from transfuse.losses import Combiner, Loss, add_counts
 from transfuse.packing import join
 from transfuse.randomness import Key
 
-from tests.core.tiny import Kit, captioned
+from tests.tiny.models import Kit, captioned
 
 WEIGHTED = Combiner({"text": 1.0, "image": 5.0})
 

@@ -10,7 +10,7 @@ from transfuse.errors import TransfuseError
 from transfuse.packing import Packer, Row, choose, join, unpack
 from transfuse.sequence import Sequence
 
-from tests.core.standins import Blob, Letters, document, layout
+from tests.tiny.modalities import Blob, Letters, document, layout
 
 LAYOUT = layout(Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": -1, "flag": 0}))
 

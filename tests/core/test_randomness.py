@@ -10,7 +10,7 @@ from transfuse.packing import Packer, Row, join
 from transfuse.randomness import Key
 from transfuse.sequence import Sequence
 
-from tests.core.standins import Blob, Letters, document, layout
+from tests.tiny.modalities import Blob, Letters, document, layout
 
 LAYOUT = layout(Letters(), Blob())
 ids = st.lists(st.integers(-(2**62), 2**62), max_size=3)

@@ -7,7 +7,7 @@ import pytest
 from transfuse.documents import Document, Item
 from transfuse.sequence import Layout, Pen, Sequence
 
-from tests.core.standins import Blob, Letters, document, layout, show
+from tests.tiny.modalities import Blob, Letters, document, layout, show
 
 
 def picture(sequence: Sequence, lay: Layout, *, only: str = "") -> str:

@@ -29,7 +29,7 @@ from transfuse_lab.evaluation import show
 from transfuse_lab.trainer import Trainer
 from transfuse_lab.training import train
 
-from tests.core.toys import Probe
+from tests.tiny.strange_modalities import Probe
 
 UNET = ("image.patcher.name=unet", "image.patcher.patch=2", "image.patcher.width=8", "image.patcher.blocks=1")
 GRIDS = [
