@@ -1,20 +1,26 @@
-"""How hard Hypothesis tries; and what tests of whole models share: a tiny data set, small recipes, models fit to it."""
+"""What all tests share: one thread, how hard Hypothesis tries, a tiny data set, tiny recipes, models fit to it."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
+# Before torch is imported, and for the processes that tests start: equal runs have equal bits on equal threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+import torch
 from hypothesis import Phase, settings
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet, content_hash, in_either_order
-from transfuse.documents import Document, Item
+from transfuse.datasets import DataSet
 from transfuse.model.build import build_modalities, build_model, fit_modalities
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
+
+from tests.tiny.datasets import Shapes
+from tests.tiny.recipes import overrides
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 # The same examples every run, and no clock: torch's first calls are slow. $EXAMPLES asks for so many, unshrunk.
 asked = os.environ.get("EXAMPLES")
@@ -26,52 +32,6 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate) if asked else tuple(Phase),
 )
 settings.load_profile("transfuse")
-
-SMALL = (
-    "model.dim=32", "model.layers=2", "model.heads=2", "train.steps=4", "train.budget=160", "text.vocab=280",
-    "image.codec.width=8", "image.codec.steps=10", "image.codec.batch=8",
-)  # fmt: skip
-PIXELS = (*SMALL[:6], "image.codec=pixel", "image.patcher.patch=2", "image.sampler.evaluations=4")
-
-
-class Shapes(DataSet):
-    """Images of which one half is bright, captioned with which; small, distinct and endless in number.
-
-    sides: image sizes, taken in turn. change: what tests spoil documents with, ``change(document)``.
-    """
-
-    name = "shapes"
-    words = ("up", "down", "left", "right")
-
-    def __init__(
-        self,
-        train: int = 24,
-        heldout: int = 8,
-        sides: Sequence[int] = (8,),
-        channels: int = 1,
-        reversed_share: float = 0.2,
-        change: Callable[[Document], Document] = lambda document: document,
-    ) -> None:
-        self.sizes = {"train": train, "heldout": heldout}
-        self.sides, self.channels, self.reversed_share, self.change = sides, channels, reversed_share, change
-
-    def size(self, split: str) -> int:
-        return self.sizes[split]
-
-    def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        number = index + (split == "heldout") * self.sizes["train"]
-        side = self.sides[number % len(self.sides)]
-        image = np.random.default_rng(number).uniform(0, 0.2, (self.channels, side, side)).astype(np.float32)
-        half = side // 2
-        places = ((slice(0, half), slice(None)), (slice(half, None), slice(None)),
-                  (slice(None), slice(0, half)), (slice(None), slice(half, None)))  # fmt: skip
-        image[:, *places[number // len(self.sides) % 4]] += 0.8
-        caption = Item("text", self.words[number // len(self.sides) % 4], droppable=True)
-        plain = Document((caption, Item("image", image)), number, f"shapes {split} {index}")
-        return in_either_order(self.change(plain), self.reversed_share, rng)
-
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "content": content_hash(self), "licence": "none"}
 
 
 @pytest.fixture(scope="session")
@@ -87,19 +47,11 @@ def installed() -> Plugins:
 
 @pytest.fixture(scope="session")
 def small_recipe(installed: Plugins) -> Callable[..., Recipe]:
-    """``small_recipe("chameleon", "train.rows=2")``: a recipe of the packaged registry, made tiny.
-
-    ``transfusion`` runs on pixels in patches of 2 unless ``pixels=False``.
-    """
+    """``small_recipe("chameleon", "train.rows=2")``: a packaged recipe, made tiny (tests/tiny/recipes.py)."""
     registry = Registry.load(installed, [packaged_file()])
 
-    def make(name: str = "transfusion", *overrides: str, pixels: bool = True) -> Recipe:
-        base = PIXELS if pixels and name == "transfusion" else SMALL
-        if any(text.startswith("train.flops=") for text in overrides):
-            base = tuple(text for text in base if not text.startswith("train.steps="))
-        if name == "chameleon":
-            base = (*base, "image.codec.codes=16")
-        return registry.recipe(name, [*base, *overrides])
+    def make(name: str = "transfusion", *more: str, pixels: bool = True) -> Recipe:
+        return registry.recipe(name, overrides(name, *more, pixels=pixels))
 
     return make
 

@@ -1,17 +1,11 @@
-"""What every test of the core shares: one thread, and tiny modalities fit once a run."""
+"""What tests of the core share: tiny modalities fit once a run."""
 
 import pytest
-import torch
 
-from tests.core import tiny
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+from tests.tiny.models import Kit
 
 
 @pytest.fixture(scope="session")
-def kit() -> tiny.Kit:
+def kit() -> Kit:
     """Builds small models of the real plugins."""
-    return tiny.Kit()
+    return Kit()

@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transfuse import checkpoints
-from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.model.ema import Average, decay_after
 
-from tests.core import tiny
-from tests.core.test_checkpoints import NAMES, adam, recipe_of, same, train
-from tests.core.tiny import Kit
+from tests.tiny.models import Kit, plugins
+from tests.tiny.runs import NAMES, adam, recipe_of, same, train
 
 
 class Point(nn.Module):
@@ -110,11 +108,6 @@ def test_the_trained_weights_come_back_after_an_error() -> None:
 # -- in a checkpoint
 
 
-def with_average() -> Recipe:
-    recipe = recipe_of()
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"ema": 0.9})})
-
-
 @pytest.fixture
 def run(kit: Kit, tmp_path: Path) -> tuple[Path, Average]:
     """The folder of a run whose weights are averaged, saved after two steps."""
@@ -123,14 +116,14 @@ def run(kit: Kit, tmp_path: Path) -> tuple[Path, Average]:
     for step in range(2):
         train(model, optimizer, range(step, step + 1))
         average.update()
-    checkpoints.write_description(tmp_path, with_average(), model, {})
+    checkpoints.write_description(tmp_path, recipe_of(train={"ema": 0.9}), model, {})
     checkpoints.write_checkpoint(tmp_path, 2, model, {}, {"spent": {}}, average.tensors())
     return tmp_path, average
 
 
 def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tuple[Path, Average]) -> None:
     folder, average = run
-    _, model = checkpoints.load(folder, tiny.plugins())
+    _, model = checkpoints.load(folder, plugins())
     loaded = dict(model.named_parameters())
     assert same({name: loaded[name].data for name in average.tensors()}, average.tensors())
     assert not torch.equal(loaded["tokens.weight"], average.trained["tokens.weight"])
@@ -139,7 +132,7 @@ def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tupl
 
 def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, Average]) -> None:
     folder, average = run
-    _, model = checkpoints.rebuild(folder, tiny.plugins())
+    _, model = checkpoints.rebuild(folder, plugins())
     saved = checkpoints.read_checkpoint(folder, model)
     assert torch.equal(model.tokens.weight, average.trained["tokens.weight"])
     again = Average(model, 0.9)
@@ -157,7 +150,7 @@ def test_an_average_that_is_missing_damaged_or_of_another_model_is_named(run: tu
     def refused(tensors: dict[str, torch.Tensor], message: str) -> None:
         save_file(tensors, path)
         with pytest.raises(TransfuseError, match=rf"ema\.safetensors: {message}"):
-            checkpoints.load(folder, tiny.plugins())
+            checkpoints.load(folder, plugins())
 
     refused({k: v for k, v in whole.items() if k != "tokens.weight"}, "the model has weights 'tokens.weight'")
     refused({**whole, "more": torch.zeros(1)}, "the saved average has weights 'more'")
@@ -166,7 +159,7 @@ def test_an_average_that_is_missing_damaged_or_of_another_model_is_named(run: tu
     )
     path.write_bytes(b"")
     with pytest.raises(TransfuseError, match=r"ema\.safetensors is damaged"):
-        checkpoints.load(folder, tiny.plugins())
+        checkpoints.load(folder, plugins())
     path.unlink()
     with pytest.raises(TransfuseError, match=r"ema\.safetensors is missing"):
-        checkpoints.load(folder, tiny.plugins())
+        checkpoints.load(folder, plugins())

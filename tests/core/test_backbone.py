@@ -11,7 +11,7 @@ from transfuse.attention import attend
 from transfuse.config.recipe import ModelSettings
 from transfuse.model.backbone import Backbone, rotary, rotate
 
-from tests.core.tiny import CAUSAL
+from tests.tiny.models import CAUSAL
 
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "plain": {},

@@ -10,7 +10,7 @@ from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Column, Span
 
-from tests.core.standins import Blob, Letters, document, layout
+from tests.tiny.modalities import Blob, Letters, document, layout
 
 PLACE = "pairs 7: item 1"
 

@@ -16,9 +16,9 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 
-from tests.core.standins import Blob, document
-from tests.core.tiny import CAUSAL, WORDS, Kit, captioned
-from tests.core.toys import Probe, Scripted
+from tests.tiny.modalities import Blob, document
+from tests.tiny.models import CAUSAL, WORDS, Kit, captioned
+from tests.tiny.strange_modalities import Probe, Scripted
 
 SETTINGS: Mapping[str, dict[str, Any]] = {
     "plain": {},

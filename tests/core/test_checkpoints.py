@@ -10,81 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 from transfuse import checkpoints, files
-from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_model
 from transfuse.model.model import Model
-from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.batch import collate
-from transfuse.sequences.rows import join
-from transfuse.training.combiner import Combiner
 
-from tests.core import tiny
-from tests.core.tiny import SECTIONS, Kit, captioned
+from tests.tiny.models import SECTIONS, Kit, picture, plugins
+from tests.tiny.runs import NAMES, adam, back, recipe_of, same, save, train
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("text", "image", "image_vq")
-
-
-def recipe_of(**model: int) -> Recipe:
-    dump = {
-        "name": "tiny",
-        "modalities": {name: SECTIONS[name] for name in NAMES},
-        "mask": str(tiny.TRANSFUSION),
-        "loss": {"text": 1, "image": 5, "image_vq": 1},
-        "model": {"dim": 32, "layers": 1, "heads": 2, **model},
-        "train": {"steps": 2},
-    }
-    return Recipe.from_dump(dump, tiny.plugins())
 
 
 @pytest.fixture
 def model(kit: Kit) -> Model:
     """A model that begins markers and has moved from its first weights."""
-    return build_model(recipe_of(), kit.modalities(*NAMES), tiny.plugins())
-
-
-def adam(model: Model) -> torch.optim.AdamW:
-    return torch.optim.AdamW(model.trained(), lr=1e-2)
-
-
-def train(model: Model, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
-    """A few steps; the loss of each."""
-    model.train()
-    losses = []
-    for step in steps:
-        sequences = [
-            model.layout.sequence(captioned(0), visit=step),
-            model.layout.sequence(captioned(1, image="image_vq"), visit=step),
-        ]
-        batch = collate(join(sequences), dict(model.parts()), Key(0))
-        combined = Combiner(recipe_of().loss).combine(model.losses(batch), batch.counts)
-        optimizer.zero_grad()
-        combined.total.backward()
-        optimizer.step()
-        losses.append(float(combined.total.detach()))
-    return losses
-
-
-def save(folder: Path, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
-    checkpoints.write_description(folder, recipe_of(), model, {})
-    tensors = checkpoints.optimizer_tensors(model, optimizer)
-    checkpoints.write_checkpoint(folder, step, model, tensors, {"spent": {"step": step}})
-
-
-def back(folder: Path) -> tuple[Model, torch.optim.AdamW, checkpoints.Checkpoint]:
-    _, model = checkpoints.rebuild(folder, tiny.plugins())
-    saved = checkpoints.read_checkpoint(folder, model)
-    optimizer = adam(model)
-    checkpoints.restore_optimizer(model, optimizer, saved.optimizer)
-    return model, optimizer, saved
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return build_model(recipe_of(), kit.modalities(*NAMES), plugins())
 
 
 @pytest.fixture
@@ -103,7 +44,7 @@ def test_weights_buffers_and_state_come_back_bit_for_bit(run: Path, model: Model
     assert other.vocabulary == model.vocabulary
     assert list(other.modalities) == list(NAMES)
     assert (saved.step, saved.state["spent"]) == (2, {"step": 2})
-    _, loaded = checkpoints.load(run, tiny.plugins())
+    _, loaded = checkpoints.load(run, plugins())
     assert not loaded.training
     assert same(loaded.state_dict(), model.state_dict())
 
@@ -135,7 +76,7 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from tests.core.test_checkpoints import back, train
+from tests.tiny.runs import back, train
 torch.set_num_threads(1)
 model, optimizer, saved = back(Path(sys.argv[1]))
 print(train(model, optimizer, range(2, 4)))
@@ -144,7 +85,8 @@ save_file(model.state_dict(), sys.argv[2])
 
 
 def test_a_new_process_goes_on_with_the_same_losses_and_weights(run: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", NEW_PROCESS, str(run), str(tmp_path / "after.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -158,10 +100,10 @@ def test_a_new_process_goes_on_with_the_same_losses_and_weights(run: Path, tmp_p
 
 def test_a_missing_run_folder_checkpoint_or_file_is_named(run: Path, model: Model, tmp_path: Path) -> None:
     with pytest.raises(TransfuseError, match="nowhere is not there: name the folder of a run"):
-        checkpoints.load(tmp_path / "nowhere", tiny.plugins())
+        checkpoints.load(tmp_path / "nowhere", plugins())
     (tmp_path / "empty").mkdir()
     with pytest.raises(TransfuseError, match=r"recipe\.json is missing"):
-        checkpoints.load(tmp_path / "empty", tiny.plugins())
+        checkpoints.load(tmp_path / "empty", plugins())
     with pytest.raises(TransfuseError, match="empty holds no checkpoint: train it first"):
         checkpoints.read_checkpoint(tmp_path / "empty", model)
     for name in ("optimizer.safetensors", "state.json", "model.safetensors"):
@@ -184,7 +126,7 @@ def test_a_truncated_file_of_weights_is_named(run: Path, model: Model, name: str
 def test_damaged_json_is_named(run: Path, name: str, text: str) -> None:
     (run / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(TransfuseError, match=Path(name).name):
-        checkpoints.load(run, tiny.plugins())
+        checkpoints.load(run, plugins())
 
 
 @pytest.mark.parametrize(
@@ -211,7 +153,7 @@ def test_damaged_facts_are_named(run: Path, place: tuple[str, ...], value: objec
     inner[place[-1]] = value
     path.write_text(json.dumps(described))
     with pytest.raises(TransfuseError, match=r"modalities\.json"):
-        checkpoints.load(run, tiny.plugins())
+        checkpoints.load(run, plugins())
 
 
 @pytest.mark.parametrize("text", ["", "two", "2/../..", "-1", "9"])
@@ -222,12 +164,12 @@ def test_a_damaged_pointer_is_named(run: Path, model: Model, text: str) -> None:
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_with_the_weights_that_differ(run: Path, kit: Kit) -> None:
-    wide = build_model(recipe_of(dim=64), kit.modalities(*NAMES), tiny.plugins())
+    wide = build_model(recipe_of(dim=64), kit.modalities(*NAMES), plugins())
     with pytest.raises(TransfuseError, match=r"the weights .* are \(.*\), and the recipe's model has \("):
         checkpoints.read_checkpoint(run, wide)
-    deep = build_model(recipe_of(layers=2), kit.modalities(*NAMES), tiny.plugins())
+    deep = build_model(recipe_of(layers=3), kit.modalities(*NAMES), plugins())
     with pytest.raises(
-        TransfuseError, match=r"'backbone.blocks.1.* are missing; it was saved by another recipe"
+        TransfuseError, match=r"'backbone.blocks.2.* are missing; it was saved by another recipe"
     ):
         checkpoints.read_checkpoint(run, deep)
     with pytest.raises(TransfuseError, match="have no place in the recipe's model"):
@@ -235,7 +177,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_the_weights_that_differ(
 
 
 def test_a_refused_checkpoint_changes_no_weight(run: Path, kit: Kit) -> None:
-    deep = build_model(recipe_of(layers=2), kit.modalities(*NAMES), tiny.plugins())
+    deep = build_model(recipe_of(layers=3), kit.modalities(*NAMES), plugins())
     before = {name: value.clone() for name, value in deep.state_dict().items()}
     with pytest.raises(TransfuseError):
         checkpoints.read_checkpoint(run, deep)
@@ -312,17 +254,16 @@ def test_codecs_come_back_into_modalities_of_the_same_settings(kit: Kit, tmp_pat
     checkpoints.save_codecs(tmp_path, modalities)
     fresh = {name: recipe_of().modalities[name].build(name=name) for name in NAMES}
     checkpoints.restore_codecs(tmp_path, fresh)
-    picture = tiny.picture(0)
     for name, modality in modalities.items():
         assert fresh[name].facts() == modality.facts()
         assert same(fresh[name].state_dict(), modality.state_dict())
-        raw = "two dogs" if name == "text" else picture
+        raw = "two dogs" if name == "text" else picture(0)
         assert (fresh[name].encode(raw) == modality.encode(raw)).all()
 
 
 def test_codecs_that_are_missing_damaged_or_of_other_settings_are_named(kit: Kit, tmp_path: Path) -> None:
     def fresh(name: str, **settings: object) -> dict:
-        chosen = tiny.plugins().choose("modality", {**SECTIONS["image_vq"], **settings}, name)
+        chosen = plugins().choose("modality", {**SECTIONS["image_vq"], **settings}, name)
         return {name: chosen.build(name=name)}
 
     with pytest.raises(TransfuseError, match=r"codecs\.json is missing"):

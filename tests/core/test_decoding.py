@@ -8,9 +8,9 @@ from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
 from transfuse.model.model import Model
 
-from tests.core.standins import Blob, Letters, document
-from tests.core.tiny import Kit, captioned
-from tests.core.toys import Scripted
+from tests.tiny.modalities import Blob, Letters, document
+from tests.tiny.models import Kit, captioned
+from tests.tiny.strange_modalities import Scripted
 
 DOCUMENT, END, A, BEGIN = 0, 1, 2, 10  # ids: two marks, eight letters, then <blob 2>, <blob 3>, </blob>
 

@@ -15,7 +15,7 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 
-from tests.core.tiny import Kit, captioned
+from tests.tiny.models import Kit, captioned
 
 OWN = {"experts": "per-modality", "layers": 2}
 

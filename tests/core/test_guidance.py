@@ -15,9 +15,9 @@ from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import GuidanceSettings, all_views, check_views
 from transfuse.modalities.modality import Evaluate
 
-from tests.core.standins import Blob, Letters, document
-from tests.core.tiny import Kit, captioned, picture
-from tests.core.toys import Probe, Scripted
+from tests.tiny.modalities import Blob, Letters, document
+from tests.tiny.models import Kit, captioned, picture
+from tests.tiny.strange_modalities import Probe, Scripted
 
 TWO = {"views": [{"drop": ["text"], "scale": 4}, {"drop": ["text", "image"], "scale": 1.5}]}
 C, U, W = (torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))

@@ -13,7 +13,7 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 from transfuse.training.combiner import Combiner, add_counts
 
-from tests.core.tiny import Kit, captioned
+from tests.tiny.models import Kit, captioned
 
 WEIGHTED = Combiner({"text": 1.0, "image": 5.0})
 

@@ -1,6 +1,7 @@
 """The interface carries three awkward modalities without a change in core: each trains and is decoded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,15 +9,16 @@ import torch
 from transfuse import masks
 from transfuse.documents import Document, Item
 from transfuse.generation.decoding import generate
+from transfuse.modalities.modality import Evaluate
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner
 
-from tests.core.standins import Blob, Letters, document, layout, show
-from tests.core.tiny import TRANSFUSION, Kit
-from tests.core.toys import MaskedIds, Probe, Scripted, Skip, Twins
+from tests.tiny.modalities import Blob, Letters, document, layout, show
+from tests.tiny.models import TRANSFUSION, Kit
+from tests.tiny.strange_modalities import MaskedIds, Probe, Scripted, Skip, Twins
 
 BAGEL = masks.parse("same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))")
 
@@ -66,7 +68,7 @@ def test_it_trains(kit: Kit, toy: str) -> None:
         loss.backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.trained())
         optimizer.step()
-    assert float(total(model, toy, visit=0).detach()) < 0.5 * before
+    assert float(total(model, toy, visit=0).detach()) < 0.7 * before
 
 
 @pytest.mark.parametrize("toy", TOYS)
@@ -188,16 +190,41 @@ def test_masked_ids_are_scored_only_where_they_are_hidden(kit: Kit) -> None:
     assert torch.equal(hidden, group.target >= 0)
 
 
-def test_a_nested_sampler_fills_in_what_the_model_learnt(kit: Kit) -> None:
-    model = model_of(kit, "masked ids").train()
-    optimizer = torch.optim.AdamW(model.trained(), lr=1e-2)
-    lines = [document("abc"[i], ids(i, 3), id=i) for i in range(3)]
-    for visit in range(120):
-        row = join([model.layout.sequence(line, visit=visit) for line in lines])
-        batch = collate(row, dict(model.parts()), Key(0))
-        optimizer.zero_grad()
-        weights = Combiner({"letters": 1.0, "blob": 1.0})
-        weights.combine(model.losses(batch), batch.counts).total.backward()
-        optimizer.step()
-    made = generate(model, [document("abc"[i]) for i in range(3)], want="blob")
-    assert [d.items[-1].data for d in made] == [ids(i, 3) for i in range(3)]
+def test_a_nested_sampler_is_answered_as_training_would_at_every_call(kit: Kit) -> None:
+    """Each call writes over the last one's, in every document; what it draws is what the last round said."""
+    model = model_of(kit, "masked ids").eval()
+    model.opened[model.vocabulary.marker("<blob 3>")] = True
+    blob, calls = model.modalities["blob"], []
+    own = blob.sample
+
+    def listening(evaluate: Evaluate, label: str, generators: list[torch.Generator]) -> torch.Tensor:
+        def heard(x_t: torch.Tensor, t: torch.Tensor) -> list[torch.Tensor]:
+            views = evaluate(x_t, t)
+            calls.append((x_t.clone(), t.clone(), views[0].clone()))
+            return views
+
+        return own(heard, label, generators)
+
+    blob.sample = listening  # type: ignore[assignment]
+    made = generate(model, [document(letter) for letter in "abc"], want="blob")
+    rounds, n = 2, 3
+    assert len(calls) == rounds * n
+    assert [int((x_t == MaskedIds.codes).sum(dim=1).max()) for x_t, _, _ in calls] == [3, 2, 1, 1, 1, 1]
+    for x_t, t, predicted in calls:
+        expected = torch.cat([in_training(model, "abc"[i], x_t[i], t[i]) for i in range(3)])
+        torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-5)
+        assert not torch.allclose(predicted[0], predicted[1], atol=1e-3)  # the letter before it counts
+    assert not torch.allclose(calls[0][2], calls[-1][2], atol=1e-3)  # and what is filled in
+    for i, drawn in enumerate(made):
+        said = [int(calls[-n + j][2][i, j].argmax()) for j in range(n)]
+        assert list(drawn.items[-1].data) == said
+
+
+def in_training(model: Model, letter: str, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The prediction for a blob after a letter, at (x_t, t), in the pass that training runs."""
+    row = join([model.layout.sequence(document(letter, ids(0, len(x_t))))])
+    batch = collate(row, dict(model.parts()), Key(0))
+    group = replace(batch.groups[0], x_t=x_t[None], t=t[None])
+    with torch.no_grad():
+        hidden, states = model(replace(batch, groups=(group,)))
+        return model.predict(hidden, group, states[0])

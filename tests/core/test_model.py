@@ -16,8 +16,8 @@ from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
-from tests.core.standins import Blob, Letters, document
-from tests.core.tiny import CAUSAL, TRANSFUSION, WORDS, Kit, captioned
+from tests.tiny.modalities import Blob, Letters, document
+from tests.tiny.models import CAUSAL, TRANSFUSION, WORDS, Kit, captioned
 
 MIXED = [
     captioned(0), captioned(1, side=8), captioned(2, first="image"), captioned(3, image="image_vq"),
@@ -153,7 +153,7 @@ def test_a_recorded_vocabulary_is_extended_at_its_end_wherever_the_recipe_puts_t
     assert grown.ranges[: len(recorded.ranges)] == recorded.ranges
     assert grown.ranges[-1].name == "image_markers"
     assert vocabulary_for(kit.modalities("text", "image_vq"), recorded) == recorded
-    with pytest.raises(TransfuseError, match=r"records 260 ids of 'text'.*now has 300"):
+    with pytest.raises(TransfuseError, match=r"records 280 ids of 'text'.*now has 300"):
         vocabulary_for({"text": kit.modality("text", vocab=300)}, recorded)
 
 

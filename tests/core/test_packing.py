@@ -12,7 +12,7 @@ from transfuse.sequences.packing import Packer, choose
 from transfuse.sequences.rows import Row, join, unpack
 from transfuse.sequences.sequence import DocumentSequence
 
-from tests.core.standins import Blob, Letters, document, layout
+from tests.tiny.modalities import Blob, Letters, document, layout
 
 LAYOUT = layout(
     Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": Column.ID, "flag": Column.FLAG})

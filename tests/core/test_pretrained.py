@@ -17,8 +17,7 @@ from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 
-from tests.core import tiny
-from tests.core.tiny import SECTIONS, WORDS, Kit
+from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, plugins
 
 IDS = 300
 SMALL = {
@@ -80,12 +79,12 @@ def recipe_of(folder: Path, *roles: str, **settings: Any) -> Recipe:
     dump = {
         "name": "started",
         "modalities": modalities,
-        "mask": str(tiny.CAUSAL if "image" not in modalities else tiny.TRANSFUSION),
+        "mask": str(CAUSAL if "image" not in modalities else TRANSFUSION),
         "loss": dict.fromkeys(modalities, 1),
         "model": {"pretrained": str(folder), **settings},
         "train": {"steps": 2},
     }
-    return Recipe.from_dump(dump, tiny.plugins())
+    return Recipe.from_dump(dump, plugins())
 
 
 def started(recipe: Recipe, kit: Kit) -> Model:
@@ -97,7 +96,7 @@ def started(recipe: Recipe, kit: Kit) -> Model:
             fitted = kit.modality(role)
             modality.restore(fitted.facts())
             modality.load_state_dict(fitted.state_dict())
-    return build_model(recipe, modalities, tiny.plugins()).eval()
+    return build_model(recipe, modalities, plugins()).eval()
 
 
 @torch.no_grad()
@@ -181,7 +180,7 @@ def test_a_run_is_opened_again_without_the_folder(kit: Kit, tmp_path: Path) -> N
     stored = load_file(tmp_path / "checkpoints/0/model.safetensors")
     assert "unembed.weight" not in stored  # tied: stored once
     folder.rename(tmp_path / "gone")
-    again, loaded = checkpoints.load(tmp_path, tiny.plugins())
+    again, loaded = checkpoints.load(tmp_path, plugins())
     assert again == recipe
     assert loaded.unembed.weight is loaded.tokens.weight
     assert torch.equal(logits(loaded, IDS_GIVEN), logits(model, IDS_GIVEN))
@@ -318,7 +317,7 @@ def test_files_that_are_damaged_or_missing_are_named(kit: Kit, tmp_path: Path) -
 
 def text_of(folder: Path, **settings: Any) -> Any:
     section = {"kind": "text", "tokenizer": str(folder / "tokenizer.json"), **settings}
-    made = tiny.plugins().choose("modality", section, "text").build(name="text")
+    made = plugins().choose("modality", section, "text").build(name="text")
     made.fit([], 0, lambda line: None)
     return made
 
@@ -336,9 +335,7 @@ def test_its_ids_are_the_texts_ids_and_spell_it_again(text: str, tmp_path: Path)
     assert ours.encode(text).tolist() == theirs.encode(text).ids
     assert ours.decode(ours.encode(text)) == text
     assert len(ours.encode("<|3|>")) == 1
-    again = (
-        tiny.plugins().choose("modality", {"kind": "text", "tokenizer": "gone"}, "text").build(name="text")
-    )
+    again = plugins().choose("modality", {"kind": "text", "tokenizer": "gone"}, "text").build(name="text")
     again.restore(ours.facts())
     assert (again.encode(text) == ours.encode(text)).all()
     assert again.codes == IDS

@@ -9,7 +9,7 @@ from transfuse.modalities.modality import Column
 from transfuse.sequences.layout import DocumentCursor, Layout
 from transfuse.sequences.sequence import DocumentSequence
 
-from tests.core.standins import Blob, Letters, document, layout, show
+from tests.tiny.modalities import Blob, Letters, document, layout, show
 
 
 def picture(sequence: DocumentSequence, lay: Layout, *, only: str = "") -> str:

@@ -7,7 +7,7 @@ from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.vocabulary import vocabulary_for
 
-from tests.core.tiny import TRANSFUSION, Kit
+from tests.tiny.models import TRANSFUSION, Kit
 
 
 def test_the_default_backbone_draws_as_it_always_did(kit: Kit) -> None:

@@ -33,6 +33,13 @@ def test_the_readme_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str
     assert shown == printed
 
 
+def test_whoever_shows_the_demos_figures_says_what_their_differences_are() -> None:
+    pages = {page.name: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+    showing = {name for name, text in pages.items() if "compare-digits.json" in text}
+    assert {"README.md", "tuning.md"} <= showing
+    assert [name for name in showing if "mostly tuning" not in pages[name]] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_exist(page: str) -> None:
     from transfuse_lab.cli import app

@@ -1,4 +1,4 @@
-"""The demo keeps its promise: what the README says of it is trained again and holds."""
+"""The demo keeps its promise: both recipes learn to draw and to caption digits, as the README says."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_demo_draws_and_captions_digits(tmp_path: Path) -> None:
+def test_both_recipes_draw_and_caption_digits(tmp_path: Path) -> None:
     from transfuse_lab.comparison.comparison import compare_command
 
     compare_command((), "digits", (1, 2), tmp_path, (), {}, None)
     recipes = json.loads((tmp_path / "compare.json").read_text())["recipes"]
-    assert recipes["transfusion"]["generation_accuracy"]["mean"] >= 0.95
-    assert recipes["transfusion"]["caption_accuracy"]["mean"] >= 0.90
-    assert recipes["chameleon"]["generation_accuracy"]["mean"] >= 0.5
+    for name, least in (("transfusion", 0.9), ("chameleon", 0.6)):
+        assert recipes[name]["generation_accuracy"]["mean"] >= least
+        assert recipes[name]["caption_accuracy"]["mean"] >= 0.6
     assert (tmp_path / "report.html").is_file()

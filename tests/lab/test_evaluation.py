@@ -28,6 +28,8 @@ from transfuse_lab.evaluation.evaluation import (
 )
 from transfuse_lab.runs.records import load_record
 
+from tests.tiny.models import draw_blindly
+
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
     "generation_accuracy", "caption_accuracy", "caption_nll_token", "caption_nll_byte", "frechet_distance",
@@ -129,10 +131,17 @@ def test_decoding_in_parts_is_decoding_at_once(
 
     held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
     prompts, questions = [held.prompt(i) for i in range(5)], [held.question(i) for i in range(5)]
-    whole = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text", 32))
+    draw_blindly(model, monkeypatch)
+
+    def decoded() -> tuple[list[np.ndarray], list[str]]:
+        captions = describe(model, questions, "text", 32, seed=1, greedy=False)
+        return list(show(model, prompts, "image", seed=1)), list(captions)
+
+    whole = decoded()
     monkeypatch.setattr(evaluation, "AT_ONCE", 2)
-    parts = list(show(model, prompts, "image", seed=1)), list(describe(model, questions, "text", 32))
+    parts = decoded()
     assert parts[1] == whole[1]
+    assert len(set(whole[1])) == 5  # a place, a caption
     for one, two in zip(parts[0], whole[0], strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
     assert np.abs(whole[0][0] - whole[0][4]).max() > 0  # one prompt, another place: another sample

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from transfuse import TransfuseError
+from transfuse_lab.commands.arguments import read_axes
 from transfuse_lab.comparison.comparison_json import by_entry
 from transfuse_lab.report import MaskPicture, page, write_report
 from transfuse_lab.report.figures import FIGURES, figure, number, ordered
@@ -133,6 +134,23 @@ def test_three_seeds_have_intervals_and_a_paired_verdict() -> None:
     assert "excludes zero" in said
     assert "hints" not in said
     assert "95.1\u00a0%" in page(pair(3), {})
+
+
+@pytest.mark.parametrize("entries", [("transfusion", "chameleon"), ("mine;mask=causal", "mine;mask=full")])
+def test_a_comparison_begins_with_what_a_difference_may_come_from(entries: tuple[str, str]) -> None:
+    """Whatever is compared, on whatever data, before any figure; and how to check it."""
+    runs = [run(entry, seed, 0.9 - 0.1 * n) for n, entry in enumerate(entries) for seed in range(3)]
+    lines = re.findall(r"<p>(.*?)</p>", page(runs, {"name": "mine"}))
+    assert lines[0].startswith("Recipes as shipped were not tuned equally, and this page does not know")
+    assert "a difference may be one of tuning, not of method" in lines[0]
+    assert not re.search(r"digits|chameleon|transfusion", lines[0])
+    (axis,) = re.findall(r"--axis (\S+), then", lines[0])
+    assert len(read_axes([axis])["train.lr"]) > 2
+    assert "Prompted images" in lines[1]
+
+
+def test_one_recipe_alone_is_no_comparison() -> None:
+    assert "tuned equally" not in page([run("transfusion", seed) for seed in range(3)], {})
 
 
 def test_a_difference_within_the_noise_is_undecided() -> None:

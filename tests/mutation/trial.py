@@ -102,8 +102,9 @@ def trials(folder: Path, patterns: list[str]) -> None:
     warnings.simplefilter("error")
     for kind in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", kind)
-    from tests import conftest as conftest
     from tests.core.tiny import Kit
+
+    from tests import conftest as conftest
 
     kit = Kit()
     modules = [path.removesuffix(".py").replace("/", ".") for path in selection]

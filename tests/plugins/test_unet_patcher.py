@@ -30,7 +30,7 @@ from transfuse_lab.evaluation.evaluation import show
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import train
 
-from tests.core.toys import Probe
+from tests.tiny.strange_modalities import Probe
 
 UNET = ("image.patcher.name=unet", "image.patcher.patch=2", "image.patcher.width=8", "image.patcher.blocks=1")
 GRIDS = [

@@ -9,6 +9,11 @@ from transfuse_lab.runs.records import RunRecord
 
 CEILING = 0.02  # nearer than this to the classifier's own accuracy, generation accuracy ranks nobody
 MOST_NAMED = 3  # entries named one by one
+TUNING = (
+    "Recipes as shipped were not tuned equally, and this page does not know whether these were: a difference "
+    "may be one of tuning, not of method. To check, give each the same search, for example "
+    "--axis train.lr=1.5e-3,3e-3,6e-3,1.2e-2, then the guidance and temperature of its sampler."
+)
 SAID_OF = {
     "generation_accuracy": "prompted images that show what was asked for",
     "caption_accuracy": "held-out images captioned exactly right",
@@ -24,14 +29,14 @@ def title(entries: Sequence[str], data_name: str) -> str:
 
 
 def sentences(entries: Mapping[str, Sequence[RunRecord]]) -> list[str]:
-    """The findings: one sentence a headline metric, then what limits them.
+    """Of two entries or more, what a difference may come from; then one sentence a headline metric, and limits.
 
     With two entries or more, each sentence says whether the paired 95 % interval of the difference to
     the first entry excludes zero, or that there are too few seeds to tell.
     """
     found = {entry: summaries(runs) for entry, runs in entries.items()}
     said = [line for name in SAID_OF if (line := _finding(name, entries, found))]
-    return [*said, *_limits(entries, found)]
+    return [*([TUNING] if len(entries) > 1 else []), *said, *_limits(entries, found)]
 
 
 def _finding(

@@ -1,4 +1,4 @@
-"""Three throw-away modalities that strain the interface: a skip around the transformer, twins, nested loops."""
+"""Deliberately strange modalities that strain the interface, one that follows a script, and a sampler that listens."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from transfuse.documents import Item
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Evaluate, Span
 
-from tests.core.standins import Blob, Letters
+from tests.tiny.modalities import Blob, Letters
 
 
 class Skip(Blob):

@@ -1,4 +1,4 @@
-"""Two stand-in modalities: letters as tokens, and blobs of numbers as spans laid out in any way asked for."""
+"""Two plain modalities, small enough to check by eye: letters as tokens, blobs of numbers as spans."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

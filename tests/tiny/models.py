@@ -1,36 +1,36 @@
-"""Tiny models of the real plugins, and stand-ins for plugins that show layouts: small enough to check by eye."""
+"""Tiny models of the real plugins, fit once, and documents for them."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 import transfuse_diffusion.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
+from torch import Tensor
 from transfuse import masks
 from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
 from transfuse.masks import Mask
-from transfuse.modalities.modality import Modality
+from transfuse.modalities.modality import Modality, TokenModality
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import vocabulary_for
+
+from tests.tiny.recipes import CODES, MODEL, PIXELS, TEXT
 
 CAUSAL = masks.parse("same(doc) & le(idx)")
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
 WORDS = ("cat", "dog", "a cat and a dog", "two dogs")
 
 SECTIONS: Mapping[str, dict[str, Any]] = {
-    "text": {"kind": "text", "vocab": 260},
-    "image": {
-        "kind": "image",
-        "codec": {"name": "pixel"},
-        "patcher": {"name": "linear", "patch": 2},
-        "sampler": {"name": "ddim", "evaluations": 3},
-    },
-    "image_vq": {"kind": "vq", "codec": {"name": "vq", "codes": 8, "width": 8, "channels": 2}},
+    "text": {"kind": "text", **TEXT},
+    "image": {"kind": "image", **PIXELS},
+    "image_vq": {"kind": "vq", **CODES},
 }
 
 
@@ -84,9 +84,9 @@ class Kit:
         seed: int = 0,
         **settings: Any,
     ) -> Model:
-        """A model of the named modalities (or of those given), dim 32, 1 layer unless said otherwise."""
+        """A model of the named modalities (or of those given); settings laid over `MODEL`."""
         made = modalities or self.modalities(*(names or ("text", "image")))
-        s = ModelSettings(**{"dim": 32, "layers": 1, "heads": 2, **settings})
+        s = ModelSettings(**{**MODEL, **settings})
         return Model(s, made, vocabulary_for(made), mask, seed=seed)
 
     def _build(self, name: str, settings: dict[str, Any]) -> Modality:
@@ -95,6 +95,21 @@ class Kit:
     @staticmethod
     def _sides(name: str) -> tuple[int, ...]:
         return (4, 8) if name == "image" else (4,)  # two shapes, two begin markers; a VQ codec takes one
+
+
+def draw_blindly(model: Model, patch: pytest.MonkeyPatch) -> None:
+    """Ids are drawn evenly from those allowed, by the sample's own generator and whatever the logits say.
+
+    So what is drawn rests on no last bit of the weights, nor on how many documents are decoded at once.
+    """
+
+    def choose(logits: Tensor, generator: torch.Generator, left: float) -> int:
+        allowed = logits[0].isfinite().nonzero().flatten()
+        return int(allowed[torch.randint(len(allowed), (), generator=generator)])
+
+    for modality in model.modalities.values():
+        if isinstance(modality, TokenModality):
+            patch.setattr(modality, "choose", choose)
 
 
 def captioned(i: int = 0, side: int = 4, image: str = "image", first: str = "text") -> Document:

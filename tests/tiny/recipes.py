@@ -1,0 +1,37 @@
+"""The packaged recipes made tiny: one set of settings for tests of models, of training and of commands."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MODEL = {"dim": 32, "layers": 2, "heads": 2}
+TRAIN = {"steps": 4, "budget": 160, "lr": 0.01}
+TEXT = {"vocab": 280}
+PIXELS = {"codec": "pixel", "patcher": {"patch": 2}, "sampler": {"evaluations": 3}}
+LATENTS = {"codec": {"width": 8, "steps": 10, "batch": 8}}
+CODES = {"codec": {**LATENTS["codec"], "codes": 16}}
+
+
+def overrides(recipe: str = "transfusion", *more: str, pixels: bool = True) -> tuple[str, ...]:
+    """What ``--set`` takes to make a packaged recipe tiny, then ``more``, which wins.
+
+    ``transfusion`` diffuses pixels in patches of 2, or with ``pixels=False`` the latents of a codec of 10
+    steps, in settings that any recipe with an autoencoder takes. A budget in FLOPs takes the place of 4 steps.
+    """
+    image = CODES if recipe == "chameleon" else PIXELS if pixels else LATENTS
+    settings = {"model": MODEL, "train": TRAIN, "text": TEXT, "image": image}
+    if any(text.startswith("train.flops=") for text in more):
+        settings["train"] = {key: value for key, value in TRAIN.items() if key != "steps"}
+    return (*_flat(settings), *more)
+
+
+def sets(recipe: str = "transfusion", *more: str, pixels: bool = True) -> tuple[str, ...]:
+    """The same as arguments of a command: ``--set``, a setting, ``--set``, the next."""
+    return tuple(word for one in overrides(recipe, *more, pixels=pixels) for word in ("--set", one))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={value}"
