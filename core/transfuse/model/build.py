@@ -16,7 +16,23 @@ from transfuse.model.model import Model
 from transfuse.model.parameter_groups import freeze
 from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
+from transfuse.sequences.layout import Layout
+from transfuse.sequences.mask_checks import check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+
+
+def build(
+    recipe: Recipe, data: DataSet, plugins: Plugins | None = None, report: Report = print, effort: float = 1.0
+) -> Model:
+    """A recipe's model, untrained, its codecs fit to a data set's training split.
+
+    plugins: the installed ones by default. report: is told how the codecs' training goes. effort: the share of that
+    training to do. Raises TransfuseError naming document and item where raw data cannot be used.
+    """
+    modalities = build_modalities(recipe)
+    check_columns(masks.parse(recipe.mask), Layout(modalities, Vocabulary()))
+    fit_modalities(modalities, data, 0, report, effort)
+    return build_model(recipe, modalities, plugins or Plugins.load())
 
 
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
