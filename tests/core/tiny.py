@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import transfuse_experts.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
@@ -40,8 +41,10 @@ def picture(seed: int, side: int = 4) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def plugins() -> Plugins:
-    modules = {"image": transfuse_image.plugin, "text": transfuse_text.plugin, "vq": transfuse_vq.plugin}
-    return Plugins.of(modules)
+    return Plugins.of({
+        "experts": transfuse_experts.plugin, "image": transfuse_image.plugin, "text": transfuse_text.plugin,
+        "vq": transfuse_vq.plugin,
+    })  # fmt: skip
 
 
 class Kit:
@@ -80,7 +83,8 @@ class Kit:
     ) -> Model:
         """A model of the named modalities (or of those given), dim 32, 1 layer unless said otherwise."""
         made = modalities or self.modalities(*(names or ("text", "image")))
-        s = ModelSettings(**{"dim": 32, "layers": 1, "heads": 2, **settings})
+        section = {"dim": 32, "layers": 1, "heads": 2, **settings}
+        s = ModelSettings.model_validate(section, context=plugins())
         return Model(s, made, vocabulary_for(made), mask, seed=seed)
 
     def _build(self, name: str, settings: dict[str, Any]) -> Modality:
