@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transfuse import checkpoints
 from transfuse.errors import TransfuseError
-from transfuse.model.ema import Average, decay_after
+from transfuse.model.ema import EMA, decay_after
 
 from tests.tiny.models import Kit, plugins
 from tests.tiny.runs import NAMES, adam, recipe_of, same, train
@@ -34,7 +34,7 @@ class Point(nn.Module):
 
 def averaged(values: list[float], decay: float) -> float:
     point = Point(100.0)  # what it was drawn as, of which nothing may be left
-    average = Average(point, decay)
+    average = EMA(point, decay)
     for value in values:
         point.put(value)
         average.update()
@@ -74,7 +74,7 @@ def test_the_decay_rises_to_what_was_asked() -> None:
 
 def test_buffers_and_frozen_weights_are_not_averaged() -> None:
     point = Point()
-    average = Average(point, 0.9)
+    average = EMA(point, 0.9)
     assert average.tensors().keys() == {"weight"}
     point.put(3.0)
     point.seen.fill_(5.0)
@@ -89,7 +89,7 @@ def test_buffers_and_frozen_weights_are_not_averaged() -> None:
 
 def test_the_trained_weights_come_back_after_an_error() -> None:
     point = Point(1.0)
-    average = Average(point, 0.9)
+    average = EMA(point, 0.9)
     average.update()
     point.put(2.0)
     seen = []
@@ -109,10 +109,10 @@ def test_the_trained_weights_come_back_after_an_error() -> None:
 
 
 @pytest.fixture
-def run(kit: Kit, tmp_path: Path) -> tuple[Path, Average]:
+def run(kit: Kit, tmp_path: Path) -> tuple[Path, EMA]:
     """The folder of a run whose weights are averaged, saved after two steps."""
     model = kit.model(*NAMES)
-    average, optimizer = Average(model, 0.9), adam(model)
+    average, optimizer = EMA(model, 0.9), adam(model)
     for step in range(2):
         train(model, optimizer, range(step, step + 1))
         average.update()
@@ -121,28 +121,28 @@ def run(kit: Kit, tmp_path: Path) -> tuple[Path, Average]:
     return tmp_path, average
 
 
-def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tuple[Path, Average]) -> None:
+def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tuple[Path, EMA]) -> None:
     folder, average = run
     _, model = checkpoints.load(folder, plugins())
     loaded = dict(model.named_parameters())
     assert same({name: loaded[name].data for name in average.tensors()}, average.tensors())
     assert not torch.equal(loaded["tokens.weight"], average.trained["tokens.weight"])
-    assert model.opened[model.vocabulary.marker("<image 2x2>")]
+    assert model.predictable[model.vocabulary.marker("<image 2x2>")]
 
 
-def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, Average]) -> None:
+def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, EMA]) -> None:
     folder, average = run
     _, model = checkpoints.rebuild(folder, plugins())
     saved = checkpoints.read_checkpoint(folder, model)
     assert torch.equal(model.tokens.weight, average.trained["tokens.weight"])
-    again = Average(model, 0.9)
-    checkpoints.restore_average(folder, again, saved)
+    again = EMA(model, 0.9)
+    checkpoints.restore_ema(folder, again, saved)
     for one in (average, again):
         one.update()
     assert same(average.tensors(), again.tensors())
 
 
-def test_an_average_that_is_missing_damaged_or_of_another_model_is_named(run: tuple[Path, Average]) -> None:
+def test_an_average_that_is_missing_damaged_or_of_another_model_is_named(run: tuple[Path, EMA]) -> None:
     folder, _ = run
     path = folder / "checkpoints/2/ema.safetensors"
     whole = load_file(path)

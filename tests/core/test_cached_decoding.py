@@ -37,13 +37,13 @@ def uncached(model: Model, whole: Document) -> tuple[list[int], Tensor]:
     """Tokens and logits at every position of a document, in one pass, its images clean."""
     row = join([model.layout.sequence(whole)])
     with torch.no_grad():
-        hidden, _ = model(collate(row, dict(model.parts()), Key(0), clean=True))
+        hidden, _ = model(collate(row, model.modalities, Key(0), clean=True))
         return row.tokens.tolist(), model.logits(hidden)
 
 
 def span_in_training(model: Model, whole: Document) -> Tensor:
     """The prediction for the document's last span at (X_T, T), in the pass that training runs."""
-    batch = collate(join([model.layout.sequence(whole)]), dict(model.parts()), Key(0), clean=True)
+    batch = collate(join([model.layout.sequence(whole)]), model.modalities, Key(0), clean=True)
     (group,) = batch.groups
     x_t, t = group.x_t.clone(), group.t.clone()
     x_t[-1:], t[-1:] = X_T, T
@@ -55,7 +55,7 @@ def span_in_training(model: Model, whole: Document) -> Tensor:
 
 def made_of(kit: Kit, script: Scripted, blob: Blob, **settings: Any) -> Model:
     model = kit.model(modalities={"letters": script, "blob": blob}, **settings).eval()
-    model.opened[:] = True
+    model.predictable[:] = True
     return model
 
 
@@ -105,7 +105,7 @@ def test_a_span_in_its_context_and_in_guidances_view(kit: Kit, name: str, inside
     prompt = document([0.5, 0.6, 0.7], Item("letters", "abc", droppable=True))
     probe = Probe(X_T, T, torch.tensor([CLEAN]))
     model.modalities["blob"].sample = probe  # type: ignore[assignment]
-    model.opened[model.vocabulary.marker("<blob 2>")] = False
+    model.predictable[model.vocabulary.marker("<blob 2>")] = False
     generate(model, [prompt], want="blob")
     whole = replace(prompt, items=(*prompt.items, Item("blob", CLEAN)))
     full, bare = probe.seen[0]
@@ -145,7 +145,7 @@ def test_text_the_model_said_itself_is_a_prompt_that_guidance_drops(kit: Kit) ->
 
 def test_codes_in_their_context_and_in_guidances_view(kit: Kit) -> None:
     model = kit.model("text", "image_vq", mask=CAUSAL).eval()
-    model.opened[:] = True
+    model.predictable[:] = True
     heard: list[Tensor] = []
 
     def choose(logits: Tensor, generator: torch.Generator, left: float) -> int:
@@ -182,7 +182,7 @@ def causal_logits(model: Model, tokens: list[int]) -> Tensor:
 
 def test_documents_decoded_together_are_as_when_decoded_alone(kit: Kit) -> None:
     model = kit.model("text", "image", "image_vq", layers=2).eval()
-    model.opened[:] = True
+    model.predictable[:] = True
     prompts = [
         Document(()), Document((Item("text", WORDS[1], droppable=True),)), captioned(2), captioned(3, side=8),
         captioned(4, first="image"),
@@ -217,7 +217,7 @@ def test_greedy_text_after_an_image_is_fixed_by_the_image(kit: Kit) -> None:
 
 def test_a_seed_and_an_index_fix_what_is_drawn(kit: Kit) -> None:
     model = kit.model().eval()
-    model.opened[:] = True
+    model.predictable[:] = True
 
     def image(seed: int, index: int) -> list[float]:
         (made,) = generate(model, [Document(())], want="image", seed=seed, indices=[index])

@@ -40,7 +40,7 @@ def run(model: Model, tmp_path: Path) -> Path:
 def test_weights_buffers_and_state_come_back_bit_for_bit(run: Path, model: Model) -> None:
     other, _, saved = back(run)
     assert same(other.state_dict(), model.state_dict())
-    assert bool(other.opened[other.vocabulary.marker("<image 2x2>")])
+    assert bool(other.predictable[other.vocabulary.marker("<image 2x2>")])
     assert other.vocabulary == model.vocabulary
     assert list(other.modalities) == list(NAMES)
     assert (saved.step, saved.state["spent"]) == (2, {"step": 2})

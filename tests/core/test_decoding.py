@@ -17,7 +17,7 @@ DOCUMENT, END, A, BEGIN = 0, 1, 2, 10  # ids: two marks, eight letters, then <bl
 
 def model_of(kit: Kit, script: list[int], blob: Blob | None = None) -> Model:
     model = kit.model(modalities={"letters": Scripted(script), "blob": blob or Blob()})
-    model.opened[:] = True
+    model.predictable[:] = True
     return model
 
 
@@ -91,7 +91,7 @@ def test_wanting_text_gives_one_text_of_at_least_a_token(kit: Kit) -> None:
 
 def test_wanting_an_image_gives_one_and_ends(kit: Kit) -> None:
     model = model_of(kit, [])
-    model.opened[BEGIN] = False  # only <blob 3> was trained
+    model.predictable[BEGIN] = False  # only <blob 3> was trained
     for prompt in (Document(()), document("ab"), document([1.0, 2.0])):
         (made,) = generate(model, [prompt], want="blob")
         assert shape(made) == [*shape(prompt), 3]

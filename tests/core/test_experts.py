@@ -22,7 +22,7 @@ OWN = {"experts": "per-modality", "layers": 2}
 
 def batch_of(model: Model, *documents: Document) -> Batch:
     row = join([model.layout.sequence(document) for document in documents])
-    return collate(row, dict(model.parts()), Key(0))
+    return collate(row, model.modalities, Key(0))
 
 
 def expert(model: Model, role: str) -> dict[str, nn.Parameter]:
@@ -116,7 +116,7 @@ def test_decoding_over_a_cache_is_the_whole_sequence_at_once(kit: Kit, image: st
     shown, said = captioned(2, image=image, first=image).items
     document = Document((Item(image, shown.data, noised=False), Item("text", said.data)), id=0)
     laid, _ = model.layout.prompt(document)
-    whole = model.logits(model(collate(join([laid]), dict(model.parts()), Key(0), clean=True))[0])
+    whole = model.logits(model(collate(join([laid]), model.modalities, Key(0), clean=True))[0])
     first = int(np.flatnonzero(laid.columns["text"])[0])
     cached = IncrementalModel(model, 1, len(laid))
     bounds = [0, *range(first, len(laid) + 1)]

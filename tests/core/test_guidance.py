@@ -156,7 +156,7 @@ def test_each_view_is_laid_out_as_the_document_without_what_it_drops(
     blob.views = views
     script = Scripted([])
     model = kit.model(modalities={"letters": script, "blob": blob}).eval()
-    model.opened[:] = True
+    model.predictable[:] = True
     v = model.vocabulary
     begin, a = v.marker("<blob 3>"), v.range("letters").start
     script.script = [a + 1, a + 2, begin, a + 3, begin, v.marker("</document>")]
@@ -184,7 +184,7 @@ def test_a_modality_without_guidance_is_evaluated_alone_though_another_has_some(
     one, two = Blob("one", sizes=(3,)), Blob("two", sizes=(3,))
     one.views = (View(),)
     model = kit.model(modalities={"letters": Letters(), "one": one, "two": two}).eval()
-    model.opened[:] = True
+    model.predictable[:] = True
     for name, number in (("one", 2), ("two", 1)):
         probe = Probe(torch.ones(1, 3), torch.tensor([0.5]), torch.zeros(1, 3))
         model.modalities[name].sample = probe  # type: ignore[assignment]
@@ -196,8 +196,8 @@ def images(kit: Kit, guidance: dict[str, Any], **sampler: Any) -> np.ndarray:
     section = {"name": "ddim", "evaluations": 4, **sampler}
     parts = {"text": kit.modality("text"), "image": kit.modality("image", guidance=guidance, sampler=section)}
     model = kit.model(modalities=parts, layers=2).eval()
-    model.opened[:] = True
-    model.opened[model.vocabulary.marker("<image 4x4>")] = False
+    model.predictable[:] = True
+    model.predictable[model.vocabulary.marker("<image 4x4>")] = False
     first = captioned(1)
     shown = Item("image", picture(9, 4), droppable=True, noised=False)
     prompts = [Document((shown, first.items[0])), Document(first.items[:1])]

@@ -62,8 +62,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(
 
     def gradients(rows: list[list[int]]) -> tuple[float, dict[str, torch.Tensor]]:
         batches = [
-            _as(collate(join([sequences[i] for i in row]), dict(model.parts()), Key(0)), dtype)
-            for row in rows
+            _as(collate(join([sequences[i] for i in row]), model.modalities, Key(0)), dtype) for row in rows
         ]
         counts = add_counts(batch.counts for batch in batches)
         model.zero_grad()
@@ -93,7 +92,7 @@ def test_counts_are_known_before_the_forward_pass(kit: Kit) -> None:
     row = join([
         model.layout.sequence(captioned(0)), model.layout.sequence(captioned(1, image="image_vq")),
     ])  # fmt: skip
-    batch = collate(row, dict(model.parts()), Key(0))
+    batch = collate(row, model.modalities, Key(0))
     assert batch.counts == {name: one.count for name, one in model.losses(batch).items()}
     assert batch.counts["image"] == 1
     assert batch.counts["image_vq"] == 4

@@ -53,7 +53,7 @@ def row_of(model: Model, toy: str, visit: int = 0, documents: int = 6, first: in
 
 
 def total(model: Model, toy: str, visit: int, documents: int = 6, first: int = 0) -> torch.Tensor:
-    batch = collate(row_of(model, toy, visit, documents, first), dict(model.parts()), Key(0))
+    batch = collate(row_of(model, toy, visit, documents, first), model.modalities, Key(0))
     return Combiner({"letters": 1.0, "blob": 1.0}).combine(model.losses(batch), batch.counts).total
 
 
@@ -77,7 +77,7 @@ def test_it_is_decoded_wanted_or_chosen(kit: Kit, toy: str) -> None:
     probe = model_of(kit, toy)
     begin = probe.vocabulary.marker(f"<blob {n}>")
     model = model_of(kit, toy, Scripted([2, begin, 3, 1]))
-    model.opened[begin] = True
+    model.predictable[begin] = True
     (wanted,) = generate(model, [document("a", raw(0, n))], want="blob")
     assert [item.modality for item in wanted.items] == ["letters", "blob", "blob"]
     assert np.shape(wanted.items[-1].data) == (n,)
@@ -104,7 +104,7 @@ def test_the_model_uses_what_only_the_state_holds(kit: Kit) -> None:
         optimizer.zero_grad()
         total(model, "skip", visit, documents=20, first=20 * visit).backward()
         optimizer.step()
-    batch = collate(row_of(model, "skip", documents=40, first=9000), dict(model.parts()), Key(0))
+    batch = collate(row_of(model, "skip", documents=40, first=9000), model.modalities, Key(0))
     with torch.no_grad():
         hidden, states = model(batch)
         (group,) = batch.groups
@@ -133,7 +133,7 @@ def test_twins_by_eye() -> None:
 def test_only_the_noised_twin_is_corrupted_and_predicted(kit: Kit) -> None:
     model = model_of(kit, "twins")
     row = join([model.layout.sequence(document("a", [1.0, 2.0], "b"))])
-    (group,) = collate(row, dict(model.parts()), Key(0)).groups
+    (group,) = collate(row, model.modalities, Key(0)).groups
     assert group.loss.tolist() == [True, False]
     assert group.x_t[1].tolist() == [1.0, 2.0]
     assert group.t[1] == 0
@@ -146,11 +146,11 @@ def test_twins_decoded_with_the_cache_equal_the_training_pass(kit: Kit) -> None:
     model = model_of(kit, "twins", script).eval()
     vocabulary = model.vocabulary
     begin, a = vocabulary.marker("<blob 3>"), vocabulary.range("letters").start
-    model.opened[begin] = True
+    model.predictable[begin] = True
     clean = numbers(1, 3)
     whole = document("ab", clean, "cd", source="whole")
     row = join([model.layout.sequence(whole)])
-    batch = collate(row, dict(model.parts()), Key(0))
+    batch = collate(row, model.modalities, Key(0))
     (group,) = batch.groups
     with torch.no_grad():
         hidden, states = model(batch)
@@ -184,7 +184,7 @@ def test_a_prompts_image_is_written_clean_and_once() -> None:
 
 def test_masked_ids_are_scored_only_where_they_are_hidden(kit: Kit) -> None:
     model = model_of(kit, "masked ids")
-    (group,) = collate(row_of(model, "masked ids"), dict(model.parts()), Key(0)).groups
+    (group,) = collate(row_of(model, "masked ids"), model.modalities, Key(0)).groups
     hidden = group.x_t == MaskedIds.codes
     assert hidden.any(dim=1).all()
     assert torch.equal(hidden, group.target >= 0)
@@ -193,7 +193,7 @@ def test_masked_ids_are_scored_only_where_they_are_hidden(kit: Kit) -> None:
 def test_a_nested_sampler_is_answered_as_training_would_at_every_call(kit: Kit) -> None:
     """Each call writes over the last one's, in every document; what it draws is what the last round said."""
     model = model_of(kit, "masked ids").eval()
-    model.opened[model.vocabulary.marker("<blob 3>")] = True
+    model.predictable[model.vocabulary.marker("<blob 3>")] = True
     blob, calls = model.modalities["blob"], []
     own = blob.sample
 
@@ -223,7 +223,7 @@ def test_a_nested_sampler_is_answered_as_training_would_at_every_call(kit: Kit) 
 def in_training(model: Model, letter: str, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """The prediction for a blob after a letter, at (x_t, t), in the pass that training runs."""
     row = join([model.layout.sequence(document(letter, ids(0, len(x_t))))])
-    batch = collate(row, dict(model.parts()), Key(0))
+    batch = collate(row, model.modalities, Key(0))
     group = replace(batch.groups[0], x_t=x_t[None], t=t[None])
     with torch.no_grad():
         hidden, states = model(replace(batch, groups=(group,)))

@@ -28,7 +28,7 @@ MIXED = [
 def batch_of(model: Model, documents: list[Document], filler: int = 0) -> tuple[Row, Batch]:
     sequences = [model.layout.sequence(d) for d in documents]
     row = join(sequences, length=sum(map(len, sequences)) + filler)
-    return row, collate(row, dict(model.parts()), Key(0), tuple(model.settings.rope))
+    return row, collate(row, model.modalities, Key(0), tuple(model.settings.rope))
 
 
 def outputs(model: Model, documents: list[Document], filler: int = 0) -> dict[int, Tensor]:

@@ -103,7 +103,7 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     with torch.no_grad():
         for document in documents:
             row = join([model.layout.sequence(document)])
-            batch = collate(row, dict(model.parts()), Key(0), clean=True)
+            batch = collate(row, model.modalities, Key(0), clean=True)
             hidden, _ = model(batch)
             start = model.vocabulary.range("text").start
             ids = model.layout.payloads(document)[1] + start
@@ -159,7 +159,7 @@ def test_what_metrics_are_given(model: Model, pictures: Path) -> None:
     assert given.generated.shape == given.reconstructions.shape == (8, 1, 8, 8)
     assert given.caption_bytes == sum(len(caption) for caption in given.heldout_captions)
     assert given.caption_tokens >= 8
-    codec = dict(model.parts())["image"]
+    codec = model.modalities["image"]
     np.testing.assert_allclose(given.reconstructions[3], codec.decode(codec.encode(given.heldout_images[3])))
     assert len(given.predicted_captions) == 8
 

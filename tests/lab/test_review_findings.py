@@ -40,7 +40,7 @@ def test_a_dropped_item_does_not_lend_its_payload_to_the_next(
 
     data = shapes(train=8, reversed_share=0.0, change=three)
     model = fitted(small_recipe("transfusion"), data)
-    text = dict(model.parts())["text"]
+    text = model.modalities["text"]
     stream = Stream(data, model.layout, Key(0), drop=0.5)
     told = [(stream.document(place)[2], spelled(stream, place, text)) for place in range(40)]
     assert {words[-1] for _, words in told} == {"after"}
@@ -99,7 +99,7 @@ def test_a_mask_that_leaks_leaves_nothing_behind(
 def test_an_image_modality_counts_its_own_work(
     small_recipe: Callable, fitted: Callable, shapes: Callable
 ) -> None:
-    image = dict(fitted(small_recipe("transfusion"), shapes()).parts())["image"]
+    image = fitted(small_recipe("transfusion"), shapes()).modalities["image"]
     payload = torch.from_numpy(image.blank(image.labels()[0]))[None]
     with FlopCounterMode(display=False) as counted:
         hidden, state = image.embed(payload, torch.zeros(1))

@@ -66,7 +66,7 @@ def test_a_run_takes_them_as_they_are(
     assert result.exit_code == 0, result.output
     _, model = checkpoints.load(tmp_path / "run")
     weights = read_mapping(codecs / "codecs.json", "codecs", "modalities")["modalities"]
-    assert {name: part.facts() for name, part in model.parts()} == weights
+    assert {name: part.facts() for name, part in model.modalities.items()} == weights
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def test_markers_open_for_a_whole_step(small_recipe: Callable, fitted: Callable,
     trainer = Trainer(recipe, fitted(recipe, data), data)
     seen = []
     own = trainer.model.losses
-    trainer.model.losses = lambda batch: seen.append(trainer.model.opened.clone()) or own(batch)
+    trainer.model.losses = lambda batch: seen.append(trainer.model.predictable.clone()) or own(batch)
     trainer.step()
     assert len(seen) == 2
     assert torch.equal(seen[0], seen[1])

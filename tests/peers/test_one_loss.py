@@ -91,7 +91,7 @@ def test_fault_3_the_share_of_text_does_not_change_the_image_loss(
         assert batch.counts["image"] == 4
         assert batch.counts["text"] >= 4 * (tokens + 2)  # the caption, BOI, the end
         (group,) = batch.groups
-        unit = model.span_modality("image").objective(group.target + 1, group.target, group.t)
+        unit = model.span_modalities["image"].objective(group.target + 1, group.target, group.t)
         share = Combiner({"text": 0, "image": 5}).combine({"image": unit}, batch.counts)
         assert float(share.total) == pytest.approx(5, rel=1e-5)
 
@@ -104,7 +104,7 @@ def test_fault_3_micro_batches_add_up_to_the_batch(
     recipe = small_recipe(name)
     model = fitted(recipe, data)
     rng = np.random.default_rng(0)
-    model.opened[:] = True  # training opens markers as it meets them, micro-batch by micro-batch
+    model.predictable[:] = True  # training opens markers as it meets them, micro-batch by micro-batch
     sequences = [model.layout.sequence(data.document("train", i, rng)) for i in range(7)]
     model.double()
     combiner = Combiner(recipe.loss)
@@ -131,7 +131,7 @@ def test_fault_3_micro_batches_add_up_to_the_batch(
 
 
 def collated(model, row: Row) -> Batch:
-    return collate(row, dict(model.parts()), Key(0), model.settings.rope)
+    return collate(row, model.modalities, Key(0), model.settings.rope)
 
 
 def doubled(batch: Batch) -> Batch:

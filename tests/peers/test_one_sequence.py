@@ -106,7 +106,7 @@ def test_fault_6_patches_can_be_told_apart(
     data = shapes()
     model = fitted(small_recipe(), data).eval()
     row = join([model.layout.sequence(data.document("train", 0))])
-    batch = collate(row, dict(model.parts()), Key(0), model.settings.rope)
+    batch = collate(row, model.modalities, Key(0), model.settings.rope)
     (group,) = batch.groups
     # Swap the first and the last patch of 2x2 pixels.
     swapped = group.x_t.clone()
@@ -133,7 +133,7 @@ def test_fault_10_another_modality_renumbers_nothing(
     data = shapes()
     for name in ("transfusion", "chameleon"):
         model = fitted(small_recipe(name), data)
-        parts = dict(model.parts())
+        parts = model.modalities
         before = vocabulary_for(parts)
         extra = {"twin": parts["image"], "speech": parts["text"]}
         after = vocabulary_for(parts | extra)

@@ -123,7 +123,7 @@ def test_facts_restore_it(
     import json
 
     recipe = small_recipe("transfusion")
-    image = dict(fitted(recipe, shapes(sides=(8, 4))).parts())["image"]
+    image = fitted(recipe, shapes(sides=(8, 4))).modalities["image"]
     again = recipe.modalities["image"].build(name="image")
     again.restore(json.loads(json.dumps(image.facts())))
     again.connect(32)
@@ -138,7 +138,7 @@ def test_facts_restore_it(
 def test_context_and_clean_images_carry_no_loss(
     fitted: Callable, small_recipe: Callable, shapes: Callable
 ) -> None:
-    image = dict(fitted(small_recipe(), shapes()).parts())["image"]
+    image = fitted(small_recipe(), shapes()).modalities["image"]
     payload = np.zeros((1, 8, 8), np.float32)
     plain = Item("image", None)
     flags = {

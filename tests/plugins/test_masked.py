@@ -191,7 +191,7 @@ def test_a_show_o_trains_and_draws(small_recipe: Callable, fitted: Callable, sha
     row = join([model.layout.sequence(data.document("train", 0))])
     (place,) = row.spans
     head = 2.0 * place.span.length * model.modalities["image"].out.weight.numel()
-    assert model.span_modality("image").flops(place.span.length) == head
+    assert model.span_modalities["image"].flops(place.span.length) == head
     assert flops(model, row) > 3 * head
-    (group,) = collate(row, dict(model.parts()), Key(0)).groups
+    (group,) = collate(row, model.modalities, Key(0)).groups
     assert group.x_t.dtype == group.target.dtype == torch.int64

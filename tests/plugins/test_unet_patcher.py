@@ -265,7 +265,7 @@ def model(small_recipe: Callable, fitted: Callable, shapes: Callable) -> Model:
     made = fitted(small_recipe("transfusion", *UNET), shapes(sides=(8, 4)))
     torch.manual_seed(0)
     nn.init.normal_(made.modalities["image"].patcher.out.weight, std=0.1)
-    made.opened[:] = True
+    made.predictable[:] = True
     return made.eval()
 
 
@@ -281,7 +281,7 @@ def test_decoding_predicts_what_training_does(model: Model, side: int) -> None:
     model.modalities["image"].sample = probe  # type: ignore[assignment]
     label = f"<image {side // 2}x{side // 2}>"
     for marker in ("<image 2x2>", "<image 4x4>"):
-        model.opened[model.vocabulary.marker(marker)] = marker == label
+        model.predictable[model.vocabulary.marker(marker)] = marker == label
     generate(model, [prompt], want="image")
     whole = replace(prompt, items=(*prompt.items, Item("image", np.zeros((1, side, side), np.float32))))
     for seen, document in zip(probe.seen[0], (whole, whole.without_droppable()), strict=True):
@@ -291,7 +291,7 @@ def test_decoding_predicts_what_training_does(model: Model, side: int) -> None:
 
 def in_training(model: Model, document: Document, x_t: Tensor, t: Tensor) -> Tensor:
     """The prediction for the document's last image at (x_t, t), in the pass that training runs."""
-    batch = collate(join([model.layout.sequence(document)]), dict(model.parts()), Key(0), clean=True)
+    batch = collate(join([model.layout.sequence(document)]), model.modalities, Key(0), clean=True)
     groups = []
     for group in batch.groups:
         if group.x_t.shape[1:] == x_t.shape[1:]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transfuse_diffusion.plugin
+import transfuse_experts.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
@@ -44,6 +45,7 @@ def plugins() -> Plugins:
     modules = {
         "image": transfuse_image.plugin,
         "diffusion": transfuse_diffusion.plugin,
+        "experts": transfuse_experts.plugin,
         "text": transfuse_text.plugin,
         "vq": transfuse_vq.plugin,
     }
@@ -86,7 +88,7 @@ class Kit:
     ) -> Model:
         """A model of the named modalities (or of those given); settings laid over `MODEL`."""
         made = modalities or self.modalities(*(names or ("text", "image")))
-        s = ModelSettings(**{**MODEL, **settings})
+        s = ModelSettings.model_validate({**MODEL, **settings}, context=plugins())
         return Model(s, made, vocabulary_for(made), mask, seed=seed)
 
     def _build(self, name: str, settings: dict[str, Any]) -> Modality:

@@ -45,7 +45,7 @@ def train(model: Model, optimizer: torch.optim.Optimizer, steps: range) -> list[
             model.layout.sequence(captioned(0), visit=step),
             model.layout.sequence(captioned(1, image="image_vq"), visit=step),
         ]
-        batch = collate(join(sequences), dict(model.parts()), Key(0))
+        batch = collate(join(sequences), model.modalities, Key(0))
         combined = Combiner(recipe_of().loss).combine(model.losses(batch), batch.counts)
         optimizer.zero_grad()
         combined.total.backward()

@@ -4,7 +4,8 @@ The life of a step: `slots` names the next positions of some streams; `label` sa
 `write`s its keys and values there and attends over `keys`, `values` with `columns` as key columns. Writing
 the same slots again overwrites, as each denoising step does; `commit` keeps the first n and frees the rest.
 
-Free slots have doc = −1, so a mask that is used with a cache must demand `same(doc)`.
+Every column is `NONE` at a slot that was never labelled, and `doc` at every free one, so a mask that is used
+with a cache must demand `same(doc)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
-
-FREE = -1
-"""What every column holds at a slot that was never labelled, and `doc` at every free slot."""
+from transfuse.masks import NONE
 
 
 class KVCache:
@@ -40,7 +39,7 @@ class KVCache:
         self._store = torch.zeros(shape, dtype=dtype, device=device)
         self.streams, self.capacity = streams, capacity
         self.length: Int[np.ndarray, "streams"] = np.zeros(streams, np.int64)
-        self._columns: dict[str, np.ndarray] = {"doc": np.full(streams * capacity, FREE, np.int64)}
+        self._columns: dict[str, np.ndarray] = {"doc": np.full(streams * capacity, NONE, np.int64)}
 
     @property
     def columns(self) -> Mapping[str, Int[np.ndarray, "slots"]]:
@@ -71,7 +70,7 @@ class KVCache:
         """Say what lies in the slots: one value a slot for each column named."""
         for name, values in columns.items():
             if name not in self._columns:
-                self._columns[name] = np.full(self.streams * self.capacity, FREE, np.int64)
+                self._columns[name] = np.full(self.streams * self.capacity, NONE, np.int64)
             self._columns[name][slots] = values
 
     def write(
@@ -109,7 +108,7 @@ class KVCache:
     def _free(self, ids: np.ndarray) -> None:
         doc = self._columns["doc"].reshape(self.streams, self.capacity)
         beyond = np.arange(self.capacity) >= self.length[ids, None]
-        doc[ids] = np.where(beyond, FREE, doc[ids])
+        doc[ids] = np.where(beyond, NONE, doc[ids])
 
     def _known(self, streams: Sequence[int] | np.ndarray) -> np.ndarray:
         ids = np.asarray(streams, np.int64).reshape(-1)

@@ -23,23 +23,23 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import read_json, read_mapping, write_json, write_text
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
-from transfuse.model.ema import Average
+from transfuse.model.ema import EMA
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 FORMAT = 1
-AVERAGE = "ema.safetensors"
+EMA_FILE = "ema.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run's newest checkpoint holds besides the weights; ``average``: their EMA, {} where there is none."""
+    """What a run's newest checkpoint holds besides the weights; ``ema``: their average, {} where there is none."""
 
     step: int
     state: dict[str, Any]
     optimizer: dict[str, Tensor]
-    average: dict[str, Tensor]
+    ema: dict[str, Tensor]
 
 
 def write_description(folder: Path, recipe: Recipe, model: Model, facts: Mapping[str, Any]) -> None:
@@ -47,7 +47,7 @@ def write_description(folder: Path, recipe: Recipe, model: Model, facts: Mapping
     write_json(folder / "recipe.json", recipe.dump())
     described = {
         "format": FORMAT,
-        "modalities": {name: modality.facts() for name, modality in model.parts()},
+        "modalities": {name: modality.facts() for name, modality in model.modalities.items()},
         "vocabulary": model.vocabulary.dump(),
         **facts,
     }
@@ -60,7 +60,7 @@ def write_checkpoint(
     model: Model,
     optimizer: Mapping[str, Tensor],
     state: Mapping[str, Any],
-    average: Mapping[str, Tensor] | None = None,
+    ema: Mapping[str, Tensor] | None = None,
 ) -> None:
     """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
     home = folder / "checkpoints"
@@ -75,8 +75,8 @@ def write_checkpoint(
     save_file(
         {name: tensor.contiguous() for name, tensor in optimizer.items()}, fresh / "optimizer.safetensors"
     )
-    if average is not None:
-        save_file({name: tensor.detach().contiguous() for name, tensor in average.items()}, fresh / AVERAGE)
+    if ema is not None:
+        save_file({name: tensor.detach().contiguous() for name, tensor in ema.items()}, fresh / EMA_FILE)
     write_json(fresh / "state.json", {"step": step, **state})
     for file in fresh.iterdir():
         with file.open("rb") as handle:
@@ -115,8 +115,8 @@ def read_checkpoint(folder: Path, model: Model) -> Checkpoint:
         raise TransfuseError(f"{folder} holds no checkpoint: train it first, or name the folder of a run")
     _load_weights(model, where / "model.safetensors")
     state = read_mapping(where / "state.json", "state", "step")
-    average = _tensors(where / AVERAGE) if (where / AVERAGE).exists() else {}
-    return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"), average)
+    ema = _tensors(where / EMA_FILE) if (where / EMA_FILE).exists() else {}
+    return Checkpoint(state["step"], state, _tensors(where / "optimizer.safetensors"), ema)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
@@ -228,19 +228,19 @@ def load(folder: Path | str, plugins: Plugins | None = None) -> tuple[Recipe, Mo
     recipe, model = rebuild(folder, plugins or Plugins.load())
     saved = read_checkpoint(folder, model)
     if recipe.train.ema:
-        average = Average(model, recipe.train.ema)
-        restore_average(folder, average, saved)
-        average.apply()
+        ema = EMA(model, recipe.train.ema)
+        restore_ema(folder, ema, saved)
+        ema.apply()
     return recipe, model.eval()
 
 
-def restore_average(folder: Path, average: Average, saved: Checkpoint) -> None:
+def restore_ema(folder: Path, ema: EMA, saved: Checkpoint) -> None:
     """A checkpoint's averaged weights. Raises TransfuseError where they are missing or of another model."""
-    place = f"{folder / 'checkpoints' / str(saved.step) / AVERAGE}"
-    if not saved.average:
+    place = f"{folder / 'checkpoints' / str(saved.step) / EMA_FILE}"
+    if not saved.ema:
         raise TransfuseError(f"{place} is missing: the checkpoint is not complete")
     try:
-        average.restore(saved.average, saved.step)
+        ema.restore(saved.ema, saved.step)
     except TransfuseError as error:
         raise TransfuseError(f"{place}: {error}") from error
 

@@ -17,7 +17,7 @@ from transfuse.config.merge import NAMING_KEYS, lay
 from transfuse.config.validation import Misfit, fit, short
 from transfuse.errors import TransfuseError, did_you_mean
 
-KINDS = ("codec", "patcher", "objective", "sampler", "modality", "attention", "dataset", "metric")
+KINDS = ("codec", "patcher", "objective", "sampler", "modality", "block", "attention", "dataset", "metric")
 
 
 class Settings(BaseModel):

@@ -59,6 +59,27 @@ class RopeScaling(Settings):
         return self
 
 
+LLAMA = "llama"
+"""The block that comes with core."""
+
+
+def _block(value: Any, info: ValidationInfo) -> str | Chosen:
+    """`LLAMA`, or a block that a plugin offers, with settings."""
+    if value in (LLAMA, {"name": LLAMA}):
+        return LLAMA
+    offered = {} if info.context is None else info.context.parts("block")
+    if isinstance(value, str) and value not in offered:
+        raise Misfit([((), f"unknown block {value!r}, {did_you_mean(value, {LLAMA, *offered})}")])
+    return choose(info.context, "block", value)  # type: ignore[arg-type]
+
+
+Block = Annotated[
+    Any,
+    PlainValidator(_block),
+    PlainSerializer(lambda value: value if isinstance(value, str) else value.dump()),
+]
+
+
 class ModelSettings(Settings):
     """The backbone.
 
@@ -71,9 +92,8 @@ class ModelSettings(Settings):
     the residual rather than on what they read (Chameleon 34B). norm_eps: of every RMSNorm; None: torch's.
     qkv_bias: queries, keys and values have one (Qwen2). tied: the output layer is the embedding.
     rope: the columns that turn the rotary axes, of base rope_theta, with rope_scaling.
-    experts: all modalities share the backbone's weights (paper, section 4.1), or each has its own, and
-    attention is among all (Mixture-of-Transformers, arXiv 2411.04996).
-    experts_start: experts are drawn afresh, or copied from the marker modality's.
+    block: what a layer is: ``llama``, whose weights all modalities share (paper, section 4.1), or a block
+    that a plugin offers (`transfuse.model.backbone.Backbone`), with its settings.
     """
 
     pretrained: str | None = Field(default=None, min_length=1, max_length=4096)
@@ -91,8 +111,7 @@ class ModelSettings(Settings):
     rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
     rope_scaling: RopeScaling | None = None
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
-    experts: Literal["shared", "per-modality"] = "shared"
-    experts_start: Literal["fresh", "copied"] = "fresh"
+    block: Block = LLAMA
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,6 @@ from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import all_views, check_views
-from transfuse.modalities.modality import SpanModality, TokenModality
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.layout import DocumentCursor
@@ -86,7 +85,7 @@ class _Decoder:
         greedy: bool,
     ) -> None:
         self.model, self.layout, self.key, self.want = model, model.layout, key, want
-        self.modalities = dict(model.parts())
+        self.modalities = model.modalities
         self.tokens, self.items, self.greedy = tokens, items, greedy
         if want is not None and want not in self.modalities:
             raise TransfuseError(
@@ -195,13 +194,13 @@ class _Decoder:
             return self._only(begins)
         else:
             allowed[begins] = True
-            if not self.model.opened[begins].any():
+            if not self.model.predictable[begins].any():
                 raise TransfuseError(
                     f"the model was never trained to begin {self.want!r}; train it on documents that hold some"
                 )
-        chooser = self.modalities[marker_modality] if marker_modality is not None else None
+        chooser = self.model.token_modalities.get(marker_modality) if marker_modality is not None else None
         logits = w.logits[0].masked_fill(~allowed, -torch.inf)
-        if self.greedy or not isinstance(chooser, TokenModality) or not open_ended:
+        if self.greedy or chooser is None or not open_ended:
             return int(logits.argmax())
         generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
         return chooser.choose(logits[None], generator, 1.0)
@@ -240,38 +239,32 @@ class _Decoder:
 
     def _make(self, documents: list[_Written], name: str, label: str) -> None:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
-        modality = self.modalities[name]
         payload, _ = self._blank(name, label)
-        own = [self.views.index(view) for view in (WHOLE, *modality.views)]
+        own = [self.views.index(view) for view in (WHOLE, *self.modalities[name].views)]
         owners = [(w, v) for v in own for w in documents]  # view by view
         streams = [w.first + v for w, v in owners]
         laid = [
             self.layout.continuation(Document(()), Item(name, None), payload, w.cursors[v])[0]
             for w, v in owners
         ]
-        if isinstance(modality, TokenModality):
-            payloads, written = self._spell(modality, documents, streams, laid, name)
+        if name in self.model.token_modalities:
+            payloads, written = self._spell(documents, streams, laid, name)
         else:
-            assert isinstance(modality, SpanModality)
             start, stop = _sampled(laid[0])
             if start:
                 self.incremental.append(streams, [s.slice(0, start) for s in laid])
             evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
             generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
-            payloads, written = modality.sample(evaluate, label, generators).cpu().numpy(), start
+            sampled = self.model.span_modalities[name].sample(evaluate, label, generators)
+            payloads, written = sampled.cpu().numpy(), start
         payloads = payloads.reshape(len(documents), *payload.shape)
         self._commit(documents, name, payloads, dict.fromkeys(streams, written))
 
     def _spell(
-        self,
-        modality: TokenModality,
-        documents: list[_Written],
-        streams: list[int],
-        laid: list[DocumentSequence],
-        name: str,
+        self, documents: list[_Written], streams: list[int], laid: list[DocumentSequence], name: str
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
-        r = self.model.vocabulary.range(name)
+        modality, r = self.model.token_modalities[name], self.model.vocabulary.range(name)
         n, views = len(laid[0]) - 2, 1 + len(modality.views)
         ids = np.zeros((len(documents), n), np.int64)
         for i in range(n):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ class IncrementalModel:
     def __init__(self, model: Model, streams: int, capacity: int) -> None:
         s, weight = model.settings, model.tokens.weight
         self.model = model
-        self.modalities = dict(model.parts())
         self.cache = KVCache(
             s.layers, s.key_value_heads, s.head_width, streams, capacity, weight.dtype, weight.device
         )
@@ -76,21 +76,21 @@ class _Step:
         self.slots = self.cache.slots(streams, lengths)
         # Streams number their spans themselves: make the numbers unique in the cache.
         own = np.concatenate([s.columns["span"] for s in sequences])
-        span = np.where(own < 0, NONE, own * self.cache.streams + doc)
+        span = np.where(own == NONE, NONE, own * self.cache.streams + doc)
         columns = {**row.columns, "doc": doc, "idx": self.slots, "span": span}
         columns |= {name: np.full(len(doc), NONE) for name in self.cache.columns if name not in columns}
         self.cache.label(self.slots, columns)
         self.backend, self.plan = incremental.plan(columns)
         device = self.model.tokens.weight.device
         rope = self.model.settings.rope
-        self.batch: Batch = collate(row, incremental.modalities, Key(0), rope, clean=True).to(device)
-        self.routes = self.model.routes(row.columns, device)
+        self.batch: Batch = collate(row, self.model.modalities, Key(0), rope, clean=True).to(device)
+        self.prepared = self.model.prepare(self.batch)
+        self.attend = [partial(self._attend, layer) for layer in range(self.model.settings.layers)]
         self.ends = torch.from_numpy(np.cumsum(lengths) - 1).to(device)
 
     def run(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list[Any]]:
         """The transformer's output for this row, or one with other values in its spans; and the states."""
-        x, states = self.model.embed(batch)
-        return self.model.backbone(x, batch.positions, self._attend, self.routes), states
+        return self.model.transform(batch, self.prepared, self.attend)
 
     def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.write(layer, self.slots, k, v)

@@ -1,6 +1,6 @@
 """From a recipe to a model: modalities are built and fit (or restored), then connected."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -80,15 +80,27 @@ def _place(data: DataSet, role: str, number: int) -> str:
     return next(islice(items, number, None))
 
 
-def backends(recipe: Recipe, plugins: Plugins) -> tuple[str, dict[str, Backend]]:
-    """The name of the backend the recipe asks for, and all that are on offer."""
-    offered: dict[str, Backend] = dict(BUILT_IN)
-    for name in plugins.parts("attention"):
-        offered[name] = plugins.choose("attention", {"name": name}, "attention").build()
-    if isinstance(recipe.attention, Chosen):
-        offered[recipe.attention.name] = recipe.attention.build()
-        return recipe.attention.name, offered
-    return recipe.attention, offered
+class Backends(Mapping[str, Backend]):
+    """Attention backends by name: core's, and those that plugins offer, each built when it is asked for."""
+
+    def __init__(self, plugins: Plugins, chosen: Chosen | None = None) -> None:
+        names = plugins.parts("attention")
+        offered = {name: plugins.choose("attention", name, "attention") for name in names}
+        self._backends: dict[str, Backend | Chosen] = {**BUILT_IN, **offered}
+        if chosen is not None:
+            self._backends[chosen.name] = chosen
+
+    def __getitem__(self, name: str) -> Backend:
+        found = self._backends[name]
+        if isinstance(found, Chosen):
+            found = self._backends[name] = found.build()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._backends)
+
+    def __len__(self) -> int:
+        return len(self._backends)
 
 
 def build_model(
@@ -103,15 +115,15 @@ def build_model(
 
     start: read the weights under ``model.pretrained``, which those of a checkpoint would replace.
     """
-    name, offered = backends(recipe, plugins)
+    chosen = recipe.attention if isinstance(recipe.attention, Chosen) else None
     model = Model(
         recipe.model,
         modalities,
         vocabulary or vocabulary_for(modalities),
         masks.parse(recipe.mask),
         seed=recipe.train.seed,
-        attention=name,
-        backends=offered,
+        attention=chosen.name if chosen else recipe.attention,
+        backends=Backends(plugins, chosen),
     )
     if start and recipe.model.pretrained is not None:
         load_pretrained(model, Path(recipe.model.pretrained))

@@ -19,8 +19,8 @@ def decay_after(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
-class Average:
-    """The moving average of a module's trained weights; buffers and frozen weights are not averaged.
+class EMA:
+    """The exponential moving average of a module's trained weights; buffers and frozen weights are not averaged.
 
     One averaged tensor a trained parameter, in the same order, copied from it: where the parameters are
     sharded (make it after ``fully_shard``), so is the average, and an update needs no communication.
@@ -45,7 +45,7 @@ class Average:
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """The inverse, after so many updates. Raises TransfuseError where it is another module's."""
-        check_average(self.trained, tensors)
+        check_ema(self.trained, tensors)
         with torch.no_grad():
             for name, averaged in self.tensors().items():
                 averaged.copy_(tensors[name])
@@ -71,7 +71,7 @@ class Average:
             parameter.copy_(value)
 
 
-def check_average(trained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def check_ema(trained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Raises TransfuseError where a saved average is not one of these parameters."""
     for name in sorted(trained.keys() ^ tensors.keys()):
         has, lacks = ("model", "saved average") if name in trained else ("saved average", "model")

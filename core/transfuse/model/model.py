@@ -1,6 +1,6 @@
 """The model: embeds a batch, runs the backbone under the mask, and lets each modality score its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,24 +9,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.attention import BUILT_IN, Backend, Request, select
-from transfuse.config.recipe import ModelSettings
+from transfuse.config.recipe import LLAMA, ModelSettings
 from transfuse.masks import Mask
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, SpanModality, TokenModality
-from transfuse.model.backbone import Attend, Backbone
-from transfuse.model.expert_routing import Routes, routes
+from transfuse.model.backbone import Attend, Backbone, RowContext
+from transfuse.model.llama import Llama
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, SpanGroup
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.vocabulary import Vocabulary
 
-Embedded = tuple[Float[Tensor, "T D"], list[Any]]
-
 
 class Model(nn.Module):
     """One transformer for all modalities of a recipe.
 
-    modalities: by name, in the order of the ``mod`` column; fitted or restored, and here connected.
+    modalities: by name, in the order of the ``mod`` column; fitted or restored, and here connected. Those of
+        ids and those of spans are also ``token_modalities`` and ``span_modalities``.
     mask: which key each query may see, in training and decoding alike.
     attention: a backend's name, or ``auto``.
     """
@@ -50,33 +49,35 @@ class Model(nn.Module):
             torch.manual_seed(Key(seed).number("weights"))
             for modality in modalities.values():
                 modality.connect(settings.dim)
-            self.modalities = nn.ModuleDict(modalities)
+            self.modality_modules = nn.ModuleDict(modalities)
             self.tokens = nn.Embedding(vocabulary.size, settings.dim)
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
-            own = settings.experts == "per-modality"
-            self.backbone = Backbone(settings, tuple(modalities) if own else ())
+            self.modalities: Mapping[str, Modality] = dict(modalities)
+            self.layout = Layout(self.modalities, vocabulary)
+            self.backbone = self._backbone()
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
+        self.token_modalities = {n: m for n, m in modalities.items() if isinstance(m, TokenModality)}
+        self.span_modalities = {n: m for n, m in modalities.items() if isinstance(m, SpanModality)}
         if settings.tied:
             self.unembed.weight = self.tokens.weight
-        if settings.experts_start == "copied":
-            self.backbone.copy_experts(self.marker_modality)
         # A begin marker that was never a target must not be predicted (its logit is -inf).
-        opened = torch.ones(vocabulary.size, dtype=torch.bool)
+        predictable = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
             if r.labels and r.name != "document":
-                opened[r.start : r.stop] = False
-        self.register_buffer("opened", opened)
-        self.opened: Tensor
+                predictable[r.start : r.stop] = False
+        self.register_buffer("predictable", predictable)
+        self.predictable: Tensor
 
-    @property
-    def layout(self) -> Layout:
-        return Layout(dict(self.parts()), self.vocabulary)
-
-    def parts(self) -> Iterator[tuple[str, Modality]]:
-        """The modalities by name, in order."""
-        for name, modality in self.modalities.items():
-            assert isinstance(modality, Modality)
-            yield name, modality
+    def _backbone(self) -> Backbone:
+        if self.settings.block == LLAMA:
+            return Llama(self.settings)
+        chosen = self.settings.block
+        built = chosen.build(
+            model=self.settings, modalities=tuple(self.modalities), marker_modality=self.marker_modality
+        )
+        if not isinstance(built, Backbone):
+            raise TypeError(f"block {chosen.name!r} was built as {type(built).__name__}, not a Backbone")
+        return built
 
     @property
     def marker_modality(self) -> str:
@@ -86,41 +87,38 @@ class Model(nn.Module):
     def trained(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
 
-    # -- forward, in three steps that decoding takes one by one
+    # -- forward, in steps that decoding takes one by one
 
-    def embed(self, batch: Batch) -> Embedded:
-        """Vectors at every position, and for each span group what its own head needs later."""
-        x = self.tokens(batch.tokens.clamp(min=0))
-        states = []
-        for group in batch.groups:
-            vectors, state = self.span_modality(group.modality).embed(group.x_t, group.t)
-            x = x.index_copy(0, group.index.flatten(), vectors.flatten(0, 1).to(x.dtype))
-            states.append(state)
-        return x, states
+    def prepare(self, batch: Batch) -> Any:
+        """What the backbone needs of a row besides vectors and times: made once, however often it is run."""
+        return self.backbone.prepare(RowContext.of(batch, self.layout.names.index(self.marker_modality)))
 
-    def attend(self, columns: Mapping[str, np.ndarray], device: torch.device, dtype: torch.dtype) -> Attend:
-        """Attention among the positions of one row, planned once for all layers."""
-        s, length = self.settings, len(columns["doc"])
+    def attend(self, columns: Mapping[str, np.ndarray]) -> list[Attend]:
+        """Attention among the positions of one row in each layer; planned once for all."""
+        s, length, weight = self.settings, len(columns["doc"]), self.tokens.weight
         request = Request(
-            device, dtype, s.heads, s.key_value_heads, s.head_width, length, length,
+            weight.device, weight.dtype, s.heads, s.key_value_heads, s.head_width, length, length,
             torch.is_grad_enabled(),
         )  # fmt: skip
         backend = select(self.attention, request, self.backends)
         plan = backend.plan(self.mask, columns, None, request)
-        return lambda layer, q, k, v: backend.attend(q, k, v, plan)
+        return [lambda q, k, v: backend.attend(q, k, v, plan)] * s.layers
+
+    def transform(
+        self, batch: Batch, prepared: Any, attend: Sequence[Attend]
+    ) -> tuple[Float[Tensor, "T D"], list[Any]]:
+        """The transformer's output at every position, and for each span group what its own head needs."""
+        x = self.tokens(batch.tokens.clamp(min=0))
+        states = []
+        for group in batch.groups:
+            vectors, state = self.span_modalities[group.modality].embed(group.x_t, group.t)
+            x = x.index_copy(0, group.index.flatten(), vectors.flatten(0, 1).to(x.dtype))
+            states.append(state)
+        t = torch.cat([x.new_empty(0), *(group.t for group in batch.groups)])
+        return self.backbone(x, prepared, t, attend), states
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "T D"], list[Any]]:
-        """The transformer's output at every position, and the span groups' states."""
-        x, states = self.embed(batch)
-        attend = self.attend(batch.columns, x.device, x.dtype)
-        return self.backbone(x, batch.positions, attend, self.routes(batch.columns, x.device)), states
-
-    def routes(self, columns: Mapping[str, np.ndarray], device: torch.device) -> Routes | None:
-        """Which positions go through whose weights; None where modalities share all."""
-        names = self.layout.names
-        if not self.backbone.roles:
-            return None
-        return routes(columns, len(names), names.index(self.marker_modality), device)
+        return self.transform(batch, self.prepare(batch), self.attend(batch.columns))
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
         """Each modality's loss over the batch, as a sum with its count."""
@@ -131,28 +129,24 @@ class Model(nn.Module):
             losses[name] = losses[name] + loss if name in losses else loss
 
         if self.training:
-            self.opened[batch.targets] = True
+            self.predictable[batch.targets] = True
         if len(batch.predicted):
             logits = self.logits(hidden[batch.predicted])
-            for i, (name, modality) in enumerate(self.parts()):
-                if isinstance(modality, TokenModality) and (own := batch.scored == i).any():
+            for name, modality in self.token_modalities.items():
+                if (own := batch.scored == self.layout.names.index(name)).any():
                     add(name, modality.objective(logits[own], batch.targets[own]))
         for group, state in zip(batch.groups, states, strict=True):
-            if group.loss.any():
-                prediction = self.predict(hidden, group, state)
-                own = group.loss
-                modality = self.span_modality(group.modality)
-                add(group.modality, modality.objective(prediction[own], group.target[own], group.t[own]))
+            if (own := group.loss).any():
+                prediction, objective = (
+                    self.predict(hidden, group, state),
+                    self.span_modalities[group.modality].objective,
+                )
+                add(group.modality, objective(prediction[own], group.target[own], group.t[own]))
         return losses
 
     def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:
-        """Logits over the whole vocabulary, -inf where a marker is not open yet."""
-        return self.unembed(hidden).masked_fill(~self.opened, -torch.inf)
+        """Logits over the whole vocabulary, -inf where an id may not be predicted yet."""
+        return self.unembed(hidden).masked_fill(~self.predictable, -torch.inf)
 
     def predict(self, hidden: Float[Tensor, "T D"], group: SpanGroup, state: Any) -> Float[Tensor, "B ..."]:
-        return self.span_modality(group.modality).head(hidden[group.index], state, group.t)
-
-    def span_modality(self, name: str) -> SpanModality:
-        modality = self.modalities[name]
-        assert isinstance(modality, SpanModality)
-        return modality
+        return self.span_modalities[group.modality].head(hidden[group.index], state, group.t)

@@ -28,40 +28,41 @@ IN_LAYER = {
     "feedforward.up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
     "feedforward.down.weight": ("mlp.down_proj.weight",),
 }
-"""The weights of a block, and what they are called in a layer there: rows end to end."""
+"""The weights of `LlamaBlock`, and what they are called in a layer there: rows end to end."""
 
 
 def load_pretrained(model: Model, folder: Path) -> None:
     """Put a folder's weights into the marker modality's part of the backbone, and into its ids' rows.
 
-    Ids keep their numbers, counted from the start of the marker modality's range; markers and other
-    modalities' ids keep their fresh rows. Weights become the model's own dtype. Experts that start as
-    copies are copied again. Raises TransfuseError naming file and weights where these are missing, of
-    another shape, or have no place.
+    Ids keep their numbers, counted from the start of the leading modality's range; markers and other
+    modalities' ids keep their fresh rows, and so do weights of a block that Llama's has not. Weights become
+    the model's own dtype. Raises TransfuseError naming file and weights where these are missing, of another
+    shape, or have no place.
     """
     with ExitStack() as stack, torch.no_grad():
         stored = _Stored(folder, stack)
-        for name, parameter in model.backbone.expert(model.marker_modality):
-            stored.fill(parameter, sources(name))
+        for name, parameter in model.backbone.weights(model.marker_modality):
+            if names := sources(name):
+                stored.fill(parameter, names)
         r = model.vocabulary.range(model.marker_modality)
         stored.fill_rows(model.tokens.weight[r.start : r.stop], "model.embed_tokens.weight")
         if not model.settings.tied:
             stored.fill_rows(model.unembed.weight[r.start : r.stop], "lm_head.weight")
         stored.check_all_used({"lm_head.weight"} if model.settings.tied else set())
-    if model.settings.experts_start == "copied":
-        model.backbone.copy_experts(model.marker_modality)
+    model.backbone.after_pretrained()
 
 
 def sources(name: str) -> tuple[str, ...]:
-    """The stored names of a weight of the backbone.
+    """The stored names of a weight of the backbone; none of one that Llama's block has not.
 
     >>> sources("blocks.3.attention.out.weight")
     ('model.layers.3.self_attn.o_proj.weight',)
     """
     if name == "norm.weight":
         return ("model.norm.weight",)
-    _, layer, inside = name.split(".", 2)
-    return tuple(f"model.layers.{layer}.{stored}" for stored in IN_LAYER[inside])
+    _, _, rest = name.partition("blocks.")
+    layer, _, inside = rest.partition(".")
+    return tuple(f"model.layers.{layer}.{stored}" for stored in IN_LAYER.get(inside, ()))
 
 
 class _Stored:

@@ -60,6 +60,16 @@ def transfuse_modalities() -> list[Part]:  # type: ignore[empty-body]
 
 
 @hookspec
+def transfuse_blocks() -> list[Part]:  # type: ignore[empty-body]
+    """Kinds of transformer block: norms, projections, feed-forward, conditioning on time, experts.
+
+    build(settings, model=ModelSettings, modalities=names, marker_modality=name) ->
+    `transfuse.model.backbone.Backbone`: all blocks of a model. ``model`` is the recipe's ``model`` section;
+    markers go through the weights of ``marker_modality``.
+    """
+
+
+@hookspec
 def transfuse_attention_backends() -> list[Part]:  # type: ignore[empty-body]
     """Kernels that attend under a mask.
 
@@ -97,6 +107,7 @@ PARTS_HOOKS = {
     "objective": "transfuse_objectives",
     "sampler": "transfuse_samplers",
     "modality": "transfuse_modalities",
+    "block": "transfuse_blocks",
     "attention": "transfuse_attention_backends",
     "dataset": "transfuse_datasets",
     "metric": "transfuse_metrics",

@@ -84,7 +84,8 @@ def collate(
     scored = row.scored[predicted]
     names = list(modalities)
     counts = {name: float((scored == i).sum()) for i, name in enumerate(names)}
-    groups = tuple(_groups(row.spans, modalities, key, clean))
+    spanned = {name: m for name, m in modalities.items() if isinstance(m, SpanModality)}
+    groups = tuple(_groups(row.spans, spanned, key, clean))
     for group in groups:
         counts[group.modality] += float(group.loss.sum())
     return Batch(
@@ -100,14 +101,13 @@ def collate(
 
 
 def _groups(
-    spans: tuple[PlacedSpan, ...], modalities: Mapping[str, Modality], key: Key, clean: bool
+    spans: tuple[PlacedSpan, ...], modalities: Mapping[str, SpanModality], key: Key, clean: bool
 ) -> Iterator[SpanGroup]:
     alike: dict[tuple, list[PlacedSpan]] = {}
     for place in spans:
         alike.setdefault((place.modality, place.span.payload.shape), []).append(place)
     for (name, _), places in alike.items():
         modality = modalities[name]
-        assert isinstance(modality, SpanModality)
         x_t = target = torch.from_numpy(np.stack([place.span.payload for place in places]))
         t = torch.full((len(places),), modality.clean_time)
         noised = [i for i, place in enumerate(places) if place.span.noised and not clean]

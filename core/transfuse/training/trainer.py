@@ -14,11 +14,10 @@ from transfuse import checkpoints
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.modalities.modality import Modality
-from transfuse.model import parameter_groups as rates
 from transfuse.model.counts import flops
-from transfuse.model.ema import Average
+from transfuse.model.ema import EMA
 from transfuse.model.model import Model
+from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.mask_checks import check_leak
@@ -57,7 +56,6 @@ class Trainer:
     def __post_init__(self) -> None:
         train = self.recipe.train
         self.key = Key(train.seed)
-        self.modalities: dict[str, Modality] = dict(self.model.parts())
         self.combiner = Combiner(self.recipe.loss)
         self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
@@ -65,13 +63,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
         )
-        self.gradient_scales = rates.by_parameter(self.model, train.grad_scale, "train.grad_scale")
-        self.average = Average(self.model, train.ema) if train.ema else None
+        self.gradient_scales = factor_by_parameter(self.model, train.grad_scale, "train.grad_scale")
+        self.ema = EMA(self.model, train.ema) if train.ema else None
         self.model.train()
 
     def _groups(self) -> list[dict[str, Any]]:
         """The trained weights by their factor on the learning rate; norms and biases do not decay."""
-        factors = rates.by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        factors = factor_by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
@@ -99,12 +97,12 @@ class Trainer:
         self.packer.arrived = state["arrived"]
         self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
         checkpoints.restore_optimizer(self.model, self.optimizer, saved.optimizer)
-        if self.average is not None:
-            checkpoints.restore_average(folder, self.average, saved)
+        if self.ema is not None:
+            checkpoints.restore_ema(folder, self.ema, saved)
 
     def evaluated(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
-        return nullcontext() if self.average is None else self.average.applied()
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     def check(self) -> None:
         """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
@@ -118,7 +116,7 @@ class Trainer:
     # -- one step
 
     def batch(self, row: Row) -> Batch:
-        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(
+        return collate(row, self.model.modalities, self.key, self.recipe.model.rope).to(
             self.model.tokens.weight.device
         )
 
@@ -134,8 +132,8 @@ class Trainer:
         rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))
         self.optimizer.zero_grad(set_to_none=True)
         means: dict[str, float] = {}
-        for batch in batches:  # markers open for the whole step, so that its rows add up to one batch
-            self.model.opened[batch.targets] = True
+        for batch in batches:  # predictable for the whole step, so that its rows add up to one batch
+            self.model.predictable[batch.targets] = True
         for batch in batches:
             combined = self.combiner.combine(self.model.losses(batch), counts)
             combined.total.backward()
@@ -149,8 +147,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update()
+        if self.ema is not None:
+            self.ema.update()
         self.spent.step += 1
         self.spent.flops += sum(flops(self.model, row) for row in rows)
         self.spent.documents += sum(len(row.arrivals) for row in rows)

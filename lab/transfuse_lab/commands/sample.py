@@ -91,7 +91,7 @@ def read_document(path: Path, model: Model) -> Document:
 
 def read_for(model: Model, image: str, path: Path) -> np.ndarray:
     """A picture as the model's images are: its channels, and its size where it knows only one square."""
-    modality = dict(model.parts())[image]
+    modality = model.modalities[image]
     shapes = {modality.decode(modality.blank(label)).shape for label in modality.labels()}
     channels, height, width = next(iter(shapes))
     side = height if len(shapes) == 1 and height == width else None

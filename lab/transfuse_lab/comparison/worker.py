@@ -50,7 +50,7 @@ def run(job: dict[str, Any], plugins: Plugins) -> None:
 def drawing(model: Model, documents: list) -> dict[str, Any]:
     """The model's mask over one row of these documents, and a word for each position."""
     row = join([model.layout.sequence(document) for document in documents])
-    names = [name for name, _ in model.parts()]
+    names = model.layout.names
     labels = [
         model.vocabulary.name(int(token)) if token >= 0 else names[mod]
         for token, mod in zip(row.tokens, row.columns["mod"], strict=True)

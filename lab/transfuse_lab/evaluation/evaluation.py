@@ -95,7 +95,7 @@ def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = N
 def roles(model: Model) -> tuple[str, str]:
     """The names of the modality that writes captions and of the one that shows images."""
     text = model.layout.marker_modality
-    shown = [name for name, modality in model.parts() if modality.labels()]
+    shown = [name for name, modality in model.modalities.items() if modality.labels()]
     if text is None or len(shown) != 1:
         raise TransfuseError("evaluation and captions need a recipe of text and one modality with markers")
     return text, shown[0]
@@ -125,14 +125,14 @@ def describe(
 
 def caption_likelihood(model: Model, documents: Sequence[Document], text: str) -> tuple[float, int]:
     """Negative log-likelihood in nats of the documents' text, all else given and clean; and its tokens."""
-    layout, modalities = model.layout, dict(model.parts())
+    layout = model.layout
     own = model.vocabulary.range(text)
     nats, count = 0.0, 0
     sequences = [layout.sequence(document) for document in documents]
     budget = max(4096, *map(len, sequences)) if sequences else 4096
     with torch.inference_mode():
         for row in Packer(budget).rows(sequences):
-            batch = collate(row, modalities, Key(0), model.settings.rope, clean=True)
+            batch = collate(row, model.modalities, Key(0), model.settings.rope, clean=True)
             batch = batch.to(model.tokens.weight.device)
             hidden, _ = model(batch)
             said = (batch.targets >= own.start) & (batch.targets < own.stop)
@@ -150,7 +150,7 @@ def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
     train, held = pairs(data, "train", text, image), pairs(data, "heldout", text, image, MOST)
     everything = range(len(held.captions))
     with bar("evaluate") as progress:
-        writer = dict(model.parts())[text]
+        writer = model.modalities[text]
         longest = max(len(writer.encode(caption)) for caption in {*train.captions, *held.captions})
         captions = list(describe(model, [held.question(i) for i in everything], text, longest + 1))
         nats, count = caption_likelihood(model, [held.answered(i) for i in everything], text)
@@ -162,7 +162,7 @@ def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
                 images.append(made)
                 progress.update(0.1 + 0.9 * len(images) / (len(held.captions) + len(seen)), "images")
         generated = np.stack(images)
-    codec = dict(model.parts())[image]
+    codec = model.modalities[image]
     return Evaluation(
         train_images=np.stack(train.images),
         train_captions=train.captions,
@@ -238,11 +238,7 @@ def record(
 
 
 def _unit(model: Model, image: str) -> str:
-    from transfuse.modalities.modality import TokenModality
-
-    return (
-        "nats a code" if isinstance(dict(model.parts())[image], TokenModality) else "squared error a latent"
-    )
+    return "nats a code" if image in model.token_modalities else "squared error a latent"
 
 
 def _seen(evaluation: Evaluation) -> list[str | None]:

@@ -32,7 +32,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
         combined = Combiner(recipe.loss).combine(losses, batch.counts)
     combined.total.backward()
     weights = sum(p.numel() * p.element_size() for p in model.trained())
-    averaged = trainer.average is not None
+    averaged = trainer.ema is not None
     weights *= 4 + averaged
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}

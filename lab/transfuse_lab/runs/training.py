@@ -130,8 +130,8 @@ def make_folder(folder: Path) -> None:
 
 def save(folder: Path, trainer: Trainer) -> None:
     tensors = checkpoints.optimizer_tensors(trainer.model, trainer.optimizer)
-    average = trainer.average.tensors() if trainer.average is not None else None
-    checkpoints.write_checkpoint(folder, trainer.spent.step, trainer.model, tensors, trainer.state(), average)
+    ema = trainer.ema.tensors() if trainer.ema is not None else None
+    checkpoints.write_checkpoint(folder, trainer.spent.step, trainer.model, tensors, trainer.state(), ema)
 
 
 def train(

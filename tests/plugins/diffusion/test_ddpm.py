@@ -109,7 +109,7 @@ def test_a_document_gives_its_spans_times_by_what_follows(small_recipe, fitted, 
     for form, document in forms.items():
         times = []
         row = join([model.layout.sequence(document, visit=visit) for visit in range(400)])
-        (group,) = collate(row, dict(model.parts()), Key(0), model.settings.rope).groups
+        (group,) = collate(row, model.modalities, Key(0), model.settings.rope).groups
         times = group.t.tolist()
         assert len(set(times)) > 200, form
         assert (max(times) < 500) == (form == "image first"), form

@@ -1,0 +1,13 @@
+"""What the experts plugin offers."""
+
+from transfuse.config.parts import Part
+from transfuse.registry.hooks import hookimpl
+
+from transfuse_experts.per_modality import PerModality, PerModalitySettings
+
+
+@hookimpl
+def transfuse_blocks() -> list[Part]:
+    return [
+        Part("block", "per-modality", PerModalitySettings, PerModality, "Llama's, one for each modality"),
+    ]
