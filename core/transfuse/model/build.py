@@ -1,10 +1,10 @@
 """From a recipe to a model: modalities are built and fit (or restored), then connected."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from transfuse import masks
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.config.parts import Chosen
 from transfuse.config.recipe import Recipe
@@ -22,17 +22,15 @@ from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
     """The recipe's modalities, by role, neither fit nor restored yet.
 
-    Raises TransfuseError where a plugin built something that is no modality, or guidance drops a role
-    that the recipe has not.
+    Raises TransfuseError naming the role whose parts do not go together, or that guidance drops and the
+    recipe has not.
     """
     built: dict[str, Modality] = {}
     for role, chosen in recipe.modalities.items():
-        modality = chosen.build(name=role)
-        if not isinstance(modality, Modality):
-            raise TypeError(
-                f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality"
-            )
-        built[role] = modality
+        try:
+            built[role] = replace(chosen, builds=Modality).build(name=role)
+        except TransfuseError as error:
+            raise TransfuseError(f"modality {role!r}: {error}") from error
     check_views(built)
     return built
 
@@ -92,7 +90,7 @@ def build_model(
         recipe.model,
         modalities,
         vocabulary or vocabulary_for(modalities),
-        masks.parse(recipe.mask),
+        recipe.mask,
         seed=recipe.train.seed,
         attention=name,
         backends=offered,
