@@ -29,16 +29,12 @@ def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataS
 
 @hookimpl
 def transfuse_datasets() -> list[Part]:
-    return [
-        Part("dataset", "store", StoreSettings, build_store, "documents packed with `transfuse data pack`")
-    ]
+    return [Part("store", StoreSettings, build_store, "documents packed with `transfuse data pack`")]
 
 
 @hookimpl
 def transfuse_codecs() -> list[Part]:
-    return [
-        Part("codec", "diffusers", DiffusersSettings, DiffusersCodec, "a pretrained AutoencoderKL or VQModel")
-    ]
+    return [Part("diffusers", DiffusersSettings, DiffusersCodec, "a pretrained AutoencoderKL or VQModel")]
 
 
 class KernelSettings(Settings):
@@ -60,6 +56,6 @@ def build_xformers(settings: KernelSettings) -> Backend:
 @hookimpl
 def transfuse_attention_backends() -> list[Part]:
     return [
-        Part("attention", "flex", KernelSettings, build_flex, "FlexAttention, compiled; trains on CUDA"),
-        Part("attention", "xformers", KernelSettings, build_xformers, "xformers' kernels; CUDA only"),
+        Part("flex", KernelSettings, build_flex, "FlexAttention, compiled; trains on CUDA"),
+        Part("xformers", KernelSettings, build_xformers, "xformers' kernels; CUDA only"),
     ]

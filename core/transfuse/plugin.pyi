@@ -7,7 +7,7 @@ from .config.parts import PartOf as PartOf
 from .config.parts import Settings as Settings
 from .config.recipe import Role as Role
 from .config.recipe import Share as Share
-from .config.validation import Misfit as Misfit
+from .config.validation import InvalidSettings as InvalidSettings
 from .datasets import SPLITS as SPLITS
 from .datasets import DataSet as DataSet
 from .datasets import checked_index as checked_index

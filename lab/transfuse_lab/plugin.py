@@ -65,13 +65,10 @@ def build_interleaved(settings: InterleavedSettings) -> DataSet:
 @hookimpl
 def transfuse_datasets() -> list[Part]:
     return [
-        Part("dataset", "digits", DigitsSettings, build_digits, "1,797 real 8x8 digits with their names"),
+        Part("digits", DigitsSettings, build_digits, "1,797 real 8x8 digits with their names"),
+        Part("emoji", EmojiSettings, build_emoji, "3,786 emoji of 32x32 or 64x64 with their names"),
+        Part("folder", FolderSettings, build_folder, "your images, with a caption each"),
         Part(
-            "dataset", "emoji", EmojiSettings, build_emoji, "3,786 emoji of 32x32 or 64x64 with their names"
-        ),
-        Part("dataset", "folder", FolderSettings, build_folder, "your images, with a caption each"),
-        Part(
-            "dataset",
             "interleaved",
             InterleavedSettings,
             build_interleaved,
@@ -99,7 +96,7 @@ def metric(name: str) -> Part:
 
         return getattr(metrics, class_name)()
 
-    return Part("metric", name, MetricSettings, build, summary)
+    return Part(name, MetricSettings, build, summary)
 
 
 @hookimpl

@@ -9,5 +9,5 @@ from transfuse_experts.per_modality import PerModality, PerModalitySettings
 @hookimpl
 def transfuse_blocks() -> list[Part]:
     return [
-        Part("block", "per-modality", PerModalitySettings, PerModality, "Llama's, one for each modality"),
+        Part("per-modality", PerModalitySettings, PerModality, "Llama's, one for each modality"),
     ]

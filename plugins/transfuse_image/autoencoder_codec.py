@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transfuse.config.parts import Settings
-from transfuse.config.validation import Misfit
+from transfuse.config.validation import InvalidSettings
 from transfuse.errors import TransfuseError
 from transfuse.modalities.codec import Codec
 from transfuse.modalities.modality import Report
@@ -54,7 +54,7 @@ class AutoencoderSettings(Settings):
         if not faults and self.widths[-1] > 8192:
             faults = [(("growth",), f"makes the last layers {self.widths[-1]} wide; at most 8192")]
         if faults:
-            raise Misfit(faults)
+            raise InvalidSettings(faults)
         return self
 
     @property

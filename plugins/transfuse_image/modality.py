@@ -11,7 +11,7 @@ from torch import Tensor
 from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
-from transfuse.modalities.codec import GridModality
+from transfuse.modalities.codec import Codec, GridModality
 from transfuse.modalities.guidance import GuidanceSettings
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Evaluate, Report, Span, SpanModality
@@ -25,10 +25,16 @@ class ImageSettings(Settings):
 
     fit_by = ("codec",)
 
-    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
-    patcher: Annotated[Chosen, PartOf("patcher")] = Field(default={"name": "linear"}, validate_default=True)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(default={"name": "ddpm"}, validate_default=True)
-    sampler: Annotated[Chosen, PartOf("sampler")] = Field(default={"name": "ddim"}, validate_default=True)
+    codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
+    patcher: Annotated[Chosen[Patcher], PartOf("patcher")] = Field(
+        default={"name": "linear"}, validate_default=True
+    )
+    objective: Annotated[Chosen[SpanObjective], PartOf("objective")] = Field(
+        default={"name": "ddpm"}, validate_default=True
+    )
+    sampler: Annotated[Chosen[Sampler], PartOf("sampler")] = Field(
+        default={"name": "ddim"}, validate_default=True
+    )
     guidance: GuidanceSettings = GuidanceSettings()
 
 
@@ -40,19 +46,11 @@ class Image(GridModality, SpanModality):
         self.settings = settings
         if self.codec.codes:
             raise TransfuseError(
-                f"modality {name!r}: codec {settings.codec.name!r} gives codes, not latents; "
-                f"use codec kl or pixel, or a modality of kind vq"
+                f"codec {settings.codec.name!r} gives codes, not latents; use codec kl or pixel, or a "
+                f"modality of kind vq"
             )
-        self.diffusion: SpanObjective = settings.objective.build()
-        if not isinstance(self.diffusion, SpanObjective):
-            raise TransfuseError(
-                f"modality {name!r}: objective {settings.objective.name!r} does not diffuse; use ddpm or flow"
-            )
-        self.sampler: Sampler = settings.sampler.build()
-        if not isinstance(self.sampler, Sampler):
-            raise TransfuseError(
-                f"modality {name!r}: sampler {settings.sampler.name!r} draws no latents; use ddim or euler"
-            )
+        self.diffusion = settings.objective.build()
+        self.sampler = settings.sampler.build()
         self.clean_time = self.diffusion.clean_time
         self.views = settings.guidance.views_dropped
 

@@ -14,22 +14,22 @@ from transfuse_image.vq import VQCodec, VQSettings
 
 @hookimpl
 def transfuse_modalities() -> list[Part]:
-    return [Part("modality", "image", ImageSettings, Image, "latents, diffused a span at a time")]
+    return [Part("image", ImageSettings, Image, "latents, diffused a span at a time")]
 
 
 @hookimpl
 def transfuse_codecs() -> list[Part]:
     return [
-        Part("codec", "pixel", PixelSettings, PixelCodec, "the image itself, scaled to [-1, 1]"),
-        Part("codec", "kl", KLSettings, KLCodec, "convolutional autoencoder, KL bottleneck"),
-        Part("codec", "vq", VQSettings, VQCodec, "the same autoencoder, vector-quantised bottleneck"),
-        Part("codec", "fsq", FSQSettings, FSQCodec, "the same autoencoder, each channel rounded to levels"),
+        Part("pixel", PixelSettings, PixelCodec, "the image itself, scaled to [-1, 1]"),
+        Part("kl", KLSettings, KLCodec, "convolutional autoencoder, KL bottleneck"),
+        Part("vq", VQSettings, VQCodec, "the same autoencoder, vector-quantised bottleneck"),
+        Part("fsq", FSQSettings, FSQCodec, "the same autoencoder, each channel rounded to levels"),
     ]
 
 
 @hookimpl
 def transfuse_patchers() -> list[Part]:
     return [
-        Part("patcher", "linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer"),
-        Part("patcher", "unet", UNetSettings, UNetPatcher, "U-Net blocks down and up, skips past the model"),
+        Part("linear", LinearSettings, LinearPatcher, "k×k latent pixels through one layer"),
+        Part("unet", UNetSettings, UNetPatcher, "U-Net blocks down and up, skips past the model"),
     ]

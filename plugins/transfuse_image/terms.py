@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 from transfuse.config.parts import Settings
-from transfuse.config.validation import Misfit
+from transfuse.config.validation import InvalidSettings
 
 Weight = Annotated[float, Field(ge=0, le=1e4)]
 Compare = Callable[[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]], Float[Tensor, ""]]
@@ -32,7 +32,7 @@ class ImageLoss(Settings):
     @model_validator(mode="after")
     def _compares(self) -> "ImageLoss":
         if not self.l1 + self.l2 + self.perceptual:
-            raise Misfit([((), "compares nothing: one of l1, l2 and perceptual must be above 0")])
+            raise InvalidSettings([((), "compares nothing: one of l1, l2 and perceptual must be above 0")])
         return self
 
 

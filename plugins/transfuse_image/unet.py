@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transfuse.config.parts import Settings
-from transfuse.config.validation import Misfit
+from transfuse.config.validation import InvalidSettings
 
 from transfuse_image.patchers import Patcher, TimeEmbedding
 
@@ -43,9 +43,11 @@ class UNetSettings(Settings):
     @model_validator(mode="after")
     def _levels(self) -> "UNetSettings":
         if self.patch & (self.patch - 1):
-            raise Misfit([(("patch",), f"the U-Net halves the grid: a power of 2, not {self.patch}")])
+            raise InvalidSettings(
+                [(("patch",), f"the U-Net halves the grid: a power of 2, not {self.patch}")]
+            )
         if self.widths[-1] > WIDEST:
-            raise Misfit(
+            raise InvalidSettings(
                 [((), f"the lowest level would have {self.widths[-1]} channels, more than {WIDEST}")]
             )
         return self

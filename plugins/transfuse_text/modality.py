@@ -29,7 +29,7 @@ class TextSettings(Settings):
 
     vocab: int | None = Field(None, ge=1, le=10_000_000)
     tokenizer: str | None = Field(None, min_length=1, max_length=4096)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(
+    objective: Annotated[Chosen[TokenObjective], PartOf("objective")] = Field(
         default={"name": "next-token"}, validate_default=True
     )
     temperature: float = Field(0.0, ge=0, le=10)
@@ -68,10 +68,6 @@ class Text(TokenModality):
         super().__init__(name)
         self.settings = settings
         self.scorer = settings.objective.build()
-        if not isinstance(self.scorer, TokenObjective):
-            raise TransfuseError(
-                f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
-            )
         self.tokenizer: Tokenizer | None = None
 
     @property

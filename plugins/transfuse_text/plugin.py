@@ -9,9 +9,9 @@ from transfuse_text.objective import NextToken, NextTokenSettings
 
 @hookimpl
 def transfuse_modalities() -> list[Part]:
-    return [Part("modality", "text", TextSettings, Text, "byte-level BPE, predicted token by token")]
+    return [Part("text", TextSettings, Text, "byte-level BPE, predicted token by token")]
 
 
 @hookimpl
 def transfuse_objectives() -> list[Part]:
-    return [Part("objective", "next-token", NextTokenSettings, NextToken, "cross-entropy, optional z-loss")]
+    return [Part("next-token", NextTokenSettings, NextToken, "cross-entropy, optional z-loss")]

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.documents import Item
-from transfuse.errors import TransfuseError
+from transfuse.modalities.codec import Codec
 from transfuse.modalities.guidance import GuidanceSettings
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Evaluate, Span, SpanModality
@@ -28,11 +28,13 @@ class MaskedVQSettings(Settings):
 
     fit_by = ("codec",)
 
-    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(
+    codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    objective: Annotated[Chosen[MaskedId], PartOf("objective")] = Field(
         default={"name": "masked-id"}, validate_default=True
     )
-    sampler: Annotated[Chosen, PartOf("sampler")] = Field(default={"name": "maskgit"}, validate_default=True)
+    sampler: Annotated[Chosen[MaskGIT], PartOf("sampler")] = Field(
+        default={"name": "maskgit"}, validate_default=True
+    )
     guidance: GuidanceSettings = GuidanceSettings()
 
 
@@ -40,29 +42,10 @@ class MaskedVQ(CodeGrid, SpanModality):
     clean_time = 0.0
 
     def __init__(self, settings: MaskedVQSettings, name: str) -> None:
-        super().__init__(name, settings.codec.build())
+        super().__init__(settings.codec, settings.guidance, name)
         self.settings = settings
-        self.masking: MaskedId = settings.objective.build()
-        self.sampler: MaskGIT = settings.sampler.build()
-        faults = [
-            (self.codec.codes, f"codec {settings.codec.name!r} gives latents, not codes; use codec vq"),
-            (
-                isinstance(self.masking, MaskedId),
-                f"objective {settings.objective.name!r} hides no codes; use masked-id",
-            ),
-            (
-                isinstance(self.sampler, MaskGIT),
-                f"sampler {settings.sampler.name!r} draws no codes; use maskgit",
-            ),
-            (
-                not settings.guidance.rescale,
-                "guidance.rescale is for latents, and codes have none: leave it 0",
-            ),
-        ]
-        for well, fault in faults:
-            if not well:
-                raise TransfuseError(f"modality {name!r}: {fault}")
-        self.views = settings.guidance.views_dropped
+        self.masking = settings.objective.build()
+        self.sampler = settings.sampler.build()
 
     @property
     def mask(self) -> int:

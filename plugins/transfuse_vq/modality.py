@@ -13,7 +13,7 @@ from torch import Tensor
 from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
-from transfuse.modalities.codec import GridModality
+from transfuse.modalities.codec import Codec, GridModality
 from transfuse.modalities.guidance import GuidanceSettings
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Span, TokenModality
@@ -26,8 +26,8 @@ class VQSettings(Settings):
 
     fit_by = ("codec",)
 
-    codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
-    objective: Annotated[Chosen, PartOf("objective")] = Field(
+    codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    objective: Annotated[Chosen[TokenObjective], PartOf("objective")] = Field(
         default={"name": "next-token"}, validate_default=True
     )
     temperature: float = Field(1.0, ge=0, le=10)
@@ -38,6 +38,14 @@ class VQSettings(Settings):
 class CodeGrid(GridModality):
     """What modalities of codes share, drawn in turn or hidden and filled in: a marker a size of grid."""
 
+    def __init__(self, codec: Chosen[Codec], guidance: GuidanceSettings, name: str) -> None:
+        super().__init__(name, codec.build())
+        if not self.codec.codes:
+            raise TransfuseError(f"codec {codec.name!r} gives latents, not codes; use codec vq")
+        if guidance.rescale:
+            raise TransfuseError("guidance.rescale is for latents, and codes have none: leave it 0")
+        self.views = guidance.views_dropped
+
     def labels(self) -> tuple[str, ...]:
         return tuple(f"{h}x{w}" for h, w in self.sizes)
 
@@ -47,22 +55,9 @@ class CodeGrid(GridModality):
 
 class VQ(CodeGrid, TokenModality):
     def __init__(self, settings: VQSettings, name: str) -> None:
-        super().__init__(name, settings.codec.build())
+        super().__init__(settings.codec, settings.guidance, name)
         self.settings = settings
-        if not self.codec.codes:
-            raise TransfuseError(
-                f"modality {name!r}: codec {settings.codec.name!r} gives latents, not codes; use codec vq"
-            )
         self.scorer = settings.objective.build()
-        if not isinstance(self.scorer, TokenObjective):
-            raise TransfuseError(
-                f"modality {name!r}: objective {settings.objective.name!r} does not score tokens; use next-token"
-            )
-        if settings.guidance.rescale:
-            raise TransfuseError(
-                f"modality {name!r}: guidance.rescale is for latents, and codes have none: leave it 0"
-            )
-        self.views = settings.guidance.views_dropped
 
     @property
     def codes(self) -> int:

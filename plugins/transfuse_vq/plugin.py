@@ -12,16 +12,16 @@ from transfuse_vq.modality import VQ, VQSettings
 @hookimpl
 def transfuse_modalities() -> list[Part]:
     return [
-        Part("modality", "vq", VQSettings, VQ, "codes of a quantised autoencoder, next-token predicted"),
-        Part("modality", "masked_vq", MaskedVQSettings, MaskedVQ, "the same codes, hidden and filled in"),
+        Part("vq", VQSettings, VQ, "codes of a quantised autoencoder, next-token predicted"),
+        Part("masked_vq", MaskedVQSettings, MaskedVQ, "the same codes, hidden and filled in"),
     ]
 
 
 @hookimpl
 def transfuse_objectives() -> list[Part]:
-    return [Part("objective", "masked-id", MaskedIdSettings, MaskedId, "hidden codes from the others")]
+    return [Part("masked-id", MaskedIdSettings, MaskedId, "hidden codes from the others")]
 
 
 @hookimpl
 def transfuse_samplers() -> list[Part]:
-    return [Part("sampler", "maskgit", MaskGITSettings, MaskGIT, "codes in a few rounds, surest first")]
+    return [Part("maskgit", MaskGITSettings, MaskGIT, "codes in a few rounds, surest first")]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transfuse.config.merge import lay
-from transfuse.config.validation import Misfit, fit
+from transfuse.config.merge import merge
+from transfuse.config.validation import InvalidSettings, validate
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
@@ -24,7 +24,7 @@ C, U, W = (torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(i)) for 
 
 
 def settings(**section: Any) -> GuidanceSettings:
-    return fit(GuidanceSettings, section)
+    return validate(GuidanceSettings, section)
 
 
 class Fake(Evaluate):
@@ -98,13 +98,13 @@ def test_rescale_brings_back_the_spread() -> None:
     ],
 )
 def test_settings_that_cannot_be(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(Misfit, match=message):
+    with pytest.raises(InvalidSettings, match=message):
         settings(**section)
 
 
 def test_scale_and_views_clear_each_other() -> None:
-    assert lay({"scale": 3, "rescale": 0.1}, TWO) == {**TWO, "rescale": 0.1}
-    assert lay(TWO, {"scale": 2}) == {"scale": 2}
+    assert merge({"scale": 3, "rescale": 0.1}, TWO) == {**TWO, "rescale": 0.1}
+    assert merge(TWO, {"scale": 2}) == {"scale": 2}
 
 
 def test_a_role_that_is_not_there_is_named_with_the_nearest() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transfuse import checkpoints
 from transfuse.checkpoints.provenance import check_origin, origin
-from transfuse.config.differences import differing
+from transfuse.config.merge import differing
 from transfuse.config.parts import Part, Settings
 from transfuse.errors import TransfuseError
 from transfuse.files import read_mapping
@@ -145,7 +145,7 @@ def test_fit_by_names_fields() -> None:
         codec: int = 1
 
     with pytest.raises(TransfuseError, match="codec 'odd': fit_by names 'codex', which is no field"):
-        Part("codec", "odd", Odd, lambda settings: None)
+        Part("odd", Odd, lambda settings: None)
 
 
 def test_differences_in_words() -> None:

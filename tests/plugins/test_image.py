@@ -179,11 +179,14 @@ def test_patchers_are_told_a_thousand_shares_of_noise(installed: Plugins) -> Non
     ("section", "message"),
     [
         ({"codec": {"name": "vq"}}, "codec 'vq' gives codes, not latents; use codec kl or pixel"),
-        ({"objective": {"name": "next-token"}}, "objective 'next-token' does not diffuse; use ddpm or flow"),
+        (
+            {"objective": {"name": "next-token"}},
+            "objective 'next-token' builds .*, and here must be SpanObjective; use ddpm or flow",
+        ),
     ],
 )
 def test_parts_that_do_not_fit(installed: Plugins, section: dict, message: str) -> None:
-    with pytest.raises(TransfuseError, match=f"^modality 'picture': {message}"):
+    with pytest.raises(TransfuseError, match=f"^{message}"):
         installed.choose("modality", {"kind": "image", **section}, "image").build(name="picture")
 
 

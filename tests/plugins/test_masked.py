@@ -154,21 +154,27 @@ CODEC = {"name": "vq", "codes": 8, "width": 8, "steps": 2, "batch": 4}
     ("settings", "message"),
     [
         ({"codec": "pixel"}, "codec 'pixel' gives latents, not codes; use codec vq"),
-        ({"objective": "ddpm"}, "objective 'ddpm' hides no codes; use masked-id"),
-        ({"sampler": "ddim"}, "sampler 'ddim' draws no codes; use maskgit"),
+        ({"objective": "ddpm"}, "objective 'ddpm' builds .*, and here must be MaskedId; use masked-id"),
+        ({"sampler": "ddim"}, "sampler 'ddim' builds .*, and here must be MaskGIT; use maskgit"),
         ({"guidance": {"rescale": 0.5}}, "guidance.rescale is for latents"),
     ],
 )
 def test_parts_that_do_not_fit(installed: Plugins, settings: dict, message: str) -> None:
     section = {"kind": "masked_vq", "codec": CODEC, **settings}
-    with pytest.raises(TransfuseError, match=f"^modality 'image': {message}"):
+    with pytest.raises(TransfuseError, match=f"^{message}"):
         installed.choose("modality", section, "image").build(name="image")
 
 
 def test_the_others_do_not_take_its_parts(installed: Plugins) -> None:
     for section, message in (
-        ({"objective": "masked-id"}, "objective 'masked-id' does not diffuse"),
-        ({"sampler": "maskgit"}, "sampler 'maskgit' draws no latents; use ddim or euler"),
+        (
+            {"objective": "masked-id"},
+            "objective 'masked-id' builds .*, and here must be SpanObjective; use ddpm or flow",
+        ),
+        (
+            {"sampler": "maskgit"},
+            "sampler 'maskgit' builds .*, and here must be Sampler; use ancestral or ddim or ",
+        ),
     ):
         with pytest.raises(TransfuseError, match=message):
             installed.choose("modality", {"kind": "image", **section}, "image").build(name="image")

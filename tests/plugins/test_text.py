@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
+from transfuse.model.build import build_modalities
+from transfuse.registry import Registry
+from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.datasets.digits import NAMES
 from transfuse_text.modality import Text, TextSettings
@@ -121,8 +124,9 @@ class TestChoosing:
 
 
 def test_an_objective_that_does_not_score_tokens(installed: Plugins) -> None:
-    chosen = installed.choose("modality", {"kind": "text", "objective": {"name": "ddpm"}}, "text")
+    recipe = Registry.load(installed, [packaged_file()]).recipe("transfusion", ["text.objective=ddpm"])
     with pytest.raises(
-        TransfuseError, match="'text': objective 'ddpm' does not score tokens; use next-token"
+        TransfuseError,
+        match=r"^modality 'text': objective 'ddpm' builds .*, and here must be TokenObjective; use next-token$",
     ):
-        chosen.build(name="text")
+        build_modalities(recipe)

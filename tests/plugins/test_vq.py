@@ -125,12 +125,15 @@ def test_the_interval_is_one_of_codes_still_to_be_drawn(make: Callable) -> None:
     ("settings", "message"),
     [
         ({"guidance": {"rescale": 0.3}}, "guidance.rescale is for latents, and codes have none"),
-        ({"objective": {"name": "ddpm"}}, "objective 'ddpm' does not score tokens; use next-token"),
+        (
+            {"objective": {"name": "ddpm"}},
+            "objective 'ddpm' builds .*, and here must be TokenObjective; use next-token",
+        ),
         ({"codec": {"name": "pixel"}}, "codec 'pixel' gives latents, not codes; use codec vq"),
     ],
 )
 def test_parts_that_do_not_fit(make: Callable, settings: dict, message: str) -> None:
-    with pytest.raises(TransfuseError, match=f"^modality 'image': {message}"):
+    with pytest.raises(TransfuseError, match=f"^{message}"):
         make(**settings)
 
 

@@ -75,29 +75,29 @@ def built(settings: Settings, **context: Any) -> tuple[Settings, dict[str, Any]]
 
 
 PARTS = (
-    Part("codec", "kl", Codec, built),
-    Part("codec", "vq", Codes, built),
-    Part("patcher", "linear", Patcher, built),
-    Part("patcher", "unet", Deep, built),
-    Part("objective", "ddpm", Diffusion, built),
-    Part("objective", "next-token", Plain, built),
-    Part("sampler", "ddim", Sampler, built),
-    Part("modality", "image", Image, built),
-    Part("modality", "text", Text, built),
-    Part("modality", "vq", Vq, built),
-    Part("attention", "fast", Plain, built),
+    ("codec", Part("kl", Codec, built)),
+    ("codec", Part("vq", Codes, built)),
+    ("patcher", Part("linear", Patcher, built)),
+    ("patcher", Part("unet", Deep, built)),
+    ("objective", Part("ddpm", Diffusion, built)),
+    ("objective", Part("next-token", Plain, built)),
+    ("sampler", Part("ddim", Sampler, built)),
+    ("modality", Part("image", Image, built)),
+    ("modality", Part("text", Text, built)),
+    ("modality", Part("vq", Vq, built)),
+    ("attention", Part("fast", Plain, built)),
 )
 
 
 def module(
-    *parts: Part, registry: Mapping[str, Any] | None = None, **functions: Any
+    *parts: tuple[str, Part], registry: Mapping[str, Any] | None = None, **functions: Any
 ) -> types.SimpleNamespace:
-    """A plugin's module: hooks that offer the parts, and whatever else is given."""
+    """A plugin's module: hooks that provide the parts, and whatever else is given."""
     namespace = types.SimpleNamespace(**functions)
     for kind, hook in PARTS_HOOKS.items():
-        offered = [part for part in parts if part.kind == kind]
-        if offered:
-            setattr(namespace, hook, hookimpl(lambda offered=offered: offered))
+        provided = [part for of_kind, part in parts if of_kind == kind]
+        if provided:
+            setattr(namespace, hook, hookimpl(lambda provided=provided: provided))
     if registry is not None:
         namespace.transfuse_registry = hookimpl(lambda: registry)
     return namespace
@@ -165,13 +165,13 @@ class Plain(Settings):
 
 @hookimpl
 def transfuse_codecs():
-    return [Part("codec", "NAME", Plain, lambda settings: "built")]
+    return [Part("NAME", Plain, lambda settings: "built")]
 """
 
 
 @pytest.fixture
 def healthy() -> Callable[[str], str]:
-    """The source of a plugin module that offers one codec of a name."""
+    """The source of a plugin module that provides one codec of a name."""
     return lambda name: HEALTHY.replace("NAME", name)
 
 
@@ -181,6 +181,6 @@ def make_module() -> Callable[..., types.SimpleNamespace]:
 
 
 @pytest.fixture
-def part() -> Callable[[str, str], Part]:
-    """A part without settings."""
-    return lambda kind, name: Part(kind, name, Plain, built)
+def part() -> Callable[[str, str], tuple[str, Part]]:
+    """A part without settings, with its kind."""
+    return lambda kind, name: (kind, Part(name, Plain, built))

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
-from transfuse.config.parts import Chosen, Part, Settings, choose
+from transfuse.config.parts import Chosen, Part, PartOf, Settings, choose
+from transfuse.config.validation import validate
 from transfuse.errors import TransfuseError
 from transfuse.registry.plugins import Plugins
 
@@ -64,7 +66,7 @@ def test_an_optional_part_may_be_left_out_or_given(plugins: Plugins) -> None:
             {"codec": {"channels": 0}},
             "modalities.image.codec.channels: input should be greater than or equal to 1, not 0",
         ),
-        ({"codec": {"channels": True}}, "modalities.image.codec.channels: should be a number, not true"),
+        ({"codec": {"channels": True}}, "modalities.image.codec.channels: should be an integer, not true"),
         ({"codec": {"name": 3}}, "modalities.image.codec: needs 'name': which codec it is"),
         (
             {"codec": [1]},
@@ -139,10 +141,79 @@ def test_build_hands_over_what_the_builder_takes() -> None:
     def wide(settings: Plain, **context: int) -> dict[str, int]:
         return context
 
-    assert Chosen(Part("patcher", "a", Plain, narrow), Plain()).build(dim=3, shape=(1, 2, 2)) == 3
-    assert Chosen(Part("patcher", "a", Plain, wide), Plain()).build(dim=3, shape=4) == {"dim": 3, "shape": 4}
+    by_narrow, by_wide = (Chosen("patcher", Part("a", Plain, build), Plain()) for build in (narrow, wide))
+    assert by_narrow.build(dim=3, shape=(1, 2, 2)) == 3
+    assert by_wide.build(dim=3, shape=4) == {"dim": 3, "shape": 4}
     with pytest.raises(TypeError):
-        Chosen(Part("patcher", "a", Plain, narrow), Plain()).build()
+        by_narrow.build()
+
+
+class Loud:
+    pass
+
+
+class Louder(Loud):
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+
+def quiet(settings: Settings) -> str:
+    return "quiet"
+
+
+def loud(settings: Settings) -> Loud:
+    return Loud()
+
+
+class Speaker(Settings):
+    voice: Annotated[Chosen[Loud], PartOf("voice")] = Field(default="loud", validate_default=True)
+    echo: Annotated[Chosen[Loud] | None, PartOf("voice")] = None
+    other: Annotated[Chosen | None, PartOf("voice")] = None
+
+
+class Voices:
+    """A lookup of one kind of part."""
+
+    found = {  # noqa: RUF012
+        part.name: part
+        for part in (
+            Part("loud", Settings, loud),
+            Part("louder", Settings, Louder),
+            Part("quiet", Settings, quiet),
+            Part("unsaid", Settings, lambda settings: Loud()),
+        )
+    }
+
+    def part(self, kind: str, name: str) -> Part:
+        return self.found[name]
+
+    def parts(self, kind: str) -> dict[str, Part]:
+        return self.found
+
+
+@pytest.mark.parametrize("field", ["voice", "echo"])
+def test_a_part_builds_what_its_field_says(field: str) -> None:
+    for name in ("loud", "louder", "unsaid"):
+        chosen = getattr(validate(Speaker, {field: name}, Voices()), field)
+        assert isinstance(chosen.build(), Loud)
+    chosen = getattr(validate(Speaker, {field: "quiet"}, Voices()), field)
+    with pytest.raises(
+        TransfuseError, match=r"^voice 'quiet' builds str, and here must be Loud; use loud or louder$"
+    ):
+        chosen.build()
+    with pytest.raises(TransfuseError, match="must be Loud; use another"):
+        replace(chosen, others=()).build()
+
+
+def test_a_field_that_says_nothing_takes_what_is_built() -> None:
+    assert validate(Speaker, {"other": "quiet"}, Voices()).other.build() == "quiet"  # type: ignore[union-attr]
+
+
+def test_a_part_chosen_elsewhere_must_build_it_too() -> None:
+    chosen = choose(Voices(), "voice", "quiet")
+    assert chosen.build() == "quiet"
+    with pytest.raises(TransfuseError, match="here must be Loud"):
+        Speaker(voice=chosen).voice.build()  # type: ignore[arg-type]
 
 
 class Named(Settings):
@@ -160,15 +231,14 @@ class Loose:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("codecs", "a", Settings, print), "did you mean 'codec'?"),
-        (("codec", "", Settings, print), "a part's name is a word such as 'kl'"),
-        (("codec", " a", Settings, print), "a part's name is a word such as 'kl'"),
-        (("codec", 3, Settings, print), "a part's name is a word such as 'kl'"),
-        (("codec", "a", Loose, print), "settings must be a subclass of Settings"),
-        (("codec", "a", Settings(), print), "settings must be a subclass of Settings"),
-        (("codec", "a", Settings, 3), "build must be callable, not 3"),
-        (("codec", "a", Named, print), "settings cannot have a field 'name'"),
-        (("modality", "a", Kinded, print), "settings cannot have a field 'kind'"),
+        (("", Settings, print), "a part's name is a word such as 'kl'"),
+        ((" a", Settings, print), "a part's name is a word such as 'kl'"),
+        ((3, Settings, print), "a part's name is a word such as 'kl'"),
+        (("a", Loose, print), "settings must be a subclass of Settings"),
+        (("a", Settings(), print), "settings must be a subclass of Settings"),
+        (("a", Settings, 3), "build must be callable, not 3"),
+        (("a", Named, print), "settings cannot have a field 'name'"),
+        (("a", Kinded, print), "settings cannot have a field 'kind'"),
     ],
 )
 def test_a_part_that_cannot_work_is_refused_when_made(arguments: tuple[Any, ...], sentence: str) -> None:
@@ -177,12 +247,7 @@ def test_a_part_that_cannot_work_is_refused_when_made(arguments: tuple[Any, ...]
     assert sentence in str(caught.value)
 
 
-def test_kinds_name_their_parts_differently() -> None:
-    Part("modality", "a", Named, print)
-    Part("codec", "a", Kinded, print)
-
-
-def test_a_validators_own_sentence_is_kept(part: Callable[[str, str], Part]) -> None:
+def test_a_validators_own_sentence_is_kept(make_module: Callable[..., Any]) -> None:
     from pydantic import field_validator
 
     class Odd(Settings):
@@ -195,12 +260,9 @@ def test_a_validators_own_sentence_is_kept(part: Callable[[str, str], Part]) -> 
                 raise ValueError("must be odd")
             return size
 
-    class Offers:
-        def part(self, kind: str, name: str) -> Part:
-            return Part("codec", "odd", Odd, print)
-
+    odd = Plugins.of({"odd": make_module(("codec", Part("odd", Odd, print)))})
     with pytest.raises(ValueError, match=r"size: must be odd"):
-        choose(Offers(), "codec", {"name": "odd", "size": 2})
+        choose(odd, "codec", {"name": "odd", "size": 2})
 
 
 def test_settings_are_frozen(plugins: Plugins) -> None:

@@ -16,6 +16,7 @@ from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
 from transfuse.registry.plugins import Plugins
+from transfuse_image.patchers import Patcher
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
@@ -30,13 +31,13 @@ def example(hook: str) -> types.ModuleType:
 
 
 def built(hook: str, **context: Any) -> Any:
-    """The first part that the example offers, built with its default settings."""
+    """The part that the example provides, built with its default settings."""
     own = Plugins.load(only=["text"])
-    plugins = Plugins([*own.offers, *Plugins.of({"page": example(hook)}).offers])
-    kind = next(kind for kind, name in PARTS_HOOKS.items() if name == hook)
-    (part,) = [part for offer in plugins.offers if offer.origin.name == "page" for part in offer.parts]
-    assert part.summary
-    return plugins.choose(kind, part.name).build(**context)
+    plugins = Plugins([*own.loaded, *Plugins.of({"page": example(hook)}).loaded])
+    ((kind, name),) = next(found.parts for found in plugins.loaded if found.plugin.name == "page")
+    assert PARTS_HOOKS[kind] == hook
+    assert plugins.part(kind, name).summary
+    return plugins.choose(kind, name).build(**context)
 
 
 def test_every_hook_is_on_the_page_and_nothing_else() -> None:
@@ -67,7 +68,7 @@ def test_the_build_context_is_the_hooks_own(hook: str) -> None:
 def test_the_example_is_a_plugin(hook: str) -> None:
     plugins = Plugins.of({"page": example(hook)})
     (row,) = plugins.listing()
-    assert bool(row.offers) == (hook != "transfuse_registry")
+    assert bool(row.provides) == (hook != "transfuse_registry")
 
 
 def test_the_codec_goes_there_and_back() -> None:
@@ -84,6 +85,8 @@ def test_the_patcher_goes_there_and_back() -> None:
     vectors, state = patcher.down(latents, t)
     assert vectors.shape == (2, 4, 16)
     assert patcher.up(vectors, state, t).shape == latents.shape
+    assert isinstance(patcher, Patcher)
+    assert patcher.flops(4) == 2 * 4 * (15 * 16 + 15 * 16)
 
 
 def test_the_objective_scores() -> None:
@@ -136,6 +139,6 @@ def test_the_metric_measures() -> None:
 
 def test_the_registry_entries_resolve() -> None:
     own = Plugins.load(only=["text", "image", "diffusion", "vq"])
-    plugins = Plugins([*own.offers, *Plugins.of({"page": example("transfuse_registry")}).offers])
+    plugins = Plugins([*own.loaded, *Plugins.of({"page": example("transfuse_registry")}).loaded])
     registry = Registry.load(plugins, [packaged_file()])
     assert registry.recipe("captions-only").mask == registry.mask("windowed")

@@ -36,8 +36,8 @@ class TestResolution:
             "text": "text",
             "image": "vq",
         }
-        assert ours.mask == "same(doc) & (le(idx) | same(span))"
-        assert theirs.mask == "same(doc) & le(idx)"
+        assert str(ours.mask) == "same(doc) & (le(idx) | same(span))"
+        assert str(theirs.mask) == "same(doc) & le(idx)"
         assert (ours.loss, theirs.loss) == ({"text": 1, "image": 5}, {"text": 1, "image": 1})
         assert not ours.model.qk_norm
         assert theirs.model == ours.model.model_copy(update={"qk_norm": True})
@@ -72,7 +72,8 @@ recipes:
         assert registry.recipe("plain", data="birds") == plain
         other = registry.recipe("other", data="pets")
         assert (other.model.dim, other.train.flops, other.train.lr) == (64, 2e12, 3e-3)
-        assert other.mask == "same(doc) & le(idx)" != registry.recipe("other").mask
+        assert str(other.mask) == "same(doc) & le(idx)"
+        assert other.mask != registry.recipe("other").mask
         assert registry.recipe("plain", ["model.dim=32"], "pets").model.dim == 32
         assert registry.data("other") == ["pets"]
 
@@ -107,7 +108,7 @@ recipes:
 
     def test_a_mask_may_be_written_out(self, overlaid: Overlaid) -> None:
         registry = overlaid("recipes: {other: {extends: transfusion, mask: '(same( doc )&~k.noised)'}}")
-        assert registry.recipe("other").mask == "same(doc) & ~k.noised"
+        assert str(registry.recipe("other").mask) == "same(doc) & ~k.noised"
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -241,6 +242,11 @@ class TestOverrides:
             ("imag.patcher=unet", "--set imag.patcher: unknown key, did you mean 'image'?"),
             ("image.patchr=unet", "--set image.patchr: unknown key, did you mean 'patcher'?"),
             ("image.codec.chanels=3", "--set image.codec.chanels: unknown key, did you mean 'channels'?"),
+            ("image.patcher.name=uent", "--set image.patcher.name: unknown patcher 'uent', did you mean 'unet'?"),
+            ("image={codec: {chanels: 3}}", "--set image.codec.chanels: unknown key, did you mean 'channels'?"),
+            ("image={guidance: {scale: x}}", "--set image.guidance.scale: should be a number, not 'x'"),
+            ("loss={text: {text: 1}}", "--set loss.text: should be a number, not {'text': 1}"),
+            ("train.steps=null", "--set train.steps: takes exactly one of steps and flops, not neither"),
             ("image.patcher=uent", "--set image.patcher: unknown patcher 'uent', did you mean 'unet'?"),
             ("image=imagevq", "--set image: unknown modality 'imagevq', did you mean 'image_vq'?"),
             ("image=3", "--set image: should be the name of a modality, a section or null, not 3"),
@@ -248,15 +254,21 @@ class TestOverrides:
             ("loss.image=-1", "--set loss.image: input should be greater than or equal to 0, not -1"),
             ("loss.image=.nan", "--set loss.image: input should be a finite number, not nan"),
             ("loss.image=true", "--set loss.image: should be a number, not true"),
-            ("mask=3", "--set mask: input should be a valid string, not 3"),
+            ("mask=3", "--set mask: should be text, not 3"),
             ("mask=null", "--set mask: should be a mask's name or an expression"),
             ("model.dim=12", "--set model.dim: must be an even multiple of heads = 4, not 12"),
             ("mask=causl", "--set mask: unknown mask 'causl', did you mean 'causal'?"),
             ("attention=dens", "--set attention: unknown attention backend 'dens', did you mean 'dense'?"),
             ("attention={name: fats}", "--set attention: unknown attention backend 'fats', did you mean 'fast'?"),
             ("model=3", "--set model: should be a mapping, not 3"),
-            ("model.dim=x", "--set model.dim: input should be a valid integer, unable to parse string as an integer, not 'x'"),
-            ("model.dim=true", "--set model.dim: should be a number, not true"),
+            ("model.dim=x", "--set model.dim: should be an integer, not 'x'"),
+            ("model.dim=true", "--set model.dim: should be an integer, not true"),
+            ('model.dim="64"', "--set model.dim: should be an integer, not '64'"),
+            ("model.dim=64.0", "--set model.dim: should be an integer, not 64.0"),
+            ("model.norm_eps=true", "--set model.norm_eps: should be a number, not true"),
+            ("train.betas=[true, 0.9]", "--set train.betas[0]: should be a number, not true"),
+            ("train.lr_scale={backbone: true}", "--set train.lr_scale.backbone"),
+            ("train.fill=1", "--set train.fill: should be true or false, not 1"),
             ("model.dim=30", "--set model.dim: must be an even multiple of heads = 4, not 30"),
             ("model.kv_heads=3", "--set model.kv_heads: must divide heads = 4, not 3"),
             ("model.rope=[pos, pos]", "--set model.rope: needs distinct columns, at most 16 of them"),

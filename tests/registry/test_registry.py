@@ -15,7 +15,7 @@ from transfuse.registry.plugins import Plugins, PluginWarning
 
 Overlaid = Callable[[str], Registry]
 Make = Callable[..., types.SimpleNamespace]
-MakePart = Callable[[str, str], Part]
+MakePart = Callable[[str, str], tuple[str, Part]]
 Install = Callable[..., None]
 
 
@@ -55,7 +55,7 @@ class TestFiles:
         )
         high.write_text("masks: {causal: none}\nrecipes: {transfusion: {model: {dim: 32}}}")
         registry = Registry.load(plugins, [small, low, high])
-        assert (registry.mask("causal"), registry.mask("other")) == ("none", "none")
+        assert str(registry.mask("causal")) == str(registry.mask("other")) == "none"
         model = registry.recipe("transfusion").model
         assert (model.dim, model.heads, model.layers) == (32, 2, 4)
 
@@ -76,10 +76,10 @@ class TestShape:
             ("hello\n", "over.yaml:1: should be a mapping of settings, not 'hello'"),
             ("\nplugins: {disable: [x]}\n", "over.yaml:2: plugins.disable: unknown key, did you mean 'disabled'?"),
             ("plugins: {disabled: video}\n", "over.yaml:1: plugins.disabled: should be a list, not 'video'"),
-            ("plugins:\n  disabled: [1]\n", "over.yaml:2: plugins.disabled[0]: input should be a valid string, not 1"),
+            ("plugins:\n  disabled: [1]\n", "over.yaml:2: plugins.disabled[0]: should be text, not 1"),
             ("modalities: [x]\n", "over.yaml:1: modalities: should be a mapping, not ['x']"),
             ("modalities:\n  x: text\n", "over.yaml:2: modalities.x: should be a mapping, not 'text'"),
-            ("masks:\n  x: 3\n", "over.yaml:2: masks.x: input should be a valid string, not 3"),
+            ("masks:\n  x: 3\n", "over.yaml:2: masks.x: should be a mask's name or an expression, not 3"),
             ("masks:\n  x: sam(doc)\n", "over.yaml:2: masks.x: "),
             ("masks:\n  full: none\n", "over.yaml:2: masks.full: 'full' is a mask already"),
             ("masks:\n  a b: full\n", "over.yaml:2: masks.a b: string should match pattern"),
@@ -137,13 +137,24 @@ class TestPluginEntries:
         plugins = Plugins.of({"robot": make_module(part("modality", "actions"), registry=entries)})
         registry = Registry.load(plugins, [small])
         recipe = registry.recipe("pi", ["train.steps=1"])
-        assert recipe.mask == "same(doc) & delta(frame, hi=1)"
+        assert str(recipe.mask) == "same(doc) & delta(frame, hi=1)"
         with pytest.raises(TransfuseError, match=r"^plugin 'robot': recipes.pi.train: takes exactly one"):
             registry.recipe("pi")
         over = tmp_path / "over.yaml"
         over.write_text("recipes: {pi: {mask: full, train: {steps: 3}}}")
         users = Registry.load(plugins, [small, over]).recipe("pi")
-        assert (users.train.steps, users.mask) == (3, "full")
+        assert (users.train.steps, str(users.mask)) == (3, "full")
+
+    def test_what_a_plugin_says_of_a_users_modality_is_the_plugins(
+        self, make_module: Make, plugins: Plugins, small: Path
+    ) -> None:
+        bad = {"extends": "transfusion", "modalities": {"image": {"codec": {"chanels": 1}}}}
+        robot = Plugins.of({"robot": make_module(registry={"recipes": {"bad": bad}})})
+        registry = Registry.load(Plugins([*plugins.loaded, *robot.loaded]), [small])
+        with pytest.raises(
+            TransfuseError, match=r"^plugin 'robot': recipes.bad.modalities.image.codec.chanels: "
+        ):
+            registry.recipe("bad")
 
     @pytest.mark.parametrize(
         ("entries", "sentence"),
@@ -174,6 +185,6 @@ class TestPluginEntries:
         )
         with pytest.warns(PluginWarning, match=sentence):
             registry = Registry.load(plugins, [packaged_file()])
-        assert registry.mask("causal") == "same(doc) & le(idx)"
-        assert registry.mask("taken") == "none"
+        assert str(registry.mask("causal")) == "same(doc) & le(idx)"
+        assert str(registry.mask("taken")) == "none"
         assert "mine" not in registry.names("modalities")

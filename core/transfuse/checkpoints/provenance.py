@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.config.differences import differing
+from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 

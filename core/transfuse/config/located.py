@@ -1,93 +1,113 @@
 """Settings that remember where they were written, so that an error can point at the line.
 
-Registries are laid over each other, recipes extend recipes, ``--set`` comes last: what is validated in
-the end stands nowhere as a whole, but each of its values does.
+Registries are merged, recipes extend recipes, ``--set`` comes last: what is validated in the end stands
+nowhere as a whole, but each of its values does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.config import merge, yaml_text
-from transfuse.config.validation import Loc, Misfit, dotted
+from transfuse.config import yaml_text
+from transfuse.config.merge import merge
+from transfuse.config.validation import InvalidSettings, Loc, dotted
 from transfuse.errors import TransfuseError
 
 
 @dataclass(frozen=True)
-class Spot:
-    """source: who wrote it, ``registry.yaml:4:`` or ``--set``. place: where in there, ``image.codec``."""
+class Location:
+    """Where a value was written."""
 
     source: str
+    """Who wrote it: ``registry.yaml:`` or ``--set``."""
     place: Loc
+    """Where in there: ``image.codec``."""
+    line: str = ""
+    """``4:`` in a file."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A value of plain data. spots: where its parts were written, by their place in the value."""
+class Located:
+    """A value of plain data and masks."""
 
     value: Any
-    spots: Mapping[Loc, Spot]
+    locations: Mapping[Loc, Location]
+    """Where its parts were written, by their place in the value; what was written last comes last."""
 
     @classmethod
-    def by(cls, source: str, value: Any, place: Loc = ()) -> "Written":
-        """A value written by one source at one place."""
-        return cls(value, {(): Spot(source, place)})
+    def from_source(cls, source: str, value: Any, place: Loc = ()) -> "Located":
+        """A value that one source wrote at a place."""
+        return cls(value, {loc: Location(source, (*place, *loc)) for loc in _places(value)})
 
     @classmethod
-    def in_file(cls, path: Path) -> "Written":
+    def from_file(cls, path: Path) -> "Located":
         """The data of a YAML file; an empty file is an empty mapping."""
         value, lines = yaml_text.read_file(path, str(path))
-        spots = {loc: Spot(f"{path}:{line}:", loc) for loc, line in lines.items()}
-        return cls({} if value is None else value, {(): Spot(f"{path}:", ()), **spots})
+        found = {loc: Location(f"{path}:", loc, f"{line}:") for loc, line in lines.items()}
+        return cls({} if value is None else value, {(): Location(f"{path}:", ()), **found})
 
-    def at(self, *loc: str | int) -> "Written":
+    def at(self, *loc: str | int) -> "Located":
         """The part at a place that is there."""
         value = self.value
         for step in loc:
             value = value[step]
-        spots = {spot[len(loc) :]: where for spot, where in self.spots.items() if spot[: len(loc)] == loc}
-        return Written(value, {(): self.spot(loc), **spots})
+        inside = {at[len(loc) :]: where for at, where in self.locations.items() if at[: len(loc)] == loc}
+        return Located(value, {(): self.location(loc), **inside})
 
-    def put(self, key: str, part: "Written") -> "Written":
+    def put(self, key: str, part: "Located") -> "Located":
         """This mapping with ``part`` in place of what it had at ``key``."""
-        spots = {(key, *loc): where for loc, where in part.spots.items()}
-        return Written({**self.value, key: part.value}, {**self.without(key).spots, **spots})
+        inside = {(key, *loc): where for loc, where in part.locations.items()}
+        return Located({**self.value, key: part.value}, {**self.without(key).locations, **inside})
 
-    def without(self, key: str) -> "Written":
+    def without(self, key: str) -> "Located":
         """This mapping without a key."""
         value = {name: inner for name, inner in self.value.items() if name != key}
-        return Written(value, {loc: where for loc, where in self.spots.items() if loc[:1] != (key,)})
+        return Located(value, {loc: where for loc, where in self.locations.items() if loc[:1] != (key,)})
 
-    def lay(self, over: "Written") -> "Written":
-        """``over`` on top of this, as `transfuse.config.merge.lay` has it."""
-        value = merge.lay(self.value, over.value)
-        spots = {**self.spots, **over.spots, (): self.spot(())}
-        return Written(value, {loc: where for loc, where in spots.items() if _holds(value, loc)})
+    def merge(self, over: "Located") -> "Located":
+        """``over`` on top of this, as `transfuse.config.merge.merge` has it."""
+        value = merge(self.value, over.value)
+        above = {loc: where for loc, where in over.locations.items() if loc != ()}
+        below = {loc: where for loc, where in self.locations.items() if loc not in above}
+        places = set(_places(value))
+        return Located(value, {loc: where for loc, where in {**below, **above}.items() if loc in places})
 
-    def spot(self, loc: Loc) -> Spot:
+    def location(self, loc: Loc) -> Location:
         """Where the value at ``loc`` was written, or the nearest thing around it."""
         for length in range(len(loc), -1, -1):
-            if loc[:length] in self.spots:
-                spot = self.spots[loc[:length]]
-                return Spot(spot.source, (*spot.place, *loc[length:]))
-        return Spot("", loc)
+            if near := self.locations.get(loc[:length]):
+                return Location(near.source, (*near.place, *loc[length:]), near.line)
+        return Location("", loc)
 
-    def error(self, misfit: Misfit) -> TransfuseError:
-        """The misfit's faults, each with source, line and dotted place."""
-        return TransfuseError("\n".join(self.sentence(loc, text) for loc, text in misfit.faults))
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raises what `InvalidSettings` says of this value as a TransfuseError, each fault with its place."""
+        try:
+            yield
+        except InvalidSettings as invalid:
+            faults = (self.sentence(loc, text) for loc, text in invalid.faults)
+            raise TransfuseError("\n".join(faults)) from invalid
 
     def sentence(self, loc: Loc, text: str) -> str:
-        """One fault as a line: ``registry.yaml:4: model.dmi: unknown key``."""
-        spot = self.spot(loc)
-        place = f"{dotted(spot.place)}:" if spot.place else ""
-        return " ".join(word for word in (spot.source, place, text) if word)
+        """One fault as a line: ``registry.yaml:4: model.dmi: unknown key``.
+
+        Where another source changed something inside a section last, a fault of the section is of that.
+        """
+        where = self.location(loc)
+        last = [inner for at, inner in self.locations.items() if at[: len(loc)] == loc][-1:]
+        if last and last[0].source != where.source:
+            where = last[0]
+        place = f"{dotted(where.place)}:" if where.place else ""
+        return " ".join(word for word in (where.source + where.line, place, text) if word)
 
 
-def _holds(value: Any, loc: Loc) -> bool:
-    for step in loc:
-        members: Any = dict(enumerate(value)) if isinstance(value, list) else value
-        if not isinstance(members, Mapping) or step not in members:
-            return False
-        value = members[step]
-    return True
+def _places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
+    """The place of a value and of all values inside it."""
+    yield loc
+    inside = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for step, inner in inside:
+        yield from _places(inner, (*loc, step))

@@ -1,79 +1,76 @@
-"""A part is a named piece that plugins offer: its settings and how to build it, not a built object.
+"""A part is a named piece that plugins provide: its settings and how to build it, not a built object.
 
 So what a registry or ``--set`` says about a part is checked, key by key, before anything is built.
 """
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Union, get_args, get_origin
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined, core_schema
+from pydantic_core import core_schema
 
-from transfuse.config.merge import NAMING_KEYS, lay
-from transfuse.config.validation import Misfit, fit, short
+from transfuse.config.merge import NAMING_KEYS, merge
+from transfuse.config.validation import InvalidSettings, short, tuples, validate
 from transfuse.errors import TransfuseError, did_you_mean
 
-KINDS = ("codec", "patcher", "objective", "sampler", "modality", "block", "attention", "dataset", "metric")
+T = TypeVar("T")
 
 
 class Settings(BaseModel):
-    """What a part can be told, validated: unknown keys, wrong types, NaN and infinity are refused.
+    """What a part can be given, validated: unknown keys, wrong types, NaN and infinity are refused.
 
-    A field that holds a nested part is annotated with `PartOf`. A default is validated like any
-    value, so the default of a nested part is written as its section.
-
-    fit_by: the fields on which depends what the part learns from the data before any model is trained;
-    None: all of them. A modality of an autoencoder says ``("codec",)``, so that another sampler or
-    objective asks for no other autoencoder.
+    Strict: ``true`` and ``"1"`` are no numbers; only a list becomes a tuple, since files have no tuples. A
+    field's docstring stands under it. A field that holds a nested part is annotated with `PartOf`. A
+    default is validated like any value, so the default of a nested part is written as its section.
     """
 
     fit_by: ClassVar[tuple[str, ...] | None] = None
+    """The fields on which depends what the part learns from the data before any model is trained; None:
+    all of them. A modality of an autoencoder says ``("codec",)``, so that another sampler or objective asks
+    for no other autoencoder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _section(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
-            raise Misfit([((), f"should be a mapping of settings, not {short(values)}")])
+            raise InvalidSettings([((), f"should be a mapping of settings, not {short(values)}")])
         known = {name for key, field in cls.model_fields.items() for name in (key, field.alias) if name}
         unknown = [key for key in values if key not in known]
         if unknown:
-            raise Misfit(((key,), f"unknown key, {did_you_mean(str(key), known)}") for key in unknown)
-        numbers = {key for key, field in cls.model_fields.items() if _only_numbers(field.annotation)}
-        truths = [key for key, value in values.items() if key in numbers and isinstance(value, bool)]
-        if truths:
-            raise Misfit(((key,), f"should be a number, not {str(values[key]).lower()}") for key in truths)
-        return {key: _over_default(cls.model_fields.get(key), value) for key, value in values.items()}
+            raise InvalidSettings(
+                ((key,), f"unknown key, {did_you_mean(str(key), known)}") for key in unknown
+            )
+        return {key: _over_default(cls.model_fields.get(key), tuples(value)) for key, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A named piece a plugin offers.
+    """A named piece that a plugin provides; the hook that returns it says of which kind."""
 
-    kind: one of `KINDS`; the hook that offers it is named after it.
-    settings: what its section may say.
-    build: ``build(settings, **context)``; `transfuse.registry.hooks` says which context each kind hands over.
-        It may take fewer of the context's arguments than its kind hands over.
-    summary: one line for lists.
-    """
-
-    kind: str
     name: str
     settings: type[Settings]
+    """What its section may say."""
     build: Callable[..., Any]
+    """``build(settings, **context)``; `transfuse.registry.hooks` says which context each kind hands over.
+    It may take fewer of the context's arguments than its kind hands over."""
     summary: str = ""
+    """One line for lists."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise TransfuseError(
-                f"part {self.name!r}: no such kind as {self.kind!r}; {did_you_mean(self.kind, KINDS)}"
-            )
-        what = f"{self.kind} {self.name!r}"
+        what = f"part {self.name!r}"
         if not isinstance(self.name, str) or not self.name or self.name != self.name.strip():
             raise TransfuseError(f"{what}: a part's name is a word such as 'kl'")
         if not (isinstance(self.settings, type) and issubclass(self.settings, Settings)):
@@ -85,10 +82,16 @@ class Part:
             raise TransfuseError(f"{what}: fit_by names {strange[0]!r}, which is no field of its settings")
         if not callable(self.build):
             raise TransfuseError(f"{what}: build must be callable, not {short(self.build)}")
-        if naming_key(self.kind) in self.settings.model_fields:
-            raise TransfuseError(
-                f"{what}: settings cannot have a field {naming_key(self.kind)!r}, which names the part itself"
-            )
+        for key in NAMING_KEYS:
+            if key in self.settings.model_fields:
+                raise TransfuseError(
+                    f"{what}: settings cannot have a field {key!r}, which names a part itself"
+                )
+
+    def declares(self, wanted: type) -> bool:
+        """Whether its builder is a class, or annotated to return one, that is ``wanted``."""
+        made = self.build if isinstance(self.build, type) else inspect.signature(self.build).return_annotation
+        return isinstance(made, type) and issubclass(made, wanted)
 
 
 def noun(kind: str) -> str:
@@ -102,23 +105,33 @@ def naming_key(kind: str) -> str:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A part together with its validated settings: all it takes to build it."""
+class Chosen(Generic[T]):
+    """A part together with its validated settings: all it takes to build a T."""
 
+    kind: str
     part: Part
     settings: Any  # an instance of part.settings; Any so that users need no cast
-
-    @property
-    def kind(self) -> str:
-        return self.part.kind
+    builds: type[T] = field(default=object, compare=False, repr=False)  # type: ignore[assignment]
+    """What it must build."""
+    others: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Names of the parts that declare to build that, for a message."""
 
     @property
     def name(self) -> str:
         return self.part.name
 
-    def build(self, **context: Any) -> Any:
-        """What the part builds, handed those of the context's arguments that it takes."""
-        return self.part.build(self.settings, **_taken(self.part.build, context))
+    def build(self, **context: Any) -> T:
+        """What the part builds, handed those of the context's arguments that it takes.
+
+        Raises TransfuseError where that is no T.
+        """
+        built = self.part.build(self.settings, **_taken(self.part.build, context))
+        if not isinstance(built, self.builds):
+            raise TransfuseError(
+                f"{noun(self.kind)} {self.name!r} builds {type(built).__name__}, and here must be "
+                f"{self.builds.__name__}; use {' or '.join(self.others) or 'another'}"
+            )
+        return built
 
     def dump(self) -> dict[str, Any]:
         """The section that chooses this part with these settings, in full, as JSON."""
@@ -132,44 +145,56 @@ class Chosen:
         return kept | {key: part.learnt() for key, part in nested.items() if isinstance(part, Chosen)}
 
 
-class Offers(Protocol):
+class PartLookup(Protocol):
     """Where parts are looked up: the loaded plugins."""
 
     def part(self, kind: str, name: str) -> Part:
         """The part, or a `TransfuseError` that says which there are."""
         ...
 
+    def parts(self, kind: str) -> Mapping[str, Part]:
+        """All parts of a kind by name."""
+        ...
 
-def choose(offers: Offers, kind: str, section: Any) -> Chosen:
-    """The part a section chooses: ``{name: kl, channels: 4}``, or ``kl``. Raises `Misfit`."""
+
+def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = object) -> Chosen[T]:
+    """The part a section chooses: ``{name: kl, channels: 4}``, or ``kl``. Raises `InvalidSettings`.
+
+    builds: what it must build; that is checked when it does.
+    """
     if isinstance(section, Chosen):
         if section.kind != kind:
-            raise Misfit([((), f"should be a {noun(kind)}, not the {noun(section.kind)} {section.name!r}")])
-        return section
+            raise InvalidSettings(
+                [((), f"should be a {noun(kind)}, not the {noun(section.kind)} {section.name!r}")]
+            )
+        return section if builds is section.builds else replace(section, builds=builds)
     key = naming_key(kind)
     if isinstance(section, str):
         section = {key: section}
     if not isinstance(section, Mapping):
-        raise Misfit(
+        raise InvalidSettings(
             [((), f"should be the name of a {noun(kind)} or a section with a {key!r}, not {short(section)}")]
         )
     if not isinstance(section.get(key), str):
-        raise Misfit([((), f"needs {key!r}: which {noun(kind)} it is")])
+        raise InvalidSettings([((), f"needs {key!r}: which {noun(kind)} it is")])
     try:
-        part = offers.part(kind, section[key])
+        part = lookup.part(kind, section[key])
     except TransfuseError as unknown:
-        raise Misfit([((), str(unknown))]) from unknown
+        raise InvalidSettings([((), str(unknown))]) from unknown
     values = {name: value for name, value in section.items() if name != key}
-    return Chosen(part, fit(part.settings, values, offers))
+    others = (
+        [] if builds is object else [n for n, other in lookup.parts(kind).items() if other.declares(builds)]
+    )
+    return Chosen(kind, part, validate(part.settings, values, lookup), builds, tuple(others))
 
 
 @dataclass(frozen=True)
 class PartOf:
-    """Marks a settings field that holds a nested part.
+    """Marks a settings field that holds a nested part of a kind; ``Chosen[T]`` says what it must build.
 
     >>> class ImageSettings(Settings):
-    ...     codec: Annotated[Chosen, PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
-    ...     sampler: Annotated[Chosen | None, PartOf("sampler")] = None
+    ...     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
+    ...     sampler: Annotated[Chosen[Sampler] | None, PartOf("sampler")] = None
 
     The field takes a section or a `Chosen`. A section without a name changes the default's settings.
     Sections are read with the loaded plugins as pydantic's validation context.
@@ -178,20 +203,23 @@ class PartOf:
     kind: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        optional = get_origin(source) in (Union, types.UnionType) and type(None) in get_args(source)
+        members = get_args(source) if get_origin(source) in (Union, types.UnionType) else (source,)
+        builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), object)
 
-        def validate(value: Any, info: ValidationInfo) -> Chosen | None:
-            if value is None and optional:
+        def check(value: Any, info: ValidationInfo) -> Chosen | None:
+            if value is None and type(None) in members:
                 return None
             if info.context is None and not isinstance(value, Chosen):
-                raise Misfit([((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")])
-            return choose(info.context, self.kind, value)  # type: ignore[arg-type]
+                raise InvalidSettings(
+                    [((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")]
+                )
+            return choose(info.context, self.kind, value, builds)  # type: ignore[arg-type]
 
         def dump(value: Chosen | None) -> dict[str, Any] | None:
             return None if value is None else value.dump()
 
         return core_schema.with_info_plain_validator_function(
-            validate, serialization=core_schema.plain_serializer_function_ser_schema(dump)
+            check, serialization=core_schema.plain_serializer_function_ser_schema(dump)
         )
 
 
@@ -204,22 +232,7 @@ def _taken(build: Callable[..., Any], context: dict[str, Any]) -> dict[str, Any]
 
 
 def _over_default(field: FieldInfo | None, value: Any) -> Any:
-    """A nested part's section laid over the field's default section."""
-    if field is None or value is None or isinstance(value, Chosen) or isinstance(field.default, Chosen):
+    """A nested part's section merged over the field's default section."""
+    if field is None or not any(isinstance(mark, PartOf) for mark in field.metadata):
         return value
-    if not any(isinstance(mark, PartOf) for mark in field.metadata) or field.default in (
-        PydanticUndefined,
-        None,
-    ):
-        return value
-    return lay(field.default, value)
-
-
-def _only_numbers(annotation: Any) -> bool:
-    """Whether a field takes numbers (or None) and nothing else; ``true`` is no number."""
-    if annotation in (int, float):
-        return True
-    members: Iterable[Any] = (
-        get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
-    )
-    return bool(members) and all(member in (int, float, type(None)) for member in members)
+    return merge(field.default, value)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.config.merge import SETTLES
-from transfuse.config.validation import Misfit, short
+from transfuse.config.validation import InvalidSettings, short
 from transfuse.errors import did_you_mean
 
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -17,7 +17,7 @@ def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
     """The ``model`` section with what the folder under ``pretrained`` decides.
 
     A section that has all of it already, as a run's own recipe, is taken as it stands: the folder may be
-    gone. Raises Misfit where the folder is no language model that loads, or the section says otherwise.
+    gone. Raises InvalidSettings where the folder is no language model that loads, or the section says otherwise.
     """
     if section.keys() >= SETTLES["pretrained"]:
         return dict(section)
@@ -29,14 +29,14 @@ def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
         if key in section and section[key] != value
     ]
     if faults:
-        raise Misfit(faults)
+        raise InvalidSettings(faults)
     return {**section, **found}
 
 
 def architecture(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The settings that ``pretrained`` settles, of a config.json as transformers 4 or 5 writes it.
 
-    Raises Misfit naming the key of what the backbone does not do, or of what is missing.
+    Raises InvalidSettings naming the key of what the backbone does not do, or of what is missing.
     """
     kinds = config.get("architectures")
     kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
@@ -47,7 +47,7 @@ def architecture(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise _refused(path, key, value, why)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
         if key not in config:
-            raise Misfit([(("pretrained",), f"{path} has no {key!r}")])
+            raise InvalidSettings([(("pretrained",), f"{path} has no {key!r}")])
     rope = _rope(config)
     return {
         "dim": config["hidden_size"],
@@ -104,20 +104,24 @@ def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
     return {ours: rope[theirs] for ours, theirs in names.items() if theirs in rope}
 
 
-def _refused(path: Path, key: str, value: Any, why: str) -> Misfit:
-    return Misfit([(("pretrained",), f"{path}: {key} = {short(value)} does not load: {why}")])
+def _refused(path: Path, key: str, value: Any, why: str) -> InvalidSettings:
+    return InvalidSettings([(("pretrained",), f"{path}: {key} = {short(value)} does not load: {why}")])
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > CONFIG_CAP:
-            raise Misfit([(("pretrained",), f"{path} has more than {CONFIG_CAP >> 20} MiB: it is no config")])
+            raise InvalidSettings(
+                [(("pretrained",), f"{path} has more than {CONFIG_CAP >> 20} MiB: it is no config")]
+            )
         config = json.loads(path.read_text())
     except OSError as error:
         hint = "name the folder of a language model (config.json, safetensors, tokenizer.json)"
-        raise Misfit([(("pretrained",), f"{path} is not there ({error.strerror}): {hint}")]) from None
+        raise InvalidSettings(
+            [(("pretrained",), f"{path} is not there ({error.strerror}): {hint}")]
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Misfit([(("pretrained",), f"{path} is damaged ({error})")]) from None
+        raise InvalidSettings([(("pretrained",), f"{path} is damaged ({error})")]) from None
     if not isinstance(config, dict):
-        raise Misfit([(("pretrained",), f"{path} should hold a mapping, not {short(config)}")])
+        raise InvalidSettings([(("pretrained",), f"{path} should hold a mapping, not {short(config)}")])
     return config

@@ -4,23 +4,26 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
     StringConstraints,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 
+from transfuse import masks
 from transfuse.config.parts import Chosen, PartOf, Settings, choose
 from transfuse.config.pretrained_config import with_architecture
-from transfuse.config.validation import Misfit, fit, short
+from transfuse.config.validation import InvalidSettings, short, validate
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.masks import Mask
 
 ROOTS = ("model", "train", "loss", "mask", "attention", "modalities")
 """What ``--set`` keys begin with, besides roles."""
+BACKENDS = ("auto", "dense", "tiles")
+"""Attention backends that need no plugin; ``auto`` is the first that serves."""
+LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
 """Columns the layout and the packer write; a role is a column too."""
 RESERVED = (*COLUMNS, "tokens", "scored")
@@ -31,16 +34,10 @@ Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", m
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise Misfit([((), f"should be a number, not {str(value).lower()}")])
-    return value
-
-
-Weight = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e9)]
-Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
-Factor = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6)]
-Scale = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+Scale = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class RopeScaling(Settings):
@@ -55,7 +52,7 @@ class RopeScaling(Settings):
     @model_validator(mode="after")
     def _apart(self) -> "RopeScaling":
         if self.high <= self.low:
-            raise Misfit([(("high",), f"must be over low = {self.low:g}, not {self.high:g}")])
+            raise InvalidSettings([(("high",), f"must be over low = {self.low:g}, not {self.high:g}")])
         return self
 
 
@@ -69,7 +66,7 @@ def _block(value: Any, info: ValidationInfo) -> str | Chosen:
         return LLAMA
     offered = {} if info.context is None else info.context.parts("block")
     if isinstance(value, str) and value not in offered:
-        raise Misfit([((), f"unknown block {value!r}, {did_you_mean(value, {LLAMA, *offered})}")])
+        raise InvalidSettings([((), f"unknown block {value!r}, {did_you_mean(value, {LLAMA, *offered})}")])
     return choose(info.context, "block", value)  # type: ignore[arg-type]
 
 
@@ -123,11 +120,15 @@ class ModelSettings(Settings):
     @model_validator(mode="after")
     def _divisible(self) -> "ModelSettings":
         if self.head_dim is None and (self.dim % self.heads or (self.dim // self.heads) % 2):
-            raise Misfit([(("dim",), f"must be an even multiple of heads = {self.heads}, not {self.dim}")])
+            raise InvalidSettings(
+                [(("dim",), f"must be an even multiple of heads = {self.heads}, not {self.dim}")]
+            )
         if self.kv_heads is not None and self.heads % self.kv_heads:
-            raise Misfit([(("kv_heads",), f"must divide heads = {self.heads}, not {self.kv_heads}")])
+            raise InvalidSettings([(("kv_heads",), f"must divide heads = {self.heads}, not {self.kv_heads}")])
         if len(set(self.rope)) < len(self.rope) or len(self.rope) > self.head_width // 2:
-            raise Misfit([(("rope",), f"needs distinct columns, at most {self.head_width // 2} of them")])
+            raise InvalidSettings(
+                [(("rope",), f"needs distinct columns, at most {self.head_width // 2} of them")]
+            )
         return self
 
     @property
@@ -185,21 +186,18 @@ class TrainSettings(Settings):
     def _one_budget(self) -> "TrainSettings":
         if (self.steps is None) == (self.flops is None):
             given = "neither" if self.steps is None else "both"
-            raise Misfit([((), f"takes exactly one of steps and flops, not {given}")])
+            raise InvalidSettings([((), f"takes exactly one of steps and flops, not {given}")])
         return self
 
 
 def _attention(value: Any, info: ValidationInfo) -> str | Chosen:
-    """``auto``, a backend that comes with core, or one that a plugin offers, with settings."""
-    offered = {} if info.context is None else info.context.parts("attention")
-    if not isinstance(value, str) or value in offered:
+    """``auto``, a backend that comes with core, or one that a plugin provides, with settings."""
+    provided = {} if info.context is None else info.context.parts("attention")
+    if not isinstance(value, str) or value in provided:
         return choose(info.context, "attention", value)  # type: ignore[arg-type]
-    if value != "auto":
-        from transfuse.attention import BUILT_IN  # imports torch
-
-        if value not in BUILT_IN:
-            hint = did_you_mean(value, {"auto", *BUILT_IN, *offered})
-            raise Misfit([((), f"unknown attention backend {value!r}, {hint}")])
+    if value not in BACKENDS:
+        hint = did_you_mean(value, {*BACKENDS, *provided})
+        raise InvalidSettings([((), f"unknown attention backend {value!r}, {hint}")])
     return value
 
 
@@ -208,6 +206,21 @@ Attention = Annotated[
     PlainValidator(_attention),
     PlainSerializer(lambda value: value if isinstance(value, str) else value.dump()),
 ]
+
+
+def as_mask(value: Any) -> Mask:
+    """A mask as it is, or that of a text: here alone a recipe's mask is parsed. Raises `InvalidSettings`."""
+    if isinstance(value, Mask):
+        return value
+    if not isinstance(value, str) or len(value) > LONGEST_MASK:
+        raise InvalidSettings([((), f"should be a mask's name or an expression, not {short(value)}")])
+    try:
+        return masks.parse(value)
+    except TransfuseError as error:
+        raise InvalidSettings([((), str(error))]) from error
+
+
+MaskField = Annotated[Mask, PlainValidator(as_mask), PlainSerializer(str)]
 
 
 class Recipe(Settings):
@@ -220,23 +233,20 @@ class Recipe(Settings):
 
     name: str
     modalities: dict[Role, Annotated[Chosen, PartOf("modality")]] = Field(min_length=1)
-    mask: str
+    mask: MaskField
     loss: dict[Role, Weight]
     model: ModelSettings = ModelSettings()
     train: TrainSettings
     attention: Attention = "auto"
-
-    @field_validator("mask")
-    @classmethod
-    def _text_form(cls, text: str) -> str:
-        return mask_text(text)
 
     @model_validator(mode="after")
     def _weights(self) -> "Recipe":
         roles = self.modalities.keys()
         taken = sorted(roles & {*ROOTS, *RESERVED})
         if taken:
-            raise Misfit((("modalities", role), "is taken: name the role otherwise") for role in taken)
+            raise InvalidSettings(
+                (("modalities", role), "is taken: name the role otherwise") for role in taken
+            )
         faults: list[tuple[tuple[str | int, ...], str]] = [
             (("loss",), f"has no weight for {role!r}: give it one, or 0 to leave it out of the loss")
             for role in sorted(roles - self.loss.keys())
@@ -246,7 +256,7 @@ class Recipe(Settings):
             for role in sorted(self.loss.keys() - roles)
         ]
         if faults:
-            raise Misfit(faults)
+            raise InvalidSettings(faults)
         return self
 
     def dump(self) -> dict[str, Any]:
@@ -257,18 +267,6 @@ class Recipe(Settings):
     def from_dump(dump: Any, plugins: Any, source: str = "recipe") -> "Recipe":
         """The recipe that `dump` wrote. Raises `TransfuseError` that begins with ``source``."""
         try:
-            return fit(Recipe, dump, plugins)
-        except Misfit as misfit:
-            raise misfit.error(source) from misfit
-
-
-def mask_text(text: str) -> str:
-    """A mask's text in its canonical form. Raises `Misfit` for what is no mask."""
-    from transfuse import masks
-
-    if len(text) > 100_000:
-        raise Misfit([((), f"is no mask: {short(text)}")])
-    try:
-        return str(masks.parse(text))
-    except TransfuseError as error:
-        raise Misfit([((), str(error))]) from error
+            return validate(Recipe, dump, plugins)
+        except InvalidSettings as invalid:
+            raise invalid.error(source) from invalid

@@ -1,6 +1,6 @@
 """A section becomes validated settings, or a list of faults, each with its place in the section."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,8 +11,8 @@ Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Misfit(ValueError):
-    """What does not fit in a section: (place relative to the section, sentence) pairs.
+class InvalidSettings(ValueError):
+    """What is wrong with a section: (place relative to the section, sentence) pairs.
 
     Validators raise it, so that a fault deep inside a part keeps its place; whoever knows where the
     section stands turns it into a `TransfuseError` that says so.
@@ -37,34 +37,48 @@ def dotted(loc: Loc) -> str:
     return text
 
 
-def fit(model: type[Model], section: Any, context: object = None) -> Model:
-    """The section as a validated ``model``. Raises `Misfit` for all that pydantic finds wrong with it."""
+EXPECTED = {
+    "int_type": "an integer", "float_type": "a number", "bool_type": "true or false", "string_type": "text",
+    "dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list", "list_type": "a list",
+}  # fmt: skip
+"""What a value should be, by the name that pydantic gives to its not being that."""
+
+
+def validate(model: type[Model], section: Any, context: object = None) -> Model:
+    """The section as a validated ``model``. Raises `InvalidSettings` for all that pydantic finds wrong with it."""
     try:
         return model.model_validate(section, context=context)
     except ValidationError as invalid:
-        raise Misfit(_faults(invalid)) from None
+        raise InvalidSettings(_faults(invalid)) from None
 
 
-def _faults(invalid: ValidationError) -> Iterable[tuple[Loc, str]]:
+def _faults(invalid: ValidationError) -> Iterator[tuple[Loc, str]]:
     for error in invalid.errors(include_url=False):
         loc = tuple(step for step in error["loc"] if step != "[key]")
         kind, message = error["type"], error["msg"]
         cause = error.get("ctx", {}).get("error")
-        if isinstance(cause, Misfit):
+        if isinstance(cause, InvalidSettings):
             yield from (((*loc, *inner), sentence) for inner, sentence in cause.faults)
         elif isinstance(cause, Exception):
             yield loc, str(cause)
         elif kind == "missing":
             yield loc, "is missing"
-        elif kind in ("dict_type", "model_type"):
-            yield loc, f"should be a mapping, not {short(error['input'])}"
-        elif kind in ("tuple_type", "list_type"):
-            yield loc, f"should be a list, not {short(error['input'])}"
+        elif kind in EXPECTED:
+            yield loc, f"should be {EXPECTED[kind]}, not {short(error['input'])}"
         else:
             yield loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"
 
 
 def short(value: object) -> str:
-    """The value as an error message can afford to show it."""
-    text = repr(value)
+    """The value as an error message can afford to show it, and as a file has it."""
+    text = str(value).lower() if isinstance(value, bool) else repr(_lists(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def tuples(value: Any) -> Any:
+    """A file's lists as the tuples that settings hold."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def _lists(value: Any) -> Any:
+    return list(map(_lists, value)) if isinstance(value, tuple) else value

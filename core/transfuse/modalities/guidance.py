@@ -15,7 +15,7 @@ from torch import Tensor
 
 from transfuse.config.parts import Settings
 from transfuse.config.recipe import Role, Share
-from transfuse.config.validation import Misfit
+from transfuse.config.validation import InvalidSettings
 from transfuse.documents import View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.modalities.modality import Evaluate, Modality
@@ -54,13 +54,13 @@ class GuidanceSettings(Settings):
     @model_validator(mode="after")
     def _one_meaning(self) -> "GuidanceSettings":
         if self.scale is not None and self.views is not None:
-            raise Misfit([((), "takes one of scale and views, not both")])
+            raise InvalidSettings([((), "takes one of scale and views, not both")])
         if self.interval[0] > self.interval[1]:
-            raise Misfit([(("interval",), f"must rise, not {list(self.interval)}")])
+            raise InvalidSettings([(("interval",), f"must rise, not {list(self.interval)}")])
         seen = [view.view for view in self.views or ()]
         for i, view in enumerate(seen):
             if view in seen[:i]:
-                raise Misfit([(("views", i, "drop"), "is what another view drops already")])
+                raise InvalidSettings([(("views", i, "drop"), "is what another view drops already")])
         return self
 
     @property

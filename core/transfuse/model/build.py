@@ -1,10 +1,10 @@
 """From a recipe to a model: modalities are built and fit (or restored), then connected."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from transfuse import masks
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.config.parts import Chosen
 from transfuse.config.recipe import Recipe
@@ -30,7 +30,7 @@ def build(
     training to do. Raises TransfuseError naming document and item where raw data cannot be used.
     """
     modalities = build_modalities(recipe)
-    check_columns(masks.parse(recipe.mask), Layout(modalities, Vocabulary()))
+    check_columns(recipe.mask, Layout(modalities, Vocabulary()))
     fit_modalities(modalities, data, 0, report, effort)
     return build_model(recipe, modalities, plugins or Plugins.load())
 
@@ -38,17 +38,15 @@ def build(
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
     """The recipe's modalities, by role, neither fit nor restored yet.
 
-    Raises TransfuseError where a plugin built something that is no modality, or guidance drops a role
-    that the recipe has not.
+    Raises TransfuseError naming the role whose parts do not go together, or that guidance drops and the
+    recipe has not.
     """
     built: dict[str, Modality] = {}
     for role, chosen in recipe.modalities.items():
-        modality = chosen.build(name=role)
-        if not isinstance(modality, Modality):
-            raise TypeError(
-                f"modality {chosen.name!r} was built as {type(modality).__name__}, not a Modality"
-            )
-        built[role] = modality
+        try:
+            built[role] = replace(chosen, builds=Modality).build(name=role)
+        except TransfuseError as error:
+            raise TransfuseError(f"modality {role!r}: {error}") from error
     check_views(built)
     return built
 
@@ -120,7 +118,7 @@ def build_model(
         recipe.model,
         modalities,
         vocabulary or vocabulary_for(modalities),
-        masks.parse(recipe.mask),
+        recipe.mask,
         seed=recipe.train.seed,
         attention=chosen.name if chosen else recipe.attention,
         backends=Backends(plugins, chosen),

@@ -1,4 +1,4 @@
-"""Where registries lie, in which order they are laid, and what one may say."""
+"""Where registries lie, in which order they are merged, and what one may say."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from transfuse.config.located import Written
+from transfuse.config.located import Located
 from transfuse.config.parts import Settings
-from transfuse.config.recipe import mask_text
-from transfuse.config.validation import Misfit, fit, short
+from transfuse.config.recipe import MaskField
+from transfuse.config.validation import InvalidSettings, short, validate
 from transfuse.errors import TransfuseError
 
 VARIABLE = "TRANSFUSE_REGISTRY"
@@ -23,10 +23,17 @@ CONSTANTS = ("full", "none")
 def _role_section(value: Any) -> Any:
     if value is None or isinstance(value, str | dict):
         return value
-    raise Misfit([((), f"should be the name of a modality, a section or null, not {short(value)}")])
+    raise InvalidSettings([((), f"should be the name of a modality, a section or null, not {short(value)}")])
+
+
+def _free_name(name: str) -> str:
+    if name in CONSTANTS:
+        raise ValueError(f"{name!r} is a mask already; choose another name")
+    return name
 
 
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME.pattern}$")]
+MaskName = Annotated[Name, AfterValidator(_free_name)]
 RoleSection = Annotated[Any, AfterValidator(_role_section)]
 
 
@@ -67,7 +74,7 @@ class RegistryFile(Settings):
 
     plugins: PluginSwitches = PluginSwitches()
     modalities: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    masks: dict[Name, str] = Field(default_factory=dict)
+    masks: dict[MaskName, MaskField] = Field(default_factory=dict)
     recipes: dict[Name, RecipeEntry] = Field(default_factory=dict)
 
 
@@ -93,29 +100,17 @@ def standard_files(extra: Path | str | None = None) -> tuple[Path, ...]:
     return tuple(files.values())
 
 
-def read_registry(path: Path) -> Written:
-    """A registry file whose shape is right. Raises `TransfuseError` with line and place."""
-    written = Written.in_file(path)
-    if isinstance(written.value, Mapping):  # a heading with nothing under it counts as empty
-        filled = {key: {} if value is None else value for key, value in written.value.items()}
-        written = Written(filled, written.spots)
-    return checked(written)
+def read_registry(path: Path) -> Located:
+    """A registry file, its masks parsed. Raises `TransfuseError` with line and place where its shape is wrong."""
+    located = Located.from_file(path)
+    if isinstance(located.value, Mapping):  # a heading with nothing under it counts as empty
+        filled = {key: {} if value is None else value for key, value in located.value.items()}
+        located = Located(filled, located.locations)
+    return checked(located)
 
 
-def checked(written: Written) -> Written:
-    """The registry itself, once its shape is right and its masks parse."""
-    try:
-        for name, text in fit(RegistryFile, written.value).masks.items():
-            _check_mask(name, text)
-    except Misfit as misfit:
-        raise written.error(misfit) from misfit
-    return written
-
-
-def _check_mask(name: str, text: str) -> None:
-    if name in CONSTANTS:
-        raise Misfit([(("masks", name), f"{name!r} is a mask already; choose another name")])
-    try:
-        mask_text(text)
-    except Misfit as misfit:
-        raise Misfit([(("masks", name, *loc), fault) for loc, fault in misfit.faults]) from misfit
+def checked(located: Located) -> Located:
+    """The registry itself, its masks parsed, once its shape is right."""
+    with located.errors():
+        masks = validate(RegistryFile, located.value).masks
+    return Located({**located.value, "masks": masks}, located.locations)

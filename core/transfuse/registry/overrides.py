@@ -1,13 +1,13 @@
-"""``--set key=value``: overrides as what they are, small recipes laid on top of one."""
+"""``--set key=value``: overrides as what they are, small recipes merged over one."""
 
 import re
 from collections.abc import Collection, Sequence
 
 from transfuse.config import yaml_text
-from transfuse.config.located import Spot, Written
+from transfuse.config.located import Located
 from transfuse.config.merge import SETTLES
 from transfuse.config.recipe import ROOTS
-from transfuse.config.validation import Misfit, fit, short
+from transfuse.config.validation import short, validate
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.files import RecipeEntry
 
@@ -16,14 +16,14 @@ WORD = r"[A-Za-z_][A-Za-z0-9_-]*"
 KEY = re.compile(rf"{WORD}(\.{WORD}){{0,20}}")
 
 
-def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Written]:
+def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Located]:
     """The overrides as recipe entries, lowest first, each of the right shape.
 
     Those that give a role another modality (``image=image_vq``) come first, so that what else is said
     about the role holds for the new one. Otherwise order means nothing, but the last of one key counts.
     Raises `TransfuseError`.
     """
-    named, rest = Written.by(SOURCE, {}), Written.by(SOURCE, {})
+    named, rest = Located.from_source(SOURCE, {}), Located.from_source(SOURCE, {})
     # Files come before what they settle, so that neither clears the other: a contradiction is an error.
     read = [_read(text, roles) for text in texts]
     read.sort(key=lambda item: (len(item[0]), item[0][-1] not in SETTLES))
@@ -31,13 +31,13 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Written
         raise TransfuseError(f"{SOURCE}: give one of train.steps and train.flops")
     for loc, over in read:
         if loc[0] == "modalities" and len(loc) == 2 and not isinstance(over.at(*loc).value, dict):
-            named = named.lay(over)
+            named = named.merge(over)
         else:
-            rest = rest.lay(over)
+            rest = rest.merge(over)
     return [_shaped(named), _shaped(rest)]
 
 
-def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Written]:
+def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Located]:
     """Where in a recipe an override goes, and the recipe that has nothing else."""
     key, equals, given = text.partition("=")
     key, given = key.strip(), given.strip()
@@ -50,14 +50,13 @@ def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Written]:
         raise TransfuseError(f"{SOURCE} {key}: unknown key, {did_you_mean(words[0], [*roles, *ROOTS])}")
     loc = words if words[0] in ROOTS else ("modalities", *words)
     value = yaml_text.read(given, f"{SOURCE} {key}")[0]
+    inner = Located.from_source(SOURCE, value, words).locations
     for word in reversed(loc):
         value = {word: value}
-    return loc, Written(value, {loc: Spot(SOURCE, words)})
+    return loc, Located(value, {(*loc, *at): where for at, where in inner.items()})
 
 
-def _shaped(link: Written) -> Written:
-    try:
-        fit(RecipeEntry, link.value)
-    except Misfit as misfit:
-        raise link.error(misfit) from misfit
+def _shaped(link: Located) -> Located:
+    with link.errors():
+        validate(RecipeEntry, link.value)
     return link

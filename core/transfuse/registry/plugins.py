@@ -1,7 +1,7 @@
 """The plugins at hand: the one place that finds them, and the one that everybody asks for parts.
 
 A broken plugin is left out with its reason and a warning; the healthy ones work on, and whoever asks
-for a part that only the broken one can have offered is told.
+for a part that only the broken one can have is told.
 """
 
 import os
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from transfuse.config.parts import Chosen, Part, choose, noun
-from transfuse.config.validation import Misfit
+from transfuse.config.parts import Chosen, Part, T, choose, noun
+from transfuse.config.validation import InvalidSettings
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.registry.plugin_contents import Offer, Origin, PluginError, read
+from transfuse.registry.plugin_contents import PluginContents, PluginError, PluginIdentity, read
 
 GROUP = "transfuse.plugins"
 VARIABLE = "TRANSFUSE_PLUGINS"
@@ -34,7 +34,7 @@ class Row:
     version: str
     status: str
     reason: str
-    offers: tuple[str, ...]
+    provides: tuple[str, ...]
 
 
 class Plugins:
@@ -42,22 +42,22 @@ class Plugins:
 
     def __init__(
         self,
-        offers: Iterable[Offer],
+        loaded: Iterable[PluginContents],
         broken: Iterable[PluginError] = (),
-        disabled: Mapping[Origin, str] | None = None,
+        disabled: Mapping[PluginIdentity, str] | None = None,
     ) -> None:
-        self.offers = tuple(sorted(offers, key=lambda offer: offer.origin.name))
+        self.loaded = tuple(sorted(loaded, key=lambda contents: contents.plugin.name))
         self.broken = tuple(broken)
         self.disabled = dict(disabled or {})
-        self._by_name: dict[tuple[str, str], list[tuple[Part, Origin]]] = defaultdict(list)
-        for offer in self.offers:
-            for part in offer.parts:
-                self._by_name[part.kind, part.name].append((part, offer.origin))
+        self._providers: dict[tuple[str, str], list[PluginContents]] = defaultdict(list)
+        for contents in self.loaded:
+            for key in contents.parts:
+                self._providers[key].append(contents)
 
     @classmethod
     def of(cls, modules: Mapping[str, object]) -> "Plugins":
         """Plugins from modules by name, for tests and notebooks. The first fault is raised."""
-        plugins = cls([read(module, Origin(name)) for name, module in modules.items()])
+        plugins = cls([read(module, PluginIdentity(name)) for name, module in modules.items()])
         for clash in plugins.clashes():
             raise clash
         return plugins
@@ -78,71 +78,75 @@ class Plugins:
             raise TransfuseError(f"{source}: no plugin {name!r} is installed, {did_you_mean(name, found)}")
         for name in sorted(set(disabled) - set(found)):
             _warn(f"plugins.disabled: no plugin {name!r} is installed, {did_you_mean(name, found)}")
-        offers: list[Offer] = []
+        loaded: list[PluginContents] = []
         broken: list[PluginError] = []
-        off: dict[Origin, str] = {}
+        off: dict[PluginIdentity, str] = {}
         for name, points in sorted(found.items()):
             if name in disabled or (wanted is not None and name not in wanted):
                 reason = "listed under plugins.disabled" if name in disabled else f"not in {source}"
-                off.update({_origin(point): reason for point in points})
+                off.update({_identity(point): reason for point in points})
                 continue
             try:
-                offers.append(_load(points))
+                loaded.append(_load(points))
             except PluginError as error:
                 broken.append(error)
-        plugins = cls(offers, broken, off)
+        plugins = cls(loaded, broken, off)
         for error in (*broken, *plugins.clashes()):
             _warn(str(error))
         return plugins
 
     def clashes(self) -> list[TransfuseError]:
-        """An error for every part that two plugins offer."""
-        return [_clash(*name, offered) for name, offered in sorted(self._by_name.items()) if len(offered) > 1]
+        """An error for every part that two plugins provide."""
+        return [
+            _clash(*key, providers)
+            for key, providers in sorted(self._providers.items())
+            if len(providers) > 1
+        ]
 
     def part(self, kind: str, name: str) -> Part:
-        """The part of this name. Raises `TransfuseError` for one nobody, or more than one, offers."""
-        offered = self._by_name.get((kind, name), [])
-        if len(offered) > 1:
-            raise _clash(kind, name, offered)
-        if not offered:
+        """The part of this name. Raises `TransfuseError` for one nobody, or more than one, provides."""
+        providers = self._providers.get((kind, name), [])
+        if len(providers) > 1:
+            raise _clash(kind, name, providers)
+        if not providers:
             raise TransfuseError(
                 f"unknown {noun(kind)} {name!r}, {did_you_mean(name, self.parts(kind))}{self._absent()}"
             )
-        return offered[0][0]
+        return providers[0].parts[kind, name]
 
     def parts(self, kind: str) -> dict[str, Part]:
-        """The parts of a kind by name, sorted; without those that two plugins offer."""
+        """The parts of a kind by name, sorted; without those that two plugins provide."""
         return {
-            name: offered[0][0]
-            for (of_kind, name), offered in sorted(self._by_name.items())
-            if of_kind == kind and len(offered) == 1
+            key[1]: providers[0].parts[key]
+            for key, providers in sorted(self._providers.items())
+            if key[0] == kind and len(providers) == 1
         }
 
-    def choose(self, kind: str, section: Any, place: str = "") -> Chosen:
-        """The part that a section such as ``{name: kl, channels: 4}`` or ``"kl"`` chooses.
+    def choose(self, kind: str, section: Any, place: str = "", builds: type[T] = object) -> Chosen[T]:
+        """The part that a section such as ``{name: kl, channels: 4}`` or ``"kl"`` chooses, to build ``builds``.
 
         Raises `TransfuseError` naming the dotted place, counted from ``place``, of all that is wrong.
         """
         try:
-            return choose(self, kind, section)
-        except Misfit as misfit:
-            raise misfit.error(place or kind) from misfit
+            return choose(self, kind, section, builds)
+        except InvalidSettings as invalid:
+            raise invalid.error(place or kind) from invalid
 
     def listing(self) -> list[Row]:
         """All plugins, loaded or not, by name."""
         rows = [
-            _row(offer.origin, "loaded", "", tuple(f"{part.kind} {part.name}" for part in offer.parts))
-            for offer in self.offers
+            _row(contents.plugin, "loaded", "", tuple(f"{kind} {name}" for kind, name in contents.parts))
+            for contents in self.loaded
         ]
-        rows += [_row(error.origin, "broken", error.reason) for error in self.broken]
-        rows += [_row(origin, "disabled", reason) for origin, reason in self.disabled.items()]
+        rows += [_row(error.plugin, "broken", error.reason) for error in self.broken]
+        rows += [_row(plugin, "disabled", reason) for plugin, reason in self.disabled.items()]
         return sorted(rows, key=lambda row: (row.name, row.distribution))
 
     def _absent(self) -> str:
-        """The tail of "unknown part": which plugins could have offered it."""
+        """The tail of "unknown part": which plugins could have provided it."""
         tail = "".join(f"\n  left out: {error}" for error in self.broken)
         if self.disabled:
-            tail += f"\n  disabled: {', '.join(sorted(origin.name for origin in self.disabled))}"
+            tail += f"\n  disabled: {', '.join(sorted(plugin.name for plugin in self.disabled))}"
         return tail
 
 
@@ -154,41 +158,42 @@ def _wanted(only: Collection[str] | None) -> tuple[Collection[str] | None, str]:
     return names or None, VARIABLE
 
 
-def _load(points: Sequence[EntryPoint]) -> Offer:
+def _load(points: Sequence[EntryPoint]) -> PluginContents:
     """Import and read the one plugin of a name."""
-    origin = _origin(points[0])
+    plugin = _identity(points[0])
     if len(points) > 1:
-        others = " and ".join(str(_origin(point)) for point in points[1:])
-        raise PluginError(origin, f"and {others} share one name, so neither is loaded")
+        others = " and ".join(str(_identity(point)) for point in points[1:])
+        raise PluginError(plugin, f"and {others} share one name, so neither is loaded")
     try:
         module = points[0].load()
     except (Exception, SystemExit) as error:
-        raise PluginError(origin, f"does not import: {_described(error)}") from error
+        raise PluginError(plugin, f"does not import: {_described(error)}") from error
     try:
-        return read(module, origin)
+        return read(module, plugin)
     except PluginError:
         raise
     except Exception as error:
-        raise PluginError(origin, f"fails: {_described(error)}") from error
+        raise PluginError(plugin, f"fails: {_described(error)}") from error
 
 
 def _described(error: BaseException) -> str:
     return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
 
 
-def _origin(point: EntryPoint) -> Origin:
-    return Origin(point.name, point.dist.name, point.dist.version) if point.dist else Origin(point.name)
+def _identity(point: EntryPoint) -> PluginIdentity:
+    distribution = (point.dist.name, point.dist.version) if point.dist else ()
+    return PluginIdentity(point.name, *distribution)
 
 
-def _clash(kind: str, name: str, offered: Sequence[tuple[Part, Origin]]) -> TransfuseError:
-    who = " and ".join(str(origin) for _, origin in offered)
+def _clash(kind: str, name: str, providers: Sequence[PluginContents]) -> TransfuseError:
+    who = " and ".join(str(contents.plugin) for contents in providers)
     return TransfuseError(
         f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
     )
 
 
-def _row(origin: Origin, status: str, reason: str, offers: tuple[str, ...] = ()) -> Row:
-    return Row(origin.name, origin.distribution, origin.version, status, reason, offers)
+def _row(plugin: PluginIdentity, status: str, reason: str, provides: tuple[str, ...] = ()) -> Row:
+    return Row(plugin.name, plugin.distribution, plugin.version, status, reason, provides)
 
 
 def _warn(message: str) -> None:

@@ -1,27 +1,24 @@
-"""The registry: named modalities, masks and recipes, from plugins and from files laid over each other."""
+"""The registry: named modalities, masks and recipes, from plugins and from files, merged."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfuse.config.located import Written
+from transfuse.config.located import Located
 from transfuse.config.parts import Chosen, choose
-from transfuse.config.recipe import ModelSettings as ModelSettings
-from transfuse.config.recipe import Recipe as Recipe
-from transfuse.config.recipe import TrainSettings as TrainSettings
-from transfuse.config.recipe import mask_text
-from transfuse.config.validation import Misfit, fit
+from transfuse.config.recipe import Recipe, as_mask
+from transfuse.config.validation import validate
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.registry.files import CONSTANTS, NAME, RegistryFile, checked, packaged_file, read_registry
-from transfuse.registry.files import standard_files as standard_files
+from transfuse.masks import Mask
+from transfuse.registry.files import CONSTANTS, NAME, checked, packaged_file, read_registry, standard_files
 from transfuse.registry.overrides import read_overrides
-from transfuse.registry.plugin_contents import ENTRIES, Offer, PluginError
+from transfuse.registry.plugin_contents import ENTRIES, PluginContents, PluginError
 from transfuse.registry.plugins import Plugins, PluginWarning
 
-EMPTY = Written.by("", {})
+EMPTY = Located.from_source("", {})
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Registry:
 
     plugins: Plugins
     files: tuple[Path, ...]
-    written: Written
+    entries: Located
 
     @classmethod
     def open(cls, extra: Path | str | None = None) -> "Registry":
@@ -39,7 +36,7 @@ class Registry:
 
     @classmethod
     def load(cls, plugins: Plugins | None, paths: Sequence[Path]) -> "Registry":
-        """The files laid over each other, above what the plugins bring.
+        """The files merged, above what the plugins bring.
 
         plugins: None loads the installed ones, without those that the files disable. Raises
         `TransfuseError` naming file, line and place of what is no registry. A plugin whose entries are
@@ -49,10 +46,10 @@ class Registry:
         for path in paths:
             file = read_registry(path)
             packaged = file if path.resolve() == packaged_file() else packaged
-            files = files.lay(file)
+            files = files.merge(file)
         if plugins is None:
-            plugins = Plugins.load(disabled=fit(RegistryFile, files.value).plugins.disabled)
-        return cls(plugins, tuple(paths), _brought(plugins, packaged).lay(files))
+            plugins = Plugins.load(disabled=files.value.get("plugins", {}).get("disabled", ()))
+        return cls(plugins, tuple(paths), _brought(plugins, packaged).merge(files))
 
     def names(self, what: str) -> list[str]:
         """The names under ``modalities``, ``masks`` or ``recipes``, sorted."""
@@ -66,17 +63,15 @@ class Registry:
         """A recipe's line for lists."""
         return self._named("recipes")[recipe].get("summary", "")
 
-    def mask(self, text: str) -> str:
-        """The text form of a named mask, or of an expression."""
-        return self._mask(Written.by("", text)).value
+    def mask(self, text: str) -> Mask:
+        """A named mask, or that of an expression."""
+        return self._mask(Located.from_source("", text)).value
 
     def modality(self, name: str) -> Chosen:
         """A named modality with its settings."""
-        written = self._modality(Written.by("", name))
-        try:
-            return choose(self.plugins, "modality", written.value)
-        except Misfit as misfit:
-            raise written.error(misfit) from misfit
+        section = self._modality(Located.from_source("", name))
+        with section.errors():
+            return choose(self.plugins, "modality", section.value)
 
     def recipe(self, name: str, overrides: Sequence[str] = (), data: str | None = None) -> Recipe:
         """A recipe with everything it extends and names, under ``--set``'s overrides ``a.b=c``.
@@ -87,19 +82,17 @@ class Registry:
         """
         chain = self._chain(name)
         start = {"name": name, "modalities": {}, "loss": {}, "model": {}, "train": {}}
-        written = Written(start, {(): chain[-1].spot(())})
+        recipe = Located(start, {(): chain[-1].location(())})
         for link in chain:
-            written = self._extend(written, link)
+            recipe = self._extend(recipe, link)
             if data is not None and data in link.value.get("data", {}):
-                written = self._extend(written, link.at("data", data))
-        for link in read_overrides(overrides, written.value["modalities"]):
-            written = self._extend(written, link)
-        if "mask" in written.value:
-            written = written.put("mask", self._mask(written.at("mask")))
-        try:
-            return fit(Recipe, written.value, self.plugins)
-        except Misfit as misfit:
-            raise written.error(misfit) from misfit
+                recipe = self._extend(recipe, link.at("data", data))
+        for link in read_overrides(overrides, recipe.value["modalities"]):
+            recipe = self._extend(recipe, link)
+        if "mask" in recipe.value:
+            recipe = recipe.put("mask", self._mask(recipe.at("mask")))
+        with recipe.errors():
+            return validate(Recipe, recipe.value, self.plugins)
 
     def faults(self) -> list[TransfuseError]:
         """What is wrong with modalities and recipes, used or not, on whatever data."""
@@ -123,29 +116,29 @@ class Registry:
             return []  # what it extends is not there: a fault of the recipe itself
 
     def _named(self, what: str) -> Mapping[str, Any]:
-        return self.written.value.get(what, {})
+        return self.entries.value.get(what, {})
 
-    def _chain(self, name: str) -> list[Written]:
+    def _chain(self, name: str) -> list[Located]:
         """A recipe and all it extends, lowest first."""
         recipes = self._named("recipes")
-        chain: list[Written] = []
+        chain: list[Located] = []
         seen: list[str] = []
-        asked = Written.by("", name)
+        asked = Located.from_source("", name)
         while True:
             name = asked.value
             if name not in recipes:
-                raise asked.error(Misfit([((), f"unknown recipe {name!r}, {did_you_mean(name, recipes)}")]))
+                raise _unknown(asked, "recipe", recipes)
             if name in seen:
                 circle = " → ".join([*seen, name])
-                raise asked.error(Misfit([((), f"recipes extend each other in a circle: {circle}")]))
+                raise TransfuseError(asked.sentence((), f"recipes extend each other in a circle: {circle}"))
             seen.append(name)
-            chain.append(self.written.at("recipes", name))
+            chain.append(self.entries.at("recipes", name))
             if chain[-1].value.get("extends") is None:
                 return chain[::-1]
             asked = chain[-1].at("extends")
 
-    def _extend(self, base: Written, link: Written) -> Written:
-        """A recipe so far, with the next entry on top: roles resolved, the rest laid."""
+    def _extend(self, base: Located, link: Located) -> Located:
+        """A recipe so far, with the next entry on top: roles resolved, the rest merged."""
         roles, loss = base.at("modalities"), base.at("loss")
         for role, section in link.value.get("modalities", {}).items():
             over = link.at("modalities", role)
@@ -154,54 +147,58 @@ class Registry:
             elif isinstance(section, str):
                 roles = roles.put(role, self._modality(over))
             else:
-                roles = roles.put(role, roles.at(role).lay(over) if role in roles.value else over)
+                roles = roles.put(role, roles.at(role).merge(over) if role in roles.value else over)
         rest = link
         for key in ("modalities", "extends", "summary", "data"):
             rest = rest.without(key)
-        return base.put("loss", loss).lay(rest).put("modalities", roles)
+        return base.put("loss", loss).merge(rest).put("modalities", roles)
 
-    def _modality(self, name: Written) -> Written:
+    def _modality(self, name: Located) -> Located:
         named = self._named("modalities")
         if name.value not in named:
-            hint = did_you_mean(name.value, named)
-            raise name.error(Misfit([((), f"unknown modality {name.value!r}, {hint}")]))
-        return self.written.at("modalities", name.value)
+            raise _unknown(name, "modality", named)
+        return self.entries.at("modalities", name.value)
 
-    def _mask(self, written: Written) -> Written:
-        """The text form of what is a mask's name or an expression."""
-        masks, text = self._named("masks"), written.value
-        try:
-            if not isinstance(text, str):
-                raise Misfit([((), "should be a mask's name or an expression")])
-            if text not in masks and text not in CONSTANTS and NAME.fullmatch(text):
-                raise Misfit([((), f"unknown mask {text!r}, {did_you_mean(text, [*masks, *CONSTANTS])}")])
-            return Written(mask_text(masks.get(text, text)), written.spots)
-        except Misfit as misfit:
-            raise written.error(misfit) from misfit
+    def _mask(self, text: Located) -> Located:
+        """The mask that has this name, else that of the expression."""
+        named = self._named("masks")
+        if text.value in named:
+            return Located(named[text.value], text.locations)
+        if isinstance(text.value, str) and text.value not in CONSTANTS and NAME.fullmatch(text.value):
+            raise _unknown(text, "mask", [*named, *CONSTANTS])
+        with text.errors():
+            return Located(as_mask(text.value), text.locations)
 
 
-def _brought(plugins: Plugins, packaged: Written) -> Written:
+def _unknown(name: Located, what: str, known: Iterable[str]) -> TransfuseError:
+    return TransfuseError(
+        name.sentence((), f"unknown {what} {name.value!r}, {did_you_mean(name.value, known)}")
+    )
+
+
+def _brought(plugins: Plugins, packaged: Located) -> Located:
     """What the plugins bring; entries with faults, or with a name that is taken, are left out."""
     brought = EMPTY
     owners = {(what, name): "transfuse" for what in ENTRIES for name in packaged.value.get(what, {})}
-    for offer in plugins.offers:
+    for contents in plugins.loaded:
         try:
-            entries = _entries(offer, owners)
+            entries = _entries(contents, owners)
         except TransfuseError as error:
             warnings.warn(str(error), PluginWarning, stacklevel=3)
             continue
-        brought = brought.lay(entries)
+        brought = brought.merge(entries)
     return brought
 
 
-def _entries(offer: Offer, owners: dict[tuple[str, str], str]) -> Written:
+def _entries(contents: PluginContents, owners: dict[tuple[str, str], str]) -> Located:
     """One plugin's entries, whose names are entered among ``owners``."""
-    entries = checked(
-        Written.by(f"{offer.origin}:", {what: dict(named) for what, named in offer.entries.items()})
-    )
+    value = {what: dict(named) for what, named in contents.entries.items()}
+    entries = checked(Located.from_source(f"{contents.plugin}:", value))
     names = [(what, name) for what, named in entries.value.items() for name in named]
     for what, name in names:
         if (what, name) in owners:
-            raise PluginError(offer.origin, f"brings {what}.{name}, which {owners[what, name]} has already")
-    owners.update(dict.fromkeys(names, str(offer.origin)))
-    return Written(entries.value, {**entries.spots, **{loc: entries.spot(loc) for loc in names}})
+            raise PluginError(
+                contents.plugin, f"brings {what}.{name}, which {owners[what, name]} has already"
+            )
+    owners.update(dict.fromkeys(names, str(contents.plugin)))
+    return entries

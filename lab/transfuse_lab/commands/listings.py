@@ -18,7 +18,7 @@ def list_recipes(registry: Registry) -> None:
 def list_plugins(plugins: Plugins) -> None:
     """Every plugin, loaded or not, with what it offers, or why it is not loaded."""
     rows = [
-        (row.name, row.distribution, row.version, row.status, ", ".join(row.offers) or row.reason)
+        (row.name, row.distribution, row.version, row.status, ", ".join(row.provides) or row.reason)
         for row in plugins.listing()
     ]
     print_table(("plugin", "distribution", "version", "status", "offers, or why not"), rows)
@@ -33,7 +33,7 @@ def _recipe_row(registry: Registry, name: str) -> tuple[str, ...]:
     return (
         name,
         " ".join(f"{role}={chosen.name}" for role, chosen in recipe.modalities.items()),
-        recipe.mask,
+        str(recipe.mask),
         " ".join(f"{role}={weight:g}" for role, weight in recipe.loss.items()),
         f"dim {model.dim}, layers {model.layers}, heads {model.heads}",
         f"{train.steps} steps" if train.steps is not None else f"{train.flops:g} FLOPs",

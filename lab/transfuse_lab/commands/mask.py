@@ -47,7 +47,7 @@ def named(expr: str, registry: Path | None) -> masks.Mask:
         return masks.parse(expr)
     from transfuse.registry import Registry
 
-    return masks.parse(Registry.open(registry).mask(expr.strip()))
+    return Registry.open(registry).mask(expr.strip())
 
 
 def facts(mask: masks.Mask, columns: masks.Columns) -> list[str]:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transfuse import checkpoints, masks
+from transfuse import checkpoints
 from transfuse.checkpoints.provenance import origin
-from transfuse.config.differences import differing
+from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
@@ -47,7 +47,7 @@ def prepare(
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
     modalities = build_modalities(recipe)
-    check_columns(masks.parse(recipe.mask), Layout(modalities, Vocabulary()))
+    check_columns(recipe.mask, Layout(modalities, Vocabulary()))
     if codecs is not None:
         checkpoints.restore_codecs(codecs, modalities, origin(recipe, data.identity()))
     else:
