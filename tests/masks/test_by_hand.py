@@ -137,9 +137,9 @@ def test_the_narrowest_term_is_asked_first() -> None:
     either = ["same(doc)", "same(span) & k.noised", "le(idx)"]
     for terms, kind in ((both, masks.And), (either, masks.Or)):
         mask = Mask(kind(tuple(masks.parse(text).expression for text in reversed(terms))))
-        with patch.object(lowering, "within", wraps=lowering.within) as within:
+        with patch.object(lowering, "lower", wraps=lowering.lower) as lower:
             mask.slices(COLUMNS)
-        asked = [str(Mask(call.args[0])) for call in within.call_args_list]
+        asked = [str(Mask(call.args[0])) for call in lower.call_args_list]
         assert [text for text in asked if text in terms] == terms
 
 
