@@ -1,27 +1,18 @@
-"""The normal form against the predicate on all pairs: random expressions over the widest columns."""
+"""The normal form against all pairs: random expressions over the widest columns, packed documents, intervals, parts."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import masks
-from transfuse.masks import Mask, Slices
+from transfuse.masks import Mask
 from transfuse.testing import strategies
 
-
-def painted(slices: Slices) -> np.ndarray:
-    """How often each pair lies in a slice: the slow, obvious reading of the definition."""
-    count = np.zeros((slices.queries, slices.keys), int)
-    for q0, q1, lo, hi, a, b in zip(
-        slices.q0, slices.q1, slices.lo, slices.hi, slices.slope_lo, slices.slope_hi, strict=True
-    ):
-        for i in range(q1 - q0):
-            assert lo + a * i < hi + b * i, "a slice is nowhere empty"
-            count[q0 + i, lo + a * i : hi + b * i] += 1
-    return count
+from tests.masks.painting import painted
 
 
 @given(strategies.masks(), strategies.columns())
-def test_square(mask: Mask, columns: dict) -> None:
+def test_slices_hold_each_allowed_pair_once(mask: Mask, columns: dict) -> None:
     allowed = mask.allowed(columns)
     slices = mask.slices(columns)
     assert (painted(slices) == allowed).all()
@@ -29,7 +20,9 @@ def test_square(mask: Mask, columns: dict) -> None:
 
 
 @given(strategies.masks(), strategies.columns(), strategies.columns())
-def test_rectangular(mask: Mask, queries: dict, keys: dict) -> None:
+def test_slices_of_a_rectangular_mask_hold_each_allowed_pair_once(
+    mask: Mask, queries: dict, keys: dict
+) -> None:
     assert (painted(mask.slices(queries, keys)) == mask.allowed(queries, keys)).all()
 
 
@@ -44,7 +37,7 @@ def test_intervals_are_sorted_disjoint_and_apart(mask: Mask, columns: dict) -> N
 
 
 @given(strategies.layouts(), st.integers(0, 3))
-def test_published_masks_over_packed_documents(row: list, filler: int) -> None:
+def test_slices_of_published_masks_over_packed_documents(row: list, filler: int) -> None:
     columns = strategies.packed(row, filler)
     for text in (
         "same(doc) & le(idx)",
@@ -58,3 +51,24 @@ def test_published_masks_over_packed_documents(row: list, filler: int) -> None:
     ):
         mask = masks.parse(text)
         assert (painted(mask.slices(columns)) == mask.allowed(columns)).all(), text
+
+
+@given(strategies.masks(), strategies.columns(), st.data())
+def test_restriction_to_ranges_is_slices_again(mask: Mask, columns: dict, data: st.DataObject) -> None:
+    size = len(columns["idx"])
+    (a, b), (c, d) = (
+        sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size)))) for _ in range(2)
+    )
+    part = mask.slices(columns).restricted((a, b), (c, d))
+    assert (painted(part) == mask.allowed(columns)[a:b, c:d]).all()
+    cut = [{name: values[s] for name, values in columns.items()} for s in (slice(a, b), slice(c, d))]
+    assert (mask.allowed(*cut) == mask.allowed(columns)[a:b, c:d]).all(), "rectangular is a part of square"
+
+
+def test_intervals_are_a_sequence() -> None:
+    intervals = masks.parse("le(idx)").intervals({"idx": [0, 1, 2]})
+    assert intervals[-3] == intervals[0] == [(0, 1)]
+    assert intervals[2] == intervals[-1] == [(0, 3)]
+    for wrong in (3, -4):
+        with pytest.raises(IndexError, match=f"query {wrong} of 3"):
+            intervals[wrong]

@@ -1,12 +1,13 @@
 """Lays a copy of the packages out as mutmut wants them, and has it make its mutants there.
 
-`python tests/mutation/prepare.py FOLDER`. Properties become functions, since mutmut leaves decorated ones alone.
-Results of an earlier run in FOLDER are kept for functions that are as they were.
+`python tests/mutation/prepare.py FOLDER`. Properties and registered visitors become plain functions, since mutmut
+leaves decorated ones alone. Results of an earlier run in FOLDER are kept for functions that are as they were.
 """
 
 import ast
 import io
 import os
+import re
 import shutil
 import sys
 from configparser import ConfigParser
@@ -18,16 +19,34 @@ ROOT = HERE.parents[1]
 
 
 def exposed(source: str) -> str:
-    """The source with each property `x` written as a method `x_of` with `x = property(x_of)` after it."""
+    """The source with decorated functions that mutmut would leave alone written as plain ones, decorated afterwards.
+
+    A property or singledispatch function `x` becomes `x_of`, with `x = property(x_of)` after it; one registered with
+    `x` for the type `A | B` becomes `x_A_B`, with `x.register(A | B, x_A_B)` after it.
+    """
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and len(node.decorator_list) == 1:
-            kind = ast.unparse(node.decorator_list[0])
-            if kind in ("property", "cached_property"):
-                at, head, end = node.decorator_list[0].lineno - 1, node.lineno - 1, (node.end_lineno or 0) - 1
-                lines[at] = ""
-                lines[head] = lines[head].replace(f"def {node.name}(", f"def {node.name}_of(", 1)
-                lines[end] += f"\n{' ' * node.col_offset}{node.name} = {kind}({node.name}_of)"
+        if not isinstance(node, ast.FunctionDef) or len(node.decorator_list) != 1:
+            continue
+        (decorator,) = node.decorator_list
+        kind, first = decorator, next(iter(node.args.args), None)
+        types = first and first.annotation
+        if isinstance(decorator, ast.Call):  # @x.register(A)
+            kind, types = decorator.func, decorator.args[0]
+        if isinstance(kind, ast.Attribute) and kind.attr == "register" and types is not None:
+            name = re.sub(r"\W+", "_", f"{ast.unparse(kind.value)} {ast.unparse(types)}")
+            after = f"{ast.unparse(kind)}({ast.unparse(types)}, {name})"
+        elif ast.unparse(kind) in ("property", "cached_property", "singledispatch"):
+            name = f"{node.name}_of"
+            after = f"{ast.unparse(kind)}({name})"
+        else:
+            continue
+        head, indent = node.lineno - 1, " " * node.col_offset
+        lines[decorator.lineno - 1 : decorator.end_lineno] = [""] * (
+            decorator.end_lineno - decorator.lineno + 1
+        )
+        lines[head] = lines[head].replace(f"def {node.name}(", f"def {name}(", 1)
+        lines[(node.end_lineno or 0) - 1] += f"\n{indent}{node.name} = {after}"
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ columns have them. Needs numpy only.
 import struct
 import zlib
 from html import escape
+from itertools import groupby
 
 import numpy as np
 
@@ -37,16 +38,12 @@ def terminal(mask: Mask, columns: Columns) -> str:
     lines = mask.draw(columns)
     if len(lines) > WIDEST:
         return f"({len(lines)} positions are too many for a terminal: write a PNG or SVG)"
-    docs, spans = _marks(columns, len(lines))
+    doc, span = (_column(columns, name, len(lines)) for name in ("doc", "span"))
+    docs = [" " if d < 0 else str(int(d) % 10) for d in doc]
+    spans = [" " if s < 0 else chr(ord("a") + int(s) % 26) for s in span]
     head = ["   " + "".join(docs), "   " + "".join(spans)]
     rows = [f"{doc}{span} {line}" for doc, span, line in zip(docs, spans, lines, strict=True)]
     return "\n".join(line.rstrip() for line in [*head, *rows])
-
-
-def _marks(columns: Columns, size: int) -> tuple[list[str], list[str]]:
-    doc, span = (_column(columns, name, size) for name in ("doc", "span"))
-    letters = [" " if s < 0 else chr(ord("a") + int(s) % 26) for s in span]
-    return [" " if d < 0 else str(int(d) % 10) for d in doc], letters
 
 
 def _column(columns: Columns, name: str, size: int) -> np.ndarray:
@@ -60,11 +57,8 @@ def colours(mask: Mask, columns: Columns) -> tuple[np.ndarray, list[str | None],
     doc, span = (_column(columns, name, size) for name in ("doc", "span"))
     within = (span[:, None] == span[None]) & (span >= 0)[:, None]
     cells = np.where(allowed, np.where(within, SAME_SPAN, SEEN), UNSEEN)
-    return (
-        cells,
-        [None if d < 0 else DOCS[int(d) % 2] for d in doc],
-        [None if s < 0 else SPANS[int(s) % 2] for s in span],
-    )
+    docs = [None if d < 0 else DOCS[int(d) % 2] for d in doc]
+    return cells, docs, [None if s < 0 else SPANS[int(s) % 2] for s in span]
 
 
 def svg(mask: Mask, columns: Columns, cell: int = 8) -> str:
@@ -72,20 +66,19 @@ def svg(mask: Mask, columns: Columns, cell: int = 8) -> str:
     cells, docs, spans = colours(mask, columns)
     size, edge = len(cells), 2
     whole = (size + edge) * cell
-    parts = [
-        f'<rect x="{edge * cell}" y="{edge * cell}" width="{size * cell}" height="{size * cell}" fill="{UNSEEN}"/>'
-    ]
+
+    def rectangle(x: int, y: int, width: int, height: int, colour: str) -> str:
+        sides = f'x="{x * cell}" y="{y * cell}" width="{width * cell}" height="{height * cell}"'
+        return f'<rect {sides} fill="{colour}"/>'
+
+    parts = [rectangle(edge, edge, size, size, UNSEEN)]
     for along, marks in enumerate((docs, spans)):
         for start, end, colour in _runs(marks):
-            a, b, c = (start + edge) * cell, (end - start) * cell, along * cell
-            parts.append(f'<rect x="{a}" y="{c}" width="{b}" height="{cell}" fill="{colour}"/>')
-            parts.append(f'<rect x="{c}" y="{a}" width="{cell}" height="{b}" fill="{colour}"/>')
+            parts.append(rectangle(start + edge, along, end - start, 1, colour))
+            parts.append(rectangle(along, start + edge, 1, end - start, colour))
     for i, row in enumerate(cells):
         for start, end, colour in _runs([None if c == UNSEEN else str(c) for c in row]):
-            x, y = (start + edge) * cell, (i + edge) * cell
-            parts.append(
-                f'<rect x="{x}" y="{y}" width="{(end - start) * cell}" height="{cell}" fill="{colour}"/>'
-            )
+            parts.append(rectangle(start + edge, i + edge, end - start, 1, colour))
     grid = "".join(f"M{(i + edge) * cell} {edge * cell}v{size * cell}" for i in range(size + 1))
     grid += "".join(f"M{edge * cell} {(i + edge) * cell}h{size * cell}" for i in range(size + 1))
     parts.append(f'<path d="{grid}" stroke="#ffffff" stroke-width="0.5" fill="none"/>')
@@ -108,14 +101,11 @@ def _documents(columns: Columns, size: int) -> list[int]:
 
 def _runs(colour: list[str | None]) -> list[tuple[int, int, str]]:
     """Start, end and colour of each stretch of one colour, None left out."""
-    runs: list[tuple[int, int, str]] = []
-    for i, this in enumerate(colour):
-        if this is None:
-            continue
-        if runs and runs[-1][1] == i and runs[-1][2] == this:
-            runs[-1] = (runs[-1][0], i + 1, this)
-        else:
-            runs.append((i, i + 1, this))
+    runs, end = [], 0
+    for this, stretch in groupby(colour):
+        start, end = end, end + len(list(stretch))
+        if this is not None:
+            runs.append((start, end, this))
     return runs
 
 
@@ -125,9 +115,8 @@ def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
     size, edge = len(cells), 2
     image = np.full((size + edge, size + edge, 3), 255, np.uint8)
     names, index = np.unique(cells.reshape(-1), return_inverse=True)
-    image[edge:, edge:] = (
-        np.array([_rgb(name) for name in names], np.uint8).reshape(-1, 3)[index].reshape(size, size, 3)
-    )
+    palette = np.array([_rgb(name) for name in names], np.uint8).reshape(-1, 3)
+    image[edge:, edge:] = palette[index].reshape(size, size, 3)
     for along, marks in enumerate((docs, spans)):
         for i, colour in enumerate(marks):
             if colour is not None:

@@ -1,7 +1,4 @@
-"""Masks as text: `show` prints an expression, `parse_expression` reads it back through a whitelist.
-
-Nothing is evaluated.
-"""
+"""Masks as text: `show` prints one, `parse_expression` reads it back through a whitelist. Nothing is evaluated."""
 
 import re
 from collections.abc import Callable

@@ -37,8 +37,8 @@ class Bands:
 
     def take(self, which: Ints) -> "Bands":
         """Only the intervals named by a boolean or sorted index array."""
-        parts = (self.seg, self.lo, self.hi, self.slope_lo, self.slope_hi)
-        return Bands(self.cuts, *(part[which] for part in parts), keys=self.keys)
+        seg, lo, hi = self.seg[which], self.lo[which], self.hi[which]
+        return Bands(self.cuts, seg, lo, hi, self.slope_lo[which], self.slope_hi[which], self.keys)
 
 
 def everything(queries: int, keys: int) -> Bands:
@@ -63,10 +63,8 @@ def refine(bands: Bands, cuts: Ints) -> Bands:
     lo = bands.lo[owner] + bands.slope_lo[owner] * shift
     hi = bands.hi[owner] + bands.slope_hi[owner] * shift
     order = np.argsort(offset, kind="stable")  # owners rise within a segment, so lo does
-    owner = owner[order]
-    return Bands(
-        merged, offset[order], lo[order], hi[order], bands.slope_lo[owner], bands.slope_hi[owner], bands.keys
-    )
+    slopes = bands.slope_lo[owner[order]], bands.slope_hi[owner[order]]
+    return Bands(merged, offset[order], lo[order], hi[order], *slopes, bands.keys)
 
 
 def expand(start: Ints, end: Ints) -> tuple[Ints, Ints]:

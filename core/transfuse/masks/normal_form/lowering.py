@@ -1,6 +1,6 @@
 """From an expression and columns to slices, in time that grows with their structure and not with all pairs.
 
-`within(expression, columns, window)` cuts a window of pairs down to those the expression allows. A conjunction
+`lower(expression, columns, window)` cuts a window of pairs down to those the expression allows. A conjunction
 hands each result on as the next term's window, narrow terms first, so that `same(doc)` confines what the others
 expand to.
 """
@@ -21,17 +21,12 @@ from transfuse.masks.transforms import negated
 def slices(expression: Expression, queries: Columns, keys: Columns | None = None) -> Slices:
     """The allowed pairs as disjoint slices, found from the structure of the expression and of the columns."""
     q, k, rows, cols = read(expression, queries, keys)
-    return coalesce(within(expression, Structure(q, k), bands.everything(rows, cols)), rows)
-
-
-def within(expression: Expression, columns: Structure, window: Bands) -> Bands:
-    """The pairs of `window` that the expression allows."""
-    return lower(expression, columns, window) if len(window.seg) else window
+    return coalesce(lower(expression, Structure(q, k), bands.everything(rows, cols)), rows)
 
 
 @singledispatch
 def lower(expression: Expression, columns: Structure, window: Bands) -> Bands:
-    """`within` a window that is not empty."""
+    """The pairs of `window` that the expression allows."""
     raise TypeError(f"no expression of a mask: {expression!r}")
 
 
@@ -42,8 +37,11 @@ def _(expression: Constant, columns: Structure, window: Bands) -> Bands:
 
 @lower.register
 def _(expression: And, columns: Structure, window: Bands) -> Bands:
-    terms = sorted(expression.terms, key=_width)
-    return reduce(lambda part, term: within(term, columns, part), terms, window)
+    for term in sorted(expression.terms, key=_width):
+        if not len(window.seg):
+            break
+        window = lower(term, columns, window)
+    return window
 
 
 @lower.register
@@ -57,7 +55,7 @@ def _(expression: Or, columns: Structure, window: Bands) -> Bands:
             case Not(Flag("q", name)):
                 window, settled = _split(columns.q[name], window)
             case _:
-                return reduce(bands.union, [within(other, columns, window) for other in terms[i:]], result)
+                return reduce(bands.union, [lower(other, columns, window) for other in terms[i:]], result)
         result = bands.union(result, settled)
     return result
 
@@ -70,11 +68,11 @@ def _(expression: Not, columns: Structure, window: Bands) -> Bands:
         return _flag(term, False, columns, window)
     if isinstance(term, And | Or):
         other = Or if isinstance(term, And) else And
-        return within(other(tuple(map(Not, term.terms))), columns, window)
+        return lower(other(tuple(map(Not, term.terms))), columns, window)
     opposite = negated(term)
     if isinstance(opposite, Not) and opposite.term is term:
-        return bands.difference(window, within(term, columns, window))
-    return within(opposite, columns, window)
+        return bands.difference(window, lower(term, columns, window))
+    return lower(opposite, columns, window)
 
 
 @lower.register

@@ -1,59 +1,17 @@
-"""Views of the normal form: transpose, restriction, orientation, key order; and simplification."""
+"""Expressions rewritten: simplified and transposed without a change of meaning; keys put in an order of few slices."""
+
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from transfuse import masks
 from transfuse.errors import TransfuseError
-from transfuse.masks import Mask, Slices
+from transfuse.masks import Mask
 from transfuse.masks.expressions import atoms
 from transfuse.testing import strategies
 
-
-def painted(slices: Slices) -> np.ndarray:
-    count = np.zeros((slices.queries, slices.keys), int)
-    for q0, q1, lo, hi, a, b in zip(
-        slices.q0, slices.q1, slices.lo, slices.hi, slices.slope_lo, slices.slope_hi, strict=True
-    ):
-        for i in range(q1 - q0):
-            assert 0 <= lo + a * i < hi + b * i <= slices.keys
-            count[q0 + i, lo + a * i : hi + b * i] += 1
-    return count
-
-
-@given(strategies.masks(), strategies.columns(), strategies.columns())
-def test_the_transpose_of_slices_and_of_the_rule(mask: Mask, queries: dict, keys: dict) -> None:
-    allowed = mask.allowed(queries, keys)
-    assert (painted(mask.slices(queries, keys).transposed()) == allowed.T).all()
-    assert (masks.transposed(mask).allowed(keys, queries) == allowed.T).all()
-    assert (painted(mask.slices(queries, keys, by="key")) == allowed).all()
-    assert masks.transposed(masks.transposed(mask)) == mask
-    seen = np.zeros_like(allowed)
-    for j, found in enumerate(mask.key_intervals(queries, keys)):
-        for start, end in found:
-            seen[start:end, j] = True
-    assert (seen == allowed).all()
-
-
-@given(strategies.masks(), strategies.columns(), st.data())
-def test_restriction_to_ranges_is_slices_again(mask: Mask, columns: dict, data: st.DataObject) -> None:
-    size = len(columns["idx"])
-    (a, b), (c, d) = (
-        sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size)))) for _ in range(2)
-    )
-    part = mask.slices(columns).restricted((a, b), (c, d))
-    assert (painted(part) == mask.allowed(columns)[a:b, c:d]).all()
-    cut = [{name: values[s] for name, values in columns.items()} for s in (slice(a, b), slice(c, d))]
-    assert (mask.allowed(*cut) == mask.allowed(columns)[a:b, c:d]).all(), "rectangular is a part of square"
-
-
-@given(strategies.masks(), strategies.columns())
-def test_key_order_is_a_permutation_of_the_same_pairs(mask: Mask, columns: dict) -> None:
-    order = masks.key_order(mask, columns)
-    assert sorted(order.tolist()) == list(range(len(columns["idx"])))
-    keys = {name: values[order] for name, values in columns.items()}
-    assert (painted(mask.slices(columns, keys)) == mask.allowed(columns)[:, order]).all()
+from tests.masks.painting import painted
 
 
 @given(strategies.masks(), strategies.columns())
@@ -99,6 +57,43 @@ def test_simplify_never_changes_the_meaning_nor_grows(mask: Mask, columns: dict)
 )
 def test_simplify_by_example(text: str, simple: str) -> None:
     assert masks.simplify(masks.parse(text)) == masks.parse(simple)
+
+
+@given(strategies.masks(), strategies.columns(), strategies.columns())
+def test_the_transpose_swaps_queries_and_keys(mask: Mask, queries: dict, keys: dict) -> None:
+    allowed = mask.allowed(queries, keys)
+    assert (painted(mask.slices(queries, keys).transposed()) == allowed.T).all()
+    assert (masks.transposed(mask).allowed(keys, queries) == allowed.T).all()
+    assert (painted(mask.slices(queries, keys, by="key")) == allowed).all()
+    assert masks.transposed(masks.transposed(mask)) == mask
+    seen = np.zeros_like(allowed)
+    for j, found in enumerate(mask.key_intervals(queries, keys)):
+        for start, end in found:
+            seen[start:end, j] = True
+    assert (seen == allowed).all()
+
+
+@given(strategies.masks(), strategies.columns())
+def test_key_order_is_a_permutation_of_the_same_pairs(mask: Mask, columns: dict) -> None:
+    order = masks.key_order(mask, columns)
+    assert sorted(order.tolist()) == list(range(len(columns["idx"])))
+    keys = {name: values[order] for name, values in columns.items()}
+    assert (painted(mask.slices(columns, keys)) == mask.allowed(columns)[:, order]).all()
+
+
+def test_key_order_sorts_by_flags_within_groups() -> None:
+    keys = {"doc": [5, 5, 5, 2, 2, 2], "x": [1, 0, 3, 0, 1, 0], "y": [0, 1, 0, 0, 0, 0]}
+    order = lambda text: masks.key_order(masks.parse(text), keys).tolist()  # noqa: E731
+    assert order("same(doc) & k.x") == [1, 0, 2, 3, 5, 4]
+    assert order("k.x") == [1, 3, 5, 0, 2, 4]
+    assert order("q.x & le(y)") == [0, 1, 2, 3, 4, 5]
+    assert order("same(doc) | k.x") == [1, 3, 5, 0, 2, 4]
+    assert order("same(doc)") == [0, 1, 2, 3, 4, 5]
+    assert order("k.x & k.y") == [3, 5, 0, 2, 4, 1]
+    with pytest.raises(TransfuseError, match=re.escape("mask same(doc) & k.z: the keys have no column 'z'")):
+        order("same(doc) & k.z")
+    with pytest.raises(TransfuseError, match=re.escape("mask same(d) & k.x: the keys have no column 'd'")):
+        order("same(d) & k.x")
 
 
 def bagel(images: int) -> dict:
