@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transfuse import masks
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
@@ -225,3 +226,12 @@ def test_flops_of_a_tiny_model_by_hand(kit: Kit) -> None:
     forward = 2 * 2 * block * 7 + 2 * 4 * tokens * 3 + 2 * blob * 2 + 4 * 4 * 2 * pairs
     assert flops(model, row) == 3 * forward
     assert np.isclose(flops(model, join([model.layout.sequence(document("a", [1.0, 2.0]))])), 3 * forward)
+
+
+def test_an_image_modality_counts_its_own_work(kit: Kit) -> None:
+    image = kit.model().span_modality("image")
+    payload = torch.from_numpy(image.blank("2x2"))[None]
+    with FlopCounterMode(display=False) as counted:
+        hidden, state = image.embed(payload, torch.zeros(1))
+        image.head(hidden, state, torch.zeros(1))
+    assert image.flops(hidden.shape[1]) == counted.get_total_flops()

@@ -2,17 +2,16 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import transfuse_adapters.plugin
 import transfuse_lab.plugin
+from transfuse_lab.cli import app
 from transfuse_lab.datasets import captions, interleaved
+from typer.testing import CliRunner
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-COMMAND = "import sys; from transfuse_lab.cli import main; sys.argv[0] = 'transfuse'; main()"
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -32,7 +31,7 @@ def test_every_block_runs_in_order_and_prints_what_it_says(
             for line in text.splitlines():
                 name, *arguments = line.split()
                 assert name == "transfuse"
-                subprocess.run([sys.executable, "-c", COMMAND, *arguments], check=True)
+                assert CliRunner().invoke(app, arguments).exit_code == 0
         else:
             keys = [set(json.loads(line)) for line in text.splitlines()]
             assert any(all(told <= set(form.KEYS) for told in keys) for form in (captions, interleaved))

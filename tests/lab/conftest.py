@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,6 @@ from transfuse_lab.cli import app
 from transfuse_lab.datasets.folder import Folder
 from transfuse_lab.runs.training import train
 from typer.testing import CliRunner, Result
-
-TINY = (
-    "model.dim=32", "model.layers=1", "model.heads=2", "train.budget=160", "train.lr=0.01", "text.vocab=280",
-)  # fmt: skip
-PIXELS = ("image.codec=pixel", "image.patcher.patch=2", "image.sampler.evaluations=3")
-CODES = ("image.codec.width=8", "image.codec.steps=10", "image.codec.batch=8", "image.codec.codes=16")
 
 
 @pytest.fixture(scope="session")
@@ -43,41 +38,20 @@ def data_argument(pictures: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def sets() -> Callable[..., tuple[str, ...]]:
-    """``--set`` arguments that make a recipe tiny."""
-
-    def make(recipe: str = "transfusion", *more: str) -> tuple[str, ...]:
-        chosen = (*TINY, *(PIXELS if recipe == "transfusion" else CODES), *more)
-        return tuple(word for one in chosen for word in ("--set", one))
-
-    return make
-
-
-@pytest.fixture(scope="session")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, installed: Plugins, pictures: Path, sets: Callable
+    tmp_path_factory: pytest.TempPathFactory, installed: Plugins, pictures: Path, small_recipe: Callable
 ) -> Callable[[str], Path]:
-    """The folder of a run of few steps, made once; tests that change it work on a copy."""
-    from transfuse.registry import Registry
-    from transfuse.registry.files import packaged_file
+    """The folder of a run of 8 steps, made once; tests that change it work on a copy."""
 
-    made: dict[str, Path] = {}
-
+    @cache
     def run(recipe: str = "transfusion") -> Path:
-        if recipe not in made:
-            made[recipe] = tmp_path_factory.mktemp(recipe)
-            overrides = sets(recipe, "train.steps=8")[1::2]
-            resolved = Registry.load(installed, [packaged_file()]).recipe(recipe, overrides)
-            section = {"name": "folder", "path": str(pictures), "channels": 1}
-            train(
-                resolved,
-                Folder(pictures, channels=1),
-                section,
-                made[recipe],
-                installed,
-                report=lambda line: None,
-            )
-        return made[recipe]
+        folder, section = (
+            tmp_path_factory.mktemp(recipe),
+            {"name": "folder", "path": str(pictures), "channels": 1},
+        )
+        resolved, data = small_recipe(recipe, "train.steps=8"), Folder(pictures, channels=1)
+        train(resolved, data, section, folder, installed, report=lambda line: None)
+        return folder
 
     return run
 

@@ -17,6 +17,8 @@ from transfuse import masks
 from transfuse.errors import TransfuseError
 from typer.testing import Result
 
+from tests.tiny.recipes import sets
+
 PROGRAM = "import sys; from transfuse_lab.cli import main; sys.argv = ['transfuse', *sys.argv[1:]]; main()"
 
 
@@ -31,9 +33,7 @@ def refused(done: Result, *words: object) -> None:
 
 class TestTrain:
     @pytest.fixture
-    def train(
-        self, cli: Callable, data_argument: str, sets: Callable, tmp_path: Path
-    ) -> Callable[..., Result]:
+    def train(self, cli: Callable, data_argument: str, tmp_path: Path) -> Callable[..., Result]:
         def run(*more: object, recipe: str = "transfusion", data: str = data_argument) -> Result:
             short = sets("transfusion", "train.steps=2")
             return cli("train", recipe, "--data", data, "--out", tmp_path / "run", *short, *more)
@@ -78,9 +78,7 @@ class TestTrain:
         (tmp_path / "bare").mkdir()
         refused(train(data=str(tmp_path / "bare")), "bare: no image")
 
-    def test_out_that_cannot_be(
-        self, cli: Callable, data_argument: str, sets: Callable, tmp_path: Path
-    ) -> None:
+    def test_out_that_cannot_be(self, cli: Callable, data_argument: str, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         for out in (tmp_path / "file", tmp_path / "file/run"):
             done = cli("train", "transfusion", "--data", data_argument, "--out", out, *sets())
@@ -148,9 +146,7 @@ class TestRuns:
         return tmp_path / "run"
 
     @pytest.fixture
-    def uses(
-        self, cli: Callable, data_argument: str, sets: Callable, tmp_path: Path
-    ) -> Callable[[Path], list[Result]]:
+    def uses(self, cli: Callable, data_argument: str, tmp_path: Path) -> Callable[[Path], list[Result]]:
         def all_of(run: Path) -> list[Result]:
             again = (
                 "train",
@@ -232,7 +228,7 @@ class TestRuns:
         refused(uses(run)[0], "recipe.json", "hologram")
 
 
-def test_interrupted_it_saves_says_so_and_goes_on(data_argument: str, sets: Callable, tmp_path: Path) -> None:
+def test_interrupted_it_saves_says_so_and_goes_on(data_argument: str, tmp_path: Path) -> None:
     """Ctrl-C in a process of its own; the same command then ends the run, as one that was never stopped."""
     run = tmp_path / "run"
     base = ("train", "transfusion", "--data", data_argument)

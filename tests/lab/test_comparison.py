@@ -10,7 +10,10 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison.comparison import Run, comparison, jobs, plan, worker
+from transfuse_lab.comparison import comparison, jobs, worker
+from transfuse_lab.comparison.comparison import Run, plan
+
+from tests.tiny.recipes import sets
 
 BUDGET = "train.flops=3e8"
 PROMISED = {
@@ -19,11 +22,7 @@ PROMISED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def overrides(sets: Callable) -> tuple[str, ...]:
-    """Both recipes made tiny; codecs alike."""
-    return (*sets("none", BUDGET)[:12], "--set", "image.codec.width=8", "--set", "image.codec.steps=6",
-            "--set", "image.codec.batch=8", "--set", BUDGET)  # fmt: skip
+BOTH = sets("transfusion", "image.codec.steps=6", BUDGET, pixels=False)  # with an autoencoder each, and alike
 
 
 class Here:
@@ -44,7 +43,7 @@ class Here:
 
 @pytest.fixture(scope="module")
 def compared(
-    tmp_path_factory: pytest.TempPathFactory, cli: Callable, data_argument: str, overrides: tuple[str, ...]
+    tmp_path_factory: pytest.TempPathFactory, cli: Callable, data_argument: str
 ) -> tuple[Path, tuple[str, ...]]:
     """Both recipes, one seed; and the command's arguments."""
     out = tmp_path_factory.mktemp("compared") / "new"
@@ -58,7 +57,7 @@ def compared(
         "0",
         "--out",
         out,
-        *overrides,
+        *BOTH,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "_start", Here)

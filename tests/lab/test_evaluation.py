@@ -234,6 +234,13 @@ def test_a_document_that_is_no_pair(shapes: Callable) -> None:
         pairs(shapes(change=alone), "train", "text", "image")
 
 
+def test_what_cannot_be_evaluated_says_so(shapes: Callable) -> None:
+    with pytest.raises(TransfuseError, match="split 'heldout' is empty"):
+        pairs(shapes(heldout=0), "heldout", "text", "image")
+    with pytest.raises(TransfuseError, match="images of one shape"):
+        pairs(shapes(sides=(8, 4)), "heldout", "text", "image")
+
+
 def test_data_that_changed_or_went(
     trained: Callable, cli: Callable, pictures: Path, tmp_path: Path, installed: Plugins
 ) -> None:

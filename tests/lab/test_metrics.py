@@ -11,6 +11,7 @@ from transfuse import TransfuseError
 from transfuse.metrics import Evaluation
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.evaluation import metrics
+from transfuse_lab.evaluation.classifier import classifier_of
 from transfuse_lab.evaluation.frechet import frechet_distance
 
 RNG = np.random.default_rng(0)
@@ -65,7 +66,7 @@ def test_reconstruction_error_is_squared_and_a_pixel() -> None:
 
 def test_frechet_distance_to_held_out_images_with_a_floor_of_as_many_real_ones() -> None:
     figures = metrics.FrechetDistance().compute(EVALUATION)
-    judge = metrics._judge(EVALUATION)
+    judge = classifier_of(EVALUATION.train_images, EVALUATION.train_captions)
     real = judge.features(EVALUATION.heldout_images)
     assert figures["frechet_distance"] == frechet_distance(judge.features(EVALUATION.generated), real)
     spread = EVALUATION.train_images[[0, 6, 11, 17, 22, 28, 33, 39]]

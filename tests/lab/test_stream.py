@@ -1,4 +1,4 @@
-"""What a dropped visit shows: one of the recipe's guidance views, keyed, each as often; text carries no loss there."""
+"""Each document keeps its own data; a dropped visit shows one of the recipe's guidance views, each as often."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality
 from transfuse.randomness import Key
 from transfuse.training.stream import Stream
 
@@ -84,3 +85,43 @@ def test_a_role_that_the_recipe_has_not_is_refused_before_training(
     recipe = small_recipe("transfusion", "image.guidance.views=[{drop: [txt], scale: 4}]")
     with pytest.raises(TransfuseError, match=r"modality 'image': .* drops 'txt'.* did you mean 'text'"):
         fitted(recipe, shapes())
+
+
+def spelled(stream: Stream, place: int, text: Modality) -> list[str]:
+    """The documents' texts, as the tokens of a place of the stream spell them."""
+    sequence = stream.sequence(place)
+    start = stream.layout.vocabulary.range("text").start
+    items = sequence.columns["item"]
+    ids = [
+        (int(i), int(t) - start) for i, t in zip(items, sequence.tokens, strict=True) if t >= start and i >= 0
+    ]
+    return [
+        text.decode(np.array([t for j, t in ids if j == i]))
+        for i in sorted({i for i, _ in ids if sequence.columns["text"][items == i].all()})
+    ]
+
+
+def test_a_dropped_item_does_not_lend_its_payload_to_the_next(
+    small_recipe: Callable, fitted: Callable, shapes: Callable
+) -> None:
+    def three(document: Document) -> Document:
+        return replace(document, items=(*document.items, Item("text", "after")))
+
+    data = shapes(train=8, reversed_share=0.0, change=three)
+    model = fitted(small_recipe("transfusion"), data)
+    text = model.modalities["text"]
+    stream = Stream(data, model.layout, Key(0), drop=0.5)
+    told = [(stream.document(place)[2], spelled(stream, place, text)) for place in range(40)]
+    assert {words[-1] for _, words in told} == {"after"}
+    assert {len(words) for dropped, words in told if dropped} == {1}
+    assert {len(words) for dropped, words in told if not dropped} == {2}
+
+
+def test_documents_that_share_a_number_keep_their_own_data(
+    small_recipe: Callable, fitted: Callable, shapes: Callable
+) -> None:
+    data = shapes(train=8, reversed_share=0.0, change=lambda document: replace(document, id=0))
+    model = fitted(small_recipe("transfusion"), data)
+    stream = Stream(data, model.layout, Key(0), drop=0.0)
+    images = {stream.sequence(place).spans[0].span.payload.tobytes() for place in range(8)}
+    assert len(images) == 8

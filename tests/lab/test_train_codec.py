@@ -16,9 +16,9 @@ from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 
-SMALL = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=160", "text.vocab=280")
-CODEC = ("image.codec.width=8", "image.codec.steps=5", "image.codec.batch=8")
-SETS = tuple(word for one in (*SMALL, *CODEC) for word in ("--set", one))
+from tests.tiny.recipes import sets
+
+SETS = sets("chameleon", "image.codec.steps=5")
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def test_the_same_again_fits_nothing_and_runs_are_left_alone(
 # -- what codecs are fit from
 
 
-def made_from(installed: Plugins, *sets: str) -> dict:
-    return origin(Registry.load(installed, [packaged_file()]).recipe("transfusion", sets), {"name": "a"})
+def made_from(installed: Plugins, *overrides: str) -> dict:
+    return origin(Registry.load(installed, [packaged_file()]).recipe("transfusion", overrides), {"name": "a"})
 
 
 @pytest.mark.parametrize(

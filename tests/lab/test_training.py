@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from transfuse.training.stream import Stream
 from transfuse.training.trainer import Spent, Trainer
 from transfuse_lab.runs import training
 from transfuse_lab.runs.dry_run import describe
-from transfuse_lab.runs.training import train
+from transfuse_lab.runs.training import open_run, prepare, train
+from typer.testing import Result
+
+from tests.tiny.recipes import sets
 
 Begin = Callable[..., Trainer]
 
@@ -349,6 +353,43 @@ def test_a_mask_that_leaks_is_refused_before_the_first_step(
     with pytest.raises(TransfuseError, match=r"shapes train \d+.* sees position \d+, the token"):
         begin(small_recipe("transfusion", "mask=same(doc)"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_that_leaks_leaves_nothing_behind(
+    small_recipe: Callable, shapes: Callable, installed, tmp_path: Path
+) -> None:
+    with pytest.raises(TransfuseError, match="it is to predict"):
+        open_run(
+            small_recipe("transfusion", "mask=full"), shapes(), {}, tmp_path, installed, lambda line: None
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_of_an_unknown_column_is_refused_before_a_codec_is_trained(
+    small_recipe: Callable, shapes: Callable, installed
+) -> None:
+    said: list[str] = []
+    with pytest.raises(TransfuseError, match="unknown column 'dco'; did you mean 'doc'"):
+        prepare(small_recipe("transfusion", "mask=same(dco)"), shapes(), installed, said.append)
+    assert not said
+
+
+@pytest.mark.parametrize("lost", ["checkpoints/latest", "modalities.json"])
+def test_a_run_with_a_part_missing_is_not_begun_again(
+    trained: Callable,
+    tmp_path: Path,
+    cli: Callable[..., Result],
+    data_argument: str,
+    lost: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained("transfusion"), folder)
+    (folder / lost).unlink()
+    before = sorted(str(path) for path in folder.rglob("*"))
+    told = cli("train", "transfusion", "--data", data_argument, "--out", folder, *sets())
+    assert told.exit_code == 2
+    assert "parts are missing" in told.output
+    assert sorted(str(path) for path in folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["transfusion", "chameleon"])

@@ -1,4 +1,4 @@
-"""Peers' faults 1 and 3: a perfect prediction costs nothing, and a loss is what its definition says."""
+"""A perfect prediction costs nothing, and a loss is what its definition says, however a batch is cut."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def diffusions(installed: Plugins) -> list[Diffusion]:
     return [installed.choose("objective", section, "objective").build() for section in sections]
 
 
-def test_fault_1_a_perfect_prediction_has_loss_0_at_every_time(installed: Plugins) -> None:
+def test_a_perfect_prediction_has_loss_0_at_every_time(installed: Plugins) -> None:
     x0 = torch.randn(1000, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     for objective in diffusions(installed):
         t = torch.arange(1000).float() / (1 if isinstance(objective, DDPM) else 1000)
@@ -40,7 +40,7 @@ def test_fault_1_a_perfect_prediction_has_loss_0_at_every_time(installed: Plugin
         assert float(objective.score(perfect + 1, perfect, t).sum) == pytest.approx(1000)
 
 
-def test_fault_1_the_target_belongs_to_the_noise_that_was_added(installed: Plugins) -> None:
+def test_the_target_belongs_to_the_noise_that_was_added(installed: Plugins) -> None:
     """Knowing x0, x_t and t, an oracle works out the target; the corruption's own target must be it."""
     x0 = torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     for objective in diffusions(installed):
@@ -56,7 +56,7 @@ def test_fault_1_the_target_belongs_to_the_noise_that_was_added(installed: Plugi
         assert float(constant.sum) / constant.count > 0.1
 
 
-def test_fault_1_certainty_of_the_right_token_has_loss_0(installed: Plugins) -> None:
+def test_certainty_of_the_right_token_has_loss_0(installed: Plugins) -> None:
     objective = installed.choose("objective", {"name": "next-token"}, "objective").build()
     assert isinstance(objective, TokenObjective)
     targets = torch.tensor([3, 0, 7])
@@ -65,7 +65,7 @@ def test_fault_1_certainty_of_the_right_token_has_loss_0(installed: Plugins) -> 
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (384, 4, 4), (4, 32, 32), (1, 2, 8)])
-def test_fault_3_a_diffusion_loss_does_not_grow_with_width_or_size(
+def test_a_diffusion_loss_does_not_grow_with_width_or_size(
     installed: Plugins, shape: tuple[int, ...]
 ) -> None:
     for objective in diffusions(installed):
@@ -76,7 +76,7 @@ def test_fault_3_a_diffusion_loss_does_not_grow_with_width_or_size(
         assert float(loss.sum) / loss.count == pytest.approx(expected, rel=1e-4)
 
 
-def test_fault_3_the_share_of_text_does_not_change_the_image_loss(
+def test_the_share_of_text_does_not_change_the_image_loss(
     small_recipe: Callable, fitted: Callable, shapes: Callable
 ) -> None:
     """The same images with short and with long captions: as many images counted, each worth as much."""
@@ -97,7 +97,7 @@ def test_fault_3_the_share_of_text_does_not_change_the_image_loss(
 
 
 @pytest.mark.parametrize("name", ["transfusion", "chameleon"])
-def test_fault_3_micro_batches_add_up_to_the_batch(
+def test_micro_batches_add_up_to_the_batch(
     small_recipe: Callable, fitted: Callable, shapes: Callable, name: str
 ) -> None:
     data = shapes()

@@ -1,4 +1,4 @@
-"""Peers' faults 7 and 8: what is wrong in one document is named, with its item, and nothing is trained on it."""
+"""What is wrong in one document is named, with its item, and nothing is trained on it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +61,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "spoil", [*(("image", k) for k in IMAGES), *(("text", k) for k in TEXTS)], ids="-".join
 )
-def test_faults_7_and_8_named_with_item_before_the_step(
+def test_what_is_wrong_is_named_with_its_item_before_the_step(
     small_recipe: Callable, fitted: Callable, shapes: Callable, spoil: tuple[str, str], name: str
 ) -> None:
     role, kind = spoil
@@ -81,7 +81,7 @@ def test_faults_7_and_8_named_with_item_before_the_step(
 
 @pytest.mark.parametrize("recipe", [("transfusion", True), ("transfusion", False), ("chameleon", False)])
 @pytest.mark.parametrize("kind", list(IMAGES))
-def test_faults_7_and_8_a_codec_names_the_document_too(
+def test_a_codec_names_the_document_too(
     small_recipe: Callable, fitted: Callable, shapes: Callable, kind: str, recipe: tuple[str, bool]
 ) -> None:
     """Codecs read all images before any document is laid out: there, too, the document is named."""
@@ -95,7 +95,7 @@ def test_faults_7_and_8_a_codec_names_the_document_too(
         Trainer(resolved, fitted(resolved, bad), bad).step()
 
 
-def test_fault_8_empty_documents(small_recipe: Callable, fitted: Callable, shapes: Callable) -> None:
+def test_an_empty_document_is_named(small_recipe: Callable, fitted: Callable, shapes: Callable) -> None:
     def emptied(document: Document) -> Document:
         return replace(document, items=()) if document.id == 5 else document
 
@@ -105,7 +105,9 @@ def test_fault_8_empty_documents(small_recipe: Callable, fitted: Callable, shape
         trainer.step()
 
 
-def test_fault_8_unknown_modality(small_recipe: Callable, fitted: Callable, shapes: Callable) -> None:
+def test_an_unknown_modality_is_named_with_the_nearest(
+    small_recipe: Callable, fitted: Callable, shapes: Callable
+) -> None:
     model = fitted(small_recipe(), shapes())
     document = Document((Item("text", "up"), Item("imgae", GOOD)), source="mine")
     with pytest.raises(TransfuseError, match=r"^mine: item 1 \(imgae\): .*did you mean 'image'\?"):
@@ -122,7 +124,7 @@ def test_an_image_longer_than_the_budget(small_recipe: Callable, fitted: Callabl
 
 
 @pytest.mark.parametrize("name", ["transfusion", "chameleon"])
-def test_fault_7_a_step_that_is_not_finite_changes_nothing(
+def test_a_step_that_is_not_finite_changes_nothing(
     small_recipe: Callable, fitted: Callable, shapes: Callable, name: str
 ) -> None:
     """Finite data can still overflow in a model: then, too, no weight moves, and the step is named."""

@@ -1,4 +1,4 @@
-"""Peers' faults 2, 5 and 9: one seed means one run, in any process, at any pace, and after a restart."""
+"""One seed means one run, in any process, at any pace, and after a restart."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def fresh(program: str, *arguments: str, text: str = "") -> dict | list:
     return json.loads(done.stdout)
 
 
-def test_fault_2_one_seed_one_loss_in_any_process_at_any_pace(
+def test_one_seed_one_loss_in_any_process_at_any_pace(
     small_recipe: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dumps = [small_recipe(name, "train.rows=2").dump() for name in ("transfusion", "chameleon")]
@@ -86,7 +86,7 @@ def test_fault_2_one_seed_one_loss_in_any_process_at_any_pace(
     assert program["losses"](dumps[0])[0] != there[0][0]
 
 
-def test_fault_5_greedy_text_after_an_image_is_deterministic(
+def test_greedy_text_after_an_image_is_deterministic(
     small_recipe: Callable, fitted: Callable, shapes: Callable
 ) -> None:
     data = shapes(reversed_share=1.0)
@@ -109,7 +109,7 @@ def test_fault_5_greedy_text_after_an_image_is_deterministic(
         np.testing.assert_array_equal(one.data, two.data)
 
 
-def test_fault_9_optimiser_state_survives_a_restart_parameter_by_parameter(
+def test_optimiser_state_survives_a_restart_parameter_by_parameter(
     small_recipe: Callable, fitted: Callable, shapes: Callable, tmp_path: Path
 ) -> None:
     here = []
