@@ -62,8 +62,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(
 
     def gradients(rows: list[list[int]]) -> tuple[float, dict[str, torch.Tensor]]:
         batches = [
-            _as(collate(join([sequences[i] for i in row]), model.modalities, Key(0)), dtype)
-            for row in rows
+            _as(collate(join([sequences[i] for i in row]), model.modalities, Key(0)), dtype) for row in rows
         ]
         counts = add_counts(batch.counts for batch in batches)
         model.zero_grad()

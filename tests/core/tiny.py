@@ -5,18 +5,23 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 import transfuse_experts.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
 import transfuse_vq.plugin
+from torch import Tensor
 from transfuse import masks
 from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
-from transfuse.masks import Mask
+from transfuse.masks import NONE, Mask
 from transfuse.modalities.modality import Modality
+from transfuse.model.backbone import RowContext
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import vocabulary_for
+
+from tests.core import blocks
 
 CAUSAL = masks.parse("same(doc) & le(idx)")
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
@@ -42,8 +47,8 @@ def picture(seed: int, side: int = 4) -> np.ndarray:
 @lru_cache(maxsize=1)
 def plugins() -> Plugins:
     return Plugins.of({
-        "experts": transfuse_experts.plugin, "image": transfuse_image.plugin, "text": transfuse_text.plugin,
-        "vq": transfuse_vq.plugin,
+        "blocks": blocks, "experts": transfuse_experts.plugin, "image": transfuse_image.plugin,
+        "text": transfuse_text.plugin, "vq": transfuse_vq.plugin,
     })  # fmt: skip
 
 
@@ -93,6 +98,12 @@ class Kit:
     @staticmethod
     def _sides(name: str) -> tuple[int, ...]:
         return (4, 8) if name == "image" else (4,)  # two shapes, two begin markers; a VQ codec takes one
+
+
+def bare(positions: Tensor) -> RowContext:
+    """A row of which nothing is known but its rotary positions [T, axes]: one modality, no span."""
+    n = len(positions)
+    return RowContext({}, positions, np.zeros(n, np.int64), torch.full((n,), NONE))
 
 
 def captioned(i: int = 0, side: int = 4, image: str = "image", first: str = "text") -> Document:

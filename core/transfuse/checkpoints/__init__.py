@@ -11,8 +11,8 @@ from transfuse.checkpoints.checkpoint import read_checkpoint as read_checkpoint
 from transfuse.checkpoints.checkpoint import read_recipe as read_recipe
 from transfuse.checkpoints.checkpoint import rebuild as rebuild
 from transfuse.checkpoints.checkpoint import remains as remains
-from transfuse.checkpoints.checkpoint import restore_ema as restore_ema
 from transfuse.checkpoints.checkpoint import restore_codecs as restore_codecs
+from transfuse.checkpoints.checkpoint import restore_ema as restore_ema
 from transfuse.checkpoints.checkpoint import restore_optimizer as restore_optimizer
 from transfuse.checkpoints.checkpoint import save_codecs as save_codecs
 from transfuse.checkpoints.checkpoint import write_checkpoint as write_checkpoint

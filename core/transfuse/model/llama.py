@@ -101,7 +101,9 @@ class LlamaBlock(nn.Module):
         """Position by position, as is `after_attention`: so positions may go through different blocks."""
         return self.attention.project_qkv(x if self.post else self.attention_norm(x), cos, sin)
 
-    def after_attention(self, x: Float[Tensor, "n D"], attended: Float[Tensor, "H n d"]) -> Float[Tensor, "n D"]:
+    def after_attention(
+        self, x: Float[Tensor, "n D"], attended: Float[Tensor, "H n d"]
+    ) -> Float[Tensor, "n D"]:
         if self.post:
             x = x + self.attention_norm(self.attention.project_out(attended))
             return x + self.feedforward_norm(self.feedforward(x))
