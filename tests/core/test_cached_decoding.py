@@ -17,13 +17,17 @@ from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 
 from tests.tiny.modalities import Blob, document
-from tests.tiny.models import CAUSAL, WORDS, Kit, captioned
+from tests.tiny.models import CAUSAL, WORDS, Kit, bare, captioned
 from tests.tiny.strange_modalities import Probe, Scripted
 
 SETTINGS: Mapping[str, dict[str, Any]] = {
     "plain": {},
     "two layers, shared key-value heads": {"layers": 2, "heads": 4, "kv_heads": 2},
     "qk-norm and post-norm": {"layers": 2, "qk_norm": True, "post_norm": True},
+    **{
+        block: {"layers": 2, "block": block}
+        for block in ("per-modality", "timed", "routed", "narrow", "axes")
+    },
 }
 CLEAN = [0.3, -0.7, 0.1]
 X_T, T = torch.tensor([[1.5, -2.0, 0.4]]), torch.tensor([0.6])
@@ -173,8 +177,8 @@ def causal_logits(model: Model, tokens: list[int]) -> Tensor:
     columns = {"doc": np.zeros(len(tokens), np.int64), "idx": np.arange(len(tokens))}
     with torch.no_grad():
         x = model.tokens(torch.tensor(tokens))
-        attend = model.attend(columns, x.device, x.dtype)
-        return model.logits(model.backbone(x, torch.arange(len(tokens))[:, None], attend))
+        prepared = model.backbone.prepare(bare(torch.arange(len(tokens))[:, None]))
+        return model.logits(model.backbone(x, prepared, torch.zeros(0), model.attend(columns)))
 
 
 # -- documents together and apart

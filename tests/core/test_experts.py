@@ -8,16 +8,18 @@ import torch
 from torch import nn
 from transfuse.documents import Document, Item
 from transfuse.generation.incremental import IncrementalModel
+from transfuse.model.backbone import modality_of_weights
 from transfuse.model.counts import flops, parameter_counts
-from transfuse.model.expert_routing import routes
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
+from transfuse_experts.position_groups import PositionGroups
 
 from tests.tiny.models import Kit, captioned
 
-OWN = {"experts": "per-modality", "layers": 2}
+OWN = {"block": {"name": "per-modality"}, "layers": 2}
+COPIED = {"block": {"name": "per-modality", "start": "copied"}, "layers": 2}
 
 
 def batch_of(model: Model, *documents: Document) -> Batch:
@@ -26,36 +28,40 @@ def batch_of(model: Model, *documents: Document) -> Batch:
 
 
 def expert(model: Model, role: str) -> dict[str, nn.Parameter]:
-    return dict(model.backbone.expert(role))
+    return dict(model.backbone.weights(role))
 
 
 def test_who_goes_where_by_eye() -> None:
-    """Text 0, image 1: the image's vectors to its expert; markers, text and filler to the marker modality's."""
+    """Text 0, image 1: the image's vectors to its weights; markers, text and filler to the marker modality's."""
     columns = {
         "mod": np.array([-1, 0, 1, 1, 1, 1, -1, -1]),
         "marker": np.array([1, 0, 1, 0, 0, 1, 1, 0]),
     }
-    found = routes(columns, 2, 0, torch.device("cpu"))
-    assert found.order.tolist() == [0, 1, 2, 5, 6, 7, 3, 4]
-    assert found.sizes == (6, 2)
-    assert routes(columns, 3, 2, torch.device("cpu")).sizes == (1, 2, 5)
-    row = torch.arange(8)
+    assert modality_of_weights(columns, 0).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert modality_of_weights(columns, 2).tolist() == [2, 0, 2, 1, 1, 2, 2, 2]
+
+
+def test_positions_in_groups_by_eye() -> None:
+    found = PositionGroups.of(np.array([0, 0, 2, 0, 2]), 3, torch.device("cpu"))
+    assert found.order.tolist() == [0, 1, 3, 2, 4]
+    assert found.sizes == (3, 0, 2)
+    row = torch.arange(5)
     assert torch.equal(found.to_row(found.to_groups(row)), row)
 
 
 @pytest.mark.parametrize("settings", [{}, {"qk_norm": True}, {"post_norm": True, "kv_heads": 1}])
 def test_copied_experts_are_one_shared_backbone(kit: Kit, settings: dict) -> None:
-    own = kit.model(**OWN, experts_start="copied", **settings)
+    own = kit.model(**COPIED, **settings)
     shared = kit.model(layers=2, **settings)
     with torch.no_grad():
         for module in own.modules():
             if isinstance(module, nn.RMSNorm):
                 module.weight.fill_(1.5)
-        weights = dict(own.backbone.expert("text"))
-        for name, parameter in shared.backbone.expert("text"):
+        weights = dict(own.backbone.weights("text"))
+        for name, parameter in shared.backbone.weights("text"):
             parameter.copy_(weights[name])
         shared.tokens.load_state_dict(own.tokens.state_dict())
-        shared.modalities.load_state_dict(own.modalities.state_dict())
+        shared.modality_modules.load_state_dict(own.modality_modules.state_dict())
         batch = batch_of(own, captioned(0), captioned(1, first="image"))
         assert (own(batch)[0] - shared(batch)[0]).abs().max() < 1e-6
 
@@ -88,14 +94,14 @@ def test_text_alone_touches_no_image_expert(kit: Kit) -> None:
     batch = batch_of(model, Document((Item("text", "a cat and a dog"),), id=0))
     model.losses(batch)["text"].sum.backward()
     for role, moved in (("text", True), ("image", False)):
-        for name, parameter in model.backbone.expert(role):
+        for name, parameter in model.backbone.weights(role):
             assert bool(parameter.grad is not None and parameter.grad.abs().sum() > 0) == moved, (role, name)
 
 
 def test_the_experts_are_drawn_apart_and_named_by_role(kit: Kit) -> None:
     model = kit.model(**OWN)
-    text, image = (dict(model.backbone.expert(role)) for role in ("text", "image"))
-    assert text.keys() == image.keys() == dict(kit.model(layers=2).backbone.expert("text")).keys()
+    text, image = (dict(model.backbone.weights(role)) for role in ("text", "image"))
+    assert text.keys() == image.keys() == dict(kit.model(layers=2).backbone.weights("text")).keys()
     own = {id(p) for part in (text, image) for p in part.values()}
     assert own == {id(p) for p in model.backbone.parameters()}
     assert not torch.equal(text["blocks.0.attention.qkv.weight"], image["blocks.0.attention.qkv.weight"])

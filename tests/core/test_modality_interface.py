@@ -92,7 +92,7 @@ def test_it_is_decoded_wanted_or_chosen(kit: Kit, toy: str) -> None:
 def test_the_head_gets_its_encoders_state_and_gradients_flow_through_it(kit: Kit) -> None:
     model = model_of(kit, "skip").train()
     total(model, "skip", visit=0).backward()
-    detail = model.get_parameter("modalities.blob.detail.weight").grad
+    detail = model.get_parameter("modality_modules.blob.detail.weight").grad
     assert detail is not None
     assert detail.abs().sum() > 0  # these weights reach the loss by the state alone
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,10 +14,12 @@ from transfuse import checkpoints
 from transfuse.config.merge import SETTLES
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
+from transfuse.masks import NONE
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 
+from tests.tiny import models as tiny
 from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, plugins
 
 IDS = 300
@@ -104,11 +107,9 @@ def logits(model: Model, ids: Tensor) -> Tensor:
     """Our logits for text ids alone: no markers, positions from 0."""
     r = model.vocabulary.range("text")
     n = len(ids)
-    columns = {name: torch.zeros(n, dtype=torch.long).numpy() for name in ("doc", "mod", "marker")}
-    columns |= {"idx": torch.arange(n).numpy(), "span": torch.full((n,), -1).numpy()}
-    x = model.tokens(ids + r.start)
-    attend = model.attend(columns, x.device, x.dtype)
-    hidden = model.backbone(x, torch.arange(n)[:, None], attend, model.routes(columns, x.device))
+    columns = {"doc": np.zeros(n, np.int64), "idx": np.arange(n), "span": np.full(n, NONE)}
+    prepared = model.backbone.prepare(tiny.bare(torch.arange(n)[:, None]))
+    hidden = model.backbone(model.tokens(ids + r.start), prepared, torch.zeros(0), model.attend(columns))
     return model.logits(hidden)[:, r.start : r.stop]
 
 
@@ -116,10 +117,10 @@ IDS_GIVEN = torch.randint(0, IDS, (40,), generator=torch.Generator().manual_seed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("experts", ["shared", "per-modality"])
-def test_logits_are_transformers_own(kind: str, experts: str, kit: Kit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", ["llama", "per-modality", "timed"])
+def test_logits_are_transformers_own(kind: str, block: str, kit: Kit, tmp_path: Path) -> None:
     theirs = language_model(kind, tmp_path)
-    ours = started(recipe_of(tmp_path, experts=experts), kit)
+    ours = started(recipe_of(tmp_path, block=block), kit)
     with torch.no_grad():
         wanted = theirs(IDS_GIVEN[None]).logits[0, :, :IDS]
     assert wanted.std() > 0.05
@@ -142,8 +143,8 @@ def test_shards_and_half_precision(kit: Kit, tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["copied", "fresh"])
 def test_the_image_side_starts_copied_or_fresh(start: str, kit: Kit, tmp_path: Path) -> None:
     language_model("llama", tmp_path)
-    backbone = started(recipe_of(tmp_path, experts="per-modality", experts_start=start), kit).backbone
-    text, image = dict(backbone.expert("text")), dict(backbone.expert("image"))
+    backbone = started(recipe_of(tmp_path, block={"name": "per-modality", "start": start}), kit).backbone
+    text, image = dict(backbone.weights("text")), dict(backbone.weights("image"))
     assert text.keys() == image.keys()
     same = {name for name in text if torch.equal(text[name], image[name])}
     assert same == (set(text) if start == "copied" else set())
@@ -173,7 +174,7 @@ def build_and_restore(recipe: Recipe, kit: Kit) -> dict:
 def test_a_run_is_opened_again_without_the_folder(kit: Kit, tmp_path: Path) -> None:
     folder = tmp_path / "lm"
     language_model("llama-3.2", folder)
-    recipe = recipe_of(folder, experts="per-modality", experts_start="copied")
+    recipe = recipe_of(folder, block={"name": "per-modality", "start": "copied"})
     model = started(recipe, kit)
     checkpoints.write_description(tmp_path, recipe, model, {})
     checkpoints.write_checkpoint(tmp_path, 0, model, {}, {})

@@ -9,20 +9,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transfuse import checkpoints
 from transfuse.errors import TransfuseError
-from transfuse.model import parameter_groups as rates
+from transfuse.model.parameter_groups import parameter_groups
 from transfuse.registry.plugins import Plugins
 from transfuse.training.trainer import Trainer
 from transfuse_lab.runs.training import train
 
-OWN = ("model.experts=per-modality", "train.weight_decay=1")
+OWN = ("model.block=per-modality", "train.weight_decay=1")
 
 
-def weights(trainer: Trainer, part: str) -> list[Tensor]:
-    return [p.detach().clone() for p in rates.parts(trainer.model)[part]]
+def weights(trainer: Trainer, group: str) -> list[Tensor]:
+    return [p.detach().clone() for p in parameter_groups(trainer.model)[group]]
 
 
-def moved(trainer: Trainer, part: str, before: list[Tensor]) -> list[bool]:
-    return [not torch.equal(a, b) for a, b in zip(before, weights(trainer, part), strict=True)]
+def moved(trainer: Trainer, group: str, before: list[Tensor]) -> list[bool]:
+    return [not torch.equal(a, b) for a, b in zip(before, weights(trainer, group), strict=True)]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(
     for name in names:
         assert any(moved(made, name, before[name])) == (name not in parts), name
         assert all(moved(made, name, before[name])) or name in (*parts, "image")  # its codec is frozen
-    held = {id(p) for name in parts for p in rates.parts(made.model)[name]}
+    held = {id(p) for name in parts for p in parameter_groups(made.model)[name]}
     assert not held & {id(p) for p in made.optimizer.state}
 
 
@@ -89,8 +89,8 @@ def test_a_factor_on_the_gradient_acts_before_clipping(trainer: Callable[..., Tr
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.lr_scale.backbon=0", r"train\.lr_scale\.backbon: .*no such part; did you mean 'backbone'"),
-        ("train.lr_scale.backbone.text=0", r"share one backbone unless model\.experts is per-modality"),
+        ("train.lr_scale.backbon=0", r"train\.lr_scale\.backbon: .*no such weights; did you mean 'backbone'"),
+        ("train.lr_scale.backbone.text=0", r"share the backbone's: model\.block=per-modality"),
         ("train.lr_scale.text=0", r"train\.lr_scale\.text: it has no weights of its own to train"),
         ("train.grad_scale.imag=2", r"train\.grad_scale\.imag: .*did you mean 'image'"),
         ("train.grad_scale.image=0", r"train\.grad_scale"),

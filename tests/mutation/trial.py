@@ -102,9 +102,8 @@ def trials(folder: Path, patterns: list[str]) -> None:
     warnings.simplefilter("error")
     for kind in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", kind)
-    from tests.core.tiny import Kit
-
     from tests import conftest as conftest
+    from tests.tiny.models import Kit
 
     kit = Kit()
     modules = [path.removesuffix(".py").replace("/", ".") for path in selection]

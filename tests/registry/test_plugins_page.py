@@ -3,6 +3,7 @@
 import inspect
 import re
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 import torch
 from transfuse import masks
 from transfuse.attention import attend
+from transfuse.config.recipe import ModelSettings
+from transfuse.masks import NONE
 from transfuse.metrics import Evaluation
+from transfuse.model.backbone import RowContext
 from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
@@ -111,6 +115,25 @@ def test_the_modality_reads_and_writes() -> None:
     with pytest.raises(ValueError, match="letters of ACGT"):
         modality.encode("GATTAXA")
     assert modality.objective(torch.zeros(7, 9), torch.arange(7)).count == 7
+
+
+def test_the_block_sees_what_attention_shows_it_and_learns() -> None:
+    model = ModelSettings(dim=16, layers=2, heads=2)
+    backbone = built("transfuse_blocks", model=model, modalities=("text",), marker_modality="text")
+    columns = {"doc": np.zeros(5, np.int64), "idx": np.arange(5)}
+    row = RowContext(columns, torch.arange(5)[:, None], np.zeros(5, np.int64), torch.full((5,), NONE))
+    x = torch.randn(5, 16)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        here = partial(attend, mask=masks.parse("same(doc) & le(idx)"), columns=columns)
+        return backbone(x, backbone.prepare(row), torch.zeros(0), [here] * model.layers)
+
+    changed = run(torch.cat([x[:3], -x[3:]]))
+    assert torch.equal(changed[:3], run(x)[:3])
+    assert not torch.allclose(changed[3:], run(x)[3:])
+    run(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for _, p in backbone.weights("text"))
+    assert backbone.flops("text") == 2 * sum(p.numel() for p in backbone.parameters() if p.dim() == 2)
 
 
 def test_the_backend_equals_the_oracle() -> None:

@@ -13,7 +13,7 @@ from transfuse.registry.overrides import ROOTS
 from transfuse.registry.plugins import Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
-OWN = ("text", "image", "diffusion", "vq")
+OWN = ("text", "image", "diffusion", "vq", "experts")
 
 
 def blocks(language: str) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transfuse.documents import Document, Item
+from transfuse.masks import NONE
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Column, Evaluate, Report, Span, SpanModality, TokenModality
 from transfuse.sequences.layout import Layout
@@ -156,7 +157,7 @@ def document(*items: Item | str | list[float], id: int = 0, source: str = "test 
 
 def show(sequence: DocumentSequence, lay: Layout) -> str:
     """A document as lines: tokens by name (``~`` where a span's vectors stand), targets, scored, columns."""
-    names, none = lay.names, -1
+    names, none = lay.names, NONE
 
     def word(id: int) -> str:
         if id == none:

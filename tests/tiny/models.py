@@ -16,12 +16,14 @@ from torch import Tensor
 from transfuse import masks
 from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
-from transfuse.masks import Mask
+from transfuse.masks import NONE, Mask
 from transfuse.modalities.modality import Modality, TokenModality
+from transfuse.model.backbone import RowContext
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import vocabulary_for
 
+from tests.tiny import blocks
 from tests.tiny.recipes import CODES, MODEL, PIXELS, TEXT
 
 CAUSAL = masks.parse("same(doc) & le(idx)")
@@ -43,6 +45,7 @@ def picture(seed: int, side: int = 4) -> np.ndarray:
 @lru_cache(maxsize=1)
 def plugins() -> Plugins:
     modules = {
+        "blocks": blocks,
         "image": transfuse_image.plugin,
         "diffusion": transfuse_diffusion.plugin,
         "experts": transfuse_experts.plugin,
@@ -97,6 +100,12 @@ class Kit:
     @staticmethod
     def _sides(name: str) -> tuple[int, ...]:
         return (4, 8) if name == "image" else (4,)  # two shapes, two begin markers; a VQ codec takes one
+
+
+def bare(positions: Tensor) -> RowContext:
+    """A row of which nothing is known but its rotary positions [T, axes]: one modality, no span."""
+    n = len(positions)
+    return RowContext({}, positions, np.zeros(n, np.int64), torch.full((n,), NONE))
 
 
 def draw_blindly(model: Model, patch: pytest.MonkeyPatch) -> None:

@@ -62,11 +62,14 @@ LLAMA = "llama"
 
 def _block(value: Any, info: ValidationInfo) -> str | Chosen:
     """`LLAMA`, or a block that a plugin offers, with settings."""
-    if value in (LLAMA, {"name": LLAMA}):
+    section = {"name": value} if isinstance(value, str) else value
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if name == LLAMA:
+        validate(Settings, {key: section[key] for key in section if key != "name"})  # it has none
         return LLAMA
     offered = {} if info.context is None else info.context.parts("block")
-    if isinstance(value, str) and value not in offered:
-        raise InvalidSettings([((), f"unknown block {value!r}, {did_you_mean(value, {LLAMA, *offered})}")])
+    if isinstance(name, str) and name not in offered:
+        raise InvalidSettings([((), f"unknown block {name!r}, {did_you_mean(name, {LLAMA, *offered})}")])
     return choose(info.context, "block", value)  # type: ignore[arg-type]
 
 

@@ -1,9 +1,11 @@
 """From a recipe to a model: modalities are built and fit (or restored), then connected."""
 
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.config.parts import Chosen
@@ -78,27 +80,22 @@ def _place(data: DataSet, role: str, number: int) -> str:
     return next(islice(items, number, None))
 
 
-class Backends(Mapping[str, Backend]):
-    """Attention backends by name: core's, and those that plugins offer, each built when it is asked for."""
-
-    def __init__(self, plugins: Plugins, chosen: Chosen | None = None) -> None:
-        names = plugins.parts("attention")
-        offered = {name: plugins.choose("attention", name, "attention") for name in names}
-        self._backends: dict[str, Backend | Chosen] = {**BUILT_IN, **offered}
-        if chosen is not None:
-            self._backends[chosen.name] = chosen
+class _OnDemand(UserDict[str, Any]):
+    """Attention backends by name; a chosen part is built when it is asked for."""
 
     def __getitem__(self, name: str) -> Backend:
-        found = self._backends[name]
-        if isinstance(found, Chosen):
-            found = self._backends[name] = found.build()
-        return found
+        if isinstance(found := self.data[name], Chosen):
+            self.data[name] = found.build()
+        return self.data[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._backends)
 
-    def __len__(self) -> int:
-        return len(self._backends)
+def backends(recipe: Recipe, plugins: Plugins) -> tuple[str, Mapping[str, Backend]]:
+    """The name of the backend the recipe asks for, and all that are on offer."""
+    offered = {name: plugins.choose("attention", name, "attention") for name in plugins.parts("attention")}
+    if isinstance(recipe.attention, Chosen):
+        offered[recipe.attention.name] = recipe.attention
+        return recipe.attention.name, _OnDemand({**BUILT_IN, **offered})
+    return recipe.attention, _OnDemand({**BUILT_IN, **offered})
 
 
 def build_model(
@@ -113,15 +110,15 @@ def build_model(
 
     start: read the weights under ``model.pretrained``, which those of a checkpoint would replace.
     """
-    chosen = recipe.attention if isinstance(recipe.attention, Chosen) else None
+    name, offered = backends(recipe, plugins)
     model = Model(
         recipe.model,
         modalities,
         vocabulary or vocabulary_for(modalities),
         recipe.mask,
         seed=recipe.train.seed,
-        attention=chosen.name if chosen else recipe.attention,
-        backends=Backends(plugins, chosen),
+        attention=name,
+        backends=offered,
     )
     if start and recipe.model.pretrained is not None:
         load_pretrained(model, Path(recipe.model.pretrained))

@@ -137,11 +137,9 @@ class Model(nn.Module):
                     add(name, modality.objective(logits[own], batch.targets[own]))
         for group, state in zip(batch.groups, states, strict=True):
             if (own := group.loss).any():
-                prediction, objective = (
-                    self.predict(hidden, group, state),
-                    self.span_modalities[group.modality].objective,
-                )
-                add(group.modality, objective(prediction[own], group.target[own], group.t[own]))
+                score = self.span_modalities[group.modality].objective
+                prediction = self.predict(hidden, group, state)
+                add(group.modality, score(prediction[own], group.target[own], group.t[own]))
         return losses
 
     def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:

@@ -37,34 +37,29 @@ def parameter_groups(model: Model) -> dict[str, list[nn.Parameter]]:
 
 
 def factor_by_parameter(model: Model, factors: Factors | None, key: str) -> dict[nn.Parameter, float]:
-    """The factor of each parameter that has one other than 0. ``key``: what messages call the setting.
+    """The factor of each parameter of the groups that have one. ``key``: what messages call the setting.
 
     Raises TransfuseError for a group that the model has not, or that has no weights to train.
     """
-    return _by_parameter(model, [(name, factor) for name, factor in _flat(factors) if factor], key)
-
-
-def _by_parameter(model: Model, factors: Iterable[tuple[str, float]], key: str) -> dict[nn.Parameter, float]:
     groups = parameter_groups(model)
     found: dict[nn.Parameter, float] = {}
-    for name, factor in factors:
+    for name, factor in _flat(factors):
         if name not in groups:
             cure = did_you_mean(name, groups)
             if name.removeprefix("backbone.") in model.modalities:
                 cure = "its modalities share the backbone's: model.block=per-modality gives each its own"
             raise TransfuseError(f"{key}.{name}: this model has no such weights; {cure}")
-        own = [p for p in groups[name] if p.requires_grad]
-        if not own:
+        if not groups[name] or (factor and not any(p.requires_grad for p in groups[name])):
             raise TransfuseError(
                 f"{key}.{name}: it has no weights of its own to train; a modality's ids are in vocabulary"
             )
-        found |= dict.fromkeys(own, factor)
+        found |= dict.fromkeys(groups[name], factor)
     return found
 
 
 def freeze(model: Model, factors: Factors | None) -> None:
     """What has the factor 0 is not trained: no gradient, no optimiser state, no weight decay."""
-    for parameter, factor in _by_parameter(model, _flat(factors), "train.lr_scale").items():
+    for parameter, factor in factor_by_parameter(model, factors, "train.lr_scale").items():
         if factor == 0:
             parameter.requires_grad_(False)
 

@@ -1,6 +1,7 @@
-"""The transformer: what rotary positions mean, and which of its parts make a difference."""
+"""Llama's blocks: what rotary positions mean, and which of their parts make a difference."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 from transfuse.attention import attend
 from transfuse.config.recipe import ModelSettings
-from transfuse.model.backbone import Backbone, rotary, rotate
+from transfuse.model.llama import Llama, rotary, rotate
 
-from tests.tiny.models import CAUSAL
+from tests.tiny.models import CAUSAL, bare
 
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "plain": {},
@@ -72,16 +73,17 @@ def test_axes_take_the_pairs_in_turn() -> None:
     assert (cos[2] == 1).tolist() == [True, False] * 6
 
 
-def run(model: Backbone, x: Tensor, at: Tensor) -> Tensor:
+def run(model: Llama, x: Tensor, at: Tensor) -> Tensor:
     columns = {"doc": np.zeros(len(x), np.int64), "idx": np.arange(len(x))}
-    return model(x, at, lambda layer, q, k, v: attend(q, k, v, mask=CAUSAL, columns=columns, backend="dense"))
+    here = partial(attend, mask=CAUSAL, columns=columns, backend="dense")
+    return model(x, model.prepare(bare(at)), torch.zeros(0), [here] * model.settings.layers)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_runs_is_finite_and_uses_all_its_weights(name: str) -> None:
     torch.manual_seed(0)
     s = settings(**VARIANTS[name])
-    model = Backbone(s)
+    model = Llama(s)
     x = torch.randn(7, 32, requires_grad=True)
     out = run(model, x, torch.arange(7)[:, None])
     assert out.shape == (7, 32)
@@ -96,7 +98,7 @@ def test_every_variant_runs_is_finite_and_uses_all_its_weights(name: str) -> Non
 def test_shared_key_value_heads_are_those_heads_repeated() -> None:
     """GQA: query heads 0-1 read the first key-value head, 2-3 the second."""
     torch.manual_seed(0)
-    shared, whole = Backbone(settings(kv_heads=2, layers=1)), Backbone(settings(layers=1))
+    shared, whole = Llama(settings(kv_heads=2, layers=1)), Llama(settings(layers=1))
     weights = shared.state_dict()
     q, k, v = weights["blocks.0.attention.qkv.weight"].split([32, 16, 16])
     doubled = [part.view(2, 8, 32).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v)]
@@ -109,7 +111,7 @@ def test_qk_norm_makes_scores_blind_to_the_scale_of_queries_and_keys() -> None:
     torch.manual_seed(0)
     x, at = torch.randn(7, 32), torch.arange(7)[:, None]
     for qk_norm in (True, False):
-        model = Backbone(settings(qk_norm=qk_norm, layers=1))
+        model = Llama(settings(qk_norm=qk_norm, layers=1))
         before = run(model, x, at)
         with torch.no_grad():
             model.get_parameter("blocks.0.attention.qkv.weight")[:64] *= 10  # queries and keys
@@ -119,21 +121,22 @@ def test_qk_norm_makes_scores_blind_to_the_scale_of_queries_and_keys() -> None:
 def test_post_norm_bounds_what_a_block_adds() -> None:
     torch.manual_seed(0)
     x, at = 100 * torch.randn(7, 32), torch.arange(7)[:, None]
-    block = Backbone(settings(post_norm=True)).blocks[0]
+    block = Llama(settings(post_norm=True)).blocks[0]
     cos, sin = rotary(at, 8, 10_000.0)
     columns = {"doc": np.zeros(7, np.int64), "idx": np.arange(7)}
-    added = block(x, cos, sin, 0, lambda l, q, k, v: attend(q, k, v, mask=CAUSAL, columns=columns)) - x  # noqa: E741
+    added = block(x, cos, sin, partial(attend, mask=CAUSAL, columns=columns)) - x
     rms = added.square().mean(dim=-1).sqrt()
     assert (rms < 2.01).all()  # two halves, each of root mean square 1
 
 
 def test_without_a_mask_order_is_told_by_positions_alone() -> None:
     torch.manual_seed(0)
-    model = Backbone(settings())
+    model = Llama(settings())
     x, at, order = torch.randn(7, 32), torch.arange(7)[:, None], torch.randperm(7)
 
     def free(x: Tensor, at: Tensor) -> Tensor:
-        return model(x, at, lambda layer, q, k, v: torch.softmax(q @ k.mT / 8**0.5, dim=-1) @ v)
+        every = [lambda q, k, v: torch.softmax(q @ k.mT / 8**0.5, dim=-1) @ v] * 2
+        return model(x, model.prepare(bare(at)), torch.zeros(0), every)
 
     torch.testing.assert_close(free(x[order], at[order]), free(x, at)[order])
     assert not torch.allclose(free(x[order], at), free(x, at)[order], atol=1e-3)
