@@ -121,7 +121,7 @@ def test_where_no_span_stands_it_is_llamas_block(kit: Kit) -> None:
 
 
 def test_a_position_goes_through_one_expert_and_pays_for_one(kit: Kit) -> None:
-    model, plain = kit.model(block="routed"), kit.model()
+    model, plain = kit.model(block="routed", layers=1), kit.model(layers=1)
     batch = batch_of(model, captioned(0), captioned(1))
     before = hidden(model, batch)
     changed = []
@@ -142,7 +142,7 @@ def test_a_position_goes_through_one_expert_and_pays_for_one(kit: Kit) -> None:
 
 
 def test_a_narrow_expert_costs_less_and_moves_only_its_own(kit: Kit) -> None:
-    model = kit.model(block="narrow")
+    model = kit.model(block="narrow", layers=1)
     backbone = model.backbone
     names = [dict(backbone.weights(m)).keys() for m in ("text", "image")]
     assert names[0] == names[1] == dict(kit.model().backbone.weights("text")).keys()
@@ -150,7 +150,7 @@ def test_a_narrow_expert_costs_less_and_moves_only_its_own(kit: Kit) -> None:
     assert backbone.flops("text") - backbone.flops("image") == 2 * 3 * 32 * (hide - hide // 2)
     row = join([model.layout.sequence(captioned(0))])
     vectors = sum(place.span.length for place in row.spans)
-    plain = kit.model()
+    plain = kit.model(layers=1)
     saved = vectors * (plain.backbone.flops("image") - backbone.flops("image"))
     assert flops(plain, row) - flops(model, row) == 3 * saved
     batch = batch_of(model, captioned(0))

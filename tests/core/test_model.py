@@ -229,7 +229,7 @@ def test_flops_of_a_tiny_model_by_hand(kit: Kit) -> None:
 
 
 def test_an_image_modality_counts_its_own_work(kit: Kit) -> None:
-    image = kit.model().span_modality("image")
+    image = kit.model().span_modalities["image"]
     payload = torch.from_numpy(image.blank("2x2"))[None]
     with FlopCounterMode(display=False) as counted:
         hidden, state = image.embed(payload, torch.zeros(1))
