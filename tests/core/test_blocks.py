@@ -145,7 +145,7 @@ def test_a_narrow_expert_costs_less_and_moves_only_its_own(kit: Kit) -> None:
     model = kit.model(block="narrow", layers=1)
     backbone = model.backbone
     names = [dict(backbone.weights(m)).keys() for m in ("text", "image")]
-    assert names[0] == names[1] == dict(kit.model().backbone.weights("text")).keys()
+    assert names[0] == names[1] == dict(kit.model(layers=1).backbone.weights("text")).keys()
     hide = model.settings.swiglu_width
     assert backbone.flops("text") - backbone.flops("image") == 2 * 3 * 32 * (hide - hide // 2)
     row = join([model.layout.sequence(captioned(0))])
@@ -161,7 +161,7 @@ def test_a_narrow_expert_costs_less_and_moves_only_its_own(kit: Kit) -> None:
 
 
 def test_what_one_modality_alone_goes_through_is_a_group_of_weights(kit: Kit) -> None:
-    model = kit.model(block="narrow")
+    model = kit.model(block="narrow", layers=1)
     groups = parameter_groups(model)
     experts = model.backbone.get_submodule("blocks.0.feedforward.experts")
     for name in ("text", "image"):
