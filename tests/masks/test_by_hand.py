@@ -92,6 +92,9 @@ def test_every_view_of_every_part_is_the_oracles(text: str) -> None:
     assert mask.pairs(COLUMNS, keys) == allowed[:, 2:8].sum()
     assert mask.pairs(keys, COLUMNS) == allowed[2:8].sum()
     assert len(mask.key_intervals(COLUMNS, keys)) == 6
+    nothing = {name: values[:0] for name, values in COLUMNS.items()}
+    for sides in ((nothing, COLUMNS), (COLUMNS, nothing), (nothing, nothing)):
+        assert painted(mask.slices(*sides)).shape == mask.allowed(*sides).shape
     for n, m in ((2, 3), (4, 2), (9, 9), (1, 1)):
         padded = np.zeros((-(-N // n) * n, -(-N // m) * m), int)
         padded[:N, :N] = allowed
@@ -127,7 +130,8 @@ def test_the_narrowest_term_is_asked_first() -> None:
         "table(t, [[1, 1, 1], [1, 1, 1], [1, 1, 1]])", "k.image", "k.text | k.noised", "~same(idx)",
     ]  # fmt: skip
     either = ["same(doc)", "same(span) & k.noised", "le(idx)"]
-    for terms, kind in ((both, masks.And), (either, masks.Or)):
+    negated = ["~q.image", "same(doc)", "k.image", "~k.text"]
+    for terms, kind in ((both, masks.And), (negated, masks.And), (either, masks.Or)):
         mask = Mask(kind(tuple(masks.parse(text).expression for text in reversed(terms))))
         with patch.object(lowering, "lower", wraps=lowering.lower) as lower:
             mask.slices(COLUMNS)

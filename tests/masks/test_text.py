@@ -71,6 +71,10 @@ def test_not_binds_before_and_and_and_before_or() -> None:
         ("delta(a, lo=1, lo=2)", "column 16: lo is given twice"),
         ("delta(a, lo=x)", "column 13: expected an integer"),
         ("delta(a, lo=1234567890123456)", "expected an integer of at most 14 digits"),
+        (
+            "delta(a, lo=-12345678901234)",
+            "column 1: delta(a): a bound is an integer below 2^40, not -12345678901234",
+        ),
         ("table(a, [])", "non-empty"),
         ("table(a, [[1, 0], [1]])", "one length"),
         ("table(a, [[2]])", "0 or 1"),

@@ -18,7 +18,9 @@ def test_masks_combine_with_masks_only() -> None:
 
 
 def test_flags_are_what_any_name_says_but_pythons_own() -> None:
-    assert masks.k.image == Mask(masks.Flag("k", "image")) == masks.parse("k.image")
+    assert (
+        type(masks.k)("k").image == masks.k.image == Mask(masks.Flag("k", "image")) == masks.parse("k.image")
+    )
     assert not hasattr(masks.q, "__wrapped__")
     with pytest.raises(AttributeError, match="__wrapped__"):
         masks.q.__wrapped__  # noqa: B018

@@ -70,7 +70,7 @@ def column(expression: Expression, name: str, columns: Columns, what: str) -> np
     if array.dtype.kind not in "iub" and array.size:
         what = f"{array.dtype}, not integers or booleans"
         raise TransfuseError(f"mask {show(expression)}: column {name!r} holds {what}")
-    array = array.astype(np.int64, copy=False)
+    array = np.asarray(array, np.int64)
     if array.size and (array.max() >= LARGEST or array.min() <= -LARGEST):
         raise TransfuseError(f"mask {show(expression)}: column {name!r} holds values of 2^40 or more in size")
     return array

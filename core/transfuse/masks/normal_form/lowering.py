@@ -85,8 +85,7 @@ def _flag(flag: Flag, wanted: bool, columns: Structure, window: Bands) -> Bands:
         return _split(columns.q[flag.column], window)[0 if wanted else 1]
     column = columns.k[flag.column]
     start, end = column.flagged if wanted else column.unflagged
-    seg, low, high = _reach(window)
-    which, run = bands.expand(np.searchsorted(end, low, "right"), np.searchsorted(start, high, "left"))
+    seg, which, run = _touched(window, start, end)
     return bands.intersection(window, _level(window, seg[which], start[run], end[run]))
 
 
@@ -136,14 +135,9 @@ def _glide(query: Column, rising: Rising, lo: int | None, hi: int | None, window
 
     def measured(window: Bands) -> tuple[Ints, ...]:
         """The window's segments, their queries' first and last value, and the stretches each can reach."""
-        seg, low, high = _reach(window)
-        steps = window.steps[seg]
-        first = query.values[window.cuts[seg]]
-        last = query.values[window.cuts[seg] + steps]
-        which, stretch = bands.expand(
-            np.searchsorted(rising.end, low, "right"), np.searchsorted(rising.start, high, "left")
-        )
-        return seg, steps, first, last, which, stretch
+        seg, which, stretch = _touched(window, rising.start, rising.end)
+        at, steps = window.cuts[seg], window.steps[seg]
+        return seg, steps, query.values[at], query.values[at + steps], which, stretch
 
     seg, steps, first, last, which, stretch = measured(window)
     moving = (first != last)[which]
@@ -176,8 +170,7 @@ def _(expression: Table, columns: Structure, window: Bands) -> Bands:
     query, key = columns.q[expression.column], columns.k[expression.column]
     window = bands.refine(window, query.level_breaks)
     start, end, value = key.runs
-    seg, low, high = _reach(window)
-    which, run = bands.expand(np.searchsorted(end, low, "right"), np.searchsorted(start, high, "left"))
+    seg, which, run = _touched(window, start, end)
     asked = query.values[window.cuts[seg[which]]]
     rows = np.array(expression.rows, bool)
     kept = rows[asked, value[run]] & (asked != NONE) & (value[run] != NONE)
@@ -192,6 +185,12 @@ def _level(window: Bands, seg: Ints, start: Ints, end: Ints) -> Bands:
     """Intervals that stay where they are, in the window's segments."""
     flat = np.zeros(len(seg), np.int64)
     return Bands(window.cuts, seg, start, end, flat, flat, window.keys)
+
+
+def _touched(window: Bands, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+    """The segments of `_reach`, and which of them can touch which of the runs of keys [start, end)."""
+    seg, low, high = _reach(window)
+    return seg, *bands.expand(np.searchsorted(end, low, "right"), np.searchsorted(start, high, "left"))
 
 
 def _reach(window: Bands) -> tuple[Ints, Ints, Ints]:
