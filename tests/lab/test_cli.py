@@ -3,7 +3,6 @@
 
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,38 +34,40 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
+WORK = {  # where each command's work is done
+    "train_command": "transfuse_lab.runs.training",
+    "sample_command": "transfuse_lab.commands.sample",
+    "eval_command": "transfuse_lab.evaluation.evaluation",
+    "compare_command": "transfuse_lab.comparison.comparison",
+    "run": "transfuse_lab.commands.mask",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever a command writes, it writes to a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Stands in for the modules that do the work; has what they were called with."""
+    """Stands in for the functions that do the work; has what they were called with."""
     made: Calls = []
-
-    def stand_in(module: str, function: str) -> None:
-        fake = types.ModuleType(f"transfuse_lab.{module}")
-        setattr(fake, function, lambda *arguments: made.append((function, arguments)))
-        monkeypatch.setitem(sys.modules, f"transfuse_lab.{module}", fake)
-
-    for module, function in (
-        ("training", "train_command"),
-        ("sampling", "sample_command"),
-        ("evaluation", "eval_command"),
-        ("comparison", "compare_command"),
-        ("mask_command", "run"),
-    ):
-        stand_in(module, function)
+    for name, module in WORK.items():
+        noted = lambda *arguments, name=name: made.append((name, arguments))  # noqa: E731
+        monkeypatch.setattr(f"{module}.{name}", noted)
     return made
 
 
 @pytest.fixture
-def raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, BaseException], None]:
-    """``raising("training", "train_command", error)``: that command's work raises."""
+def raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], None]:
+    """``raising("train_command", error)``: that command's work raises."""
 
-    def arrange(module: str, function: str, error: BaseException) -> None:
+    def arrange(name: str, error: BaseException) -> None:
         def work(*arguments: object) -> None:
             raise error
 
-        fake = types.ModuleType(f"transfuse_lab.{module}")
-        setattr(fake, function, work)
-        monkeypatch.setitem(sys.modules, f"transfuse_lab.{module}", fake)
+        monkeypatch.setattr(f"{WORK[name]}.{name}", work)
 
     return arrange
 
@@ -93,38 +94,37 @@ class TestHelp:
 
 class TestErrors:
     def test_a_users_mistake_is_one_line_and_exit_2(
-        self, raising: Callable[[str, str, BaseException], None]
+        self, raising: Callable[[str, BaseException], None]
     ) -> None:
-        raising("training", "train_command", TransfuseError("no data set 'digit', did you mean 'digits'?"))
+        raising("train_command", TransfuseError("no data set 'digit', did you mean 'digits'?"))
         done = run("train", "transfusion", "--data", "digit", "--out", "x")
         assert done.exit_code == 2
         assert done.stderr == "error: no data set 'digit', did you mean 'digits'?\n"
         assert done.stdout == ""
 
     def test_a_fault_of_ours_keeps_its_traceback(
-        self, raising: Callable[[str, str, BaseException], None]
+        self, raising: Callable[[str, BaseException], None]
     ) -> None:
-        raising("training", "train_command", ZeroDivisionError("ours"))
+        raising("train_command", ZeroDivisionError("ours"))
         done = run("train", "transfusion", "--data", "digits", "--out", "x")
         assert isinstance(done.exception, ZeroDivisionError)
 
     @pytest.mark.parametrize(
-        ("arguments", "module", "function", "line"),
+        ("arguments", "name", "line"),
         [
-            (("train", "r", "--data", "d", "--out", "x"), "training", "train_command", "The same command goes on where it was."),
-            (("compare", "--data", "d", "--out", "x"), "comparison", "compare_command", "The same command goes on with what is missing."),
-            (("eval", "x"), "evaluation", "eval_command", "interrupted."),
+            (("train", "r", "--data", "d", "--out", "x"), "train_command", "The same command goes on where it was."),
+            (("compare", "--data", "d", "--out", "x"), "compare_command", "The same command goes on with what is missing."),
+            (("eval", "x"), "eval_command", "interrupted."),
         ],
     )  # fmt: skip
     def test_interrupting_says_how_to_go_on(
         self,
-        raising: Callable[[str, str, BaseException], None],
+        raising: Callable[[str, BaseException], None],
         arguments: tuple[str, ...],
-        module: str,
-        function: str,
+        name: str,
         line: str,
     ) -> None:
-        raising(module, function, KeyboardInterrupt())
+        raising(name, KeyboardInterrupt())
         done = run(*arguments)
         assert done.exit_code == 130
         assert done.stderr.strip().startswith("interrupted.")
