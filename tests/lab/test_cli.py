@@ -102,9 +102,7 @@ class TestErrors:
         assert done.stderr == "error: no data set 'digit', did you mean 'digits'?\n"
         assert done.stdout == ""
 
-    def test_a_fault_of_ours_keeps_its_traceback(
-        self, raising: Callable[[str, BaseException], None]
-    ) -> None:
+    def test_a_fault_of_ours_keeps_its_traceback(self, raising: Callable[[str, BaseException], None]) -> None:
         raising("train_command", ZeroDivisionError("ours"))
         done = run("train", "transfusion", "--data", "digits", "--out", "x")
         assert isinstance(done.exception, ZeroDivisionError)
