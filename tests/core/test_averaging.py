@@ -7,14 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.model.ema import Average, decay_after
 
 from tests.core import tiny
-from tests.core.test_checkpoints import NAMES, adam, recipe_of, same, train
+from tests.core.test_checkpoints import NAMES, adam, back, recipe_of, same, train
 from tests.core.tiny import Kit
 
 
@@ -122,8 +124,9 @@ def run(kit: Kit, tmp_path: Path) -> tuple[Path, Average]:
     for step in range(2):
         train(model, optimizer, range(step, step + 1))
         average.update()
-    checkpoints.write_description(tmp_path, with_average(), model, {})
-    checkpoints.write_checkpoint(tmp_path, 2, model, {}, {"spent": {}}, average.tensors())
+    folder = RunFolder(tmp_path)
+    folder.write_description(with_average(), model)
+    folder.write_checkpoint(2, model, optimizer, average=average)
     return tmp_path, average
 
 
@@ -138,11 +141,10 @@ def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tupl
 
 def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, Average]) -> None:
     folder, average = run
-    _, model = checkpoints.rebuild(folder, tiny.plugins())
-    saved = checkpoints.read_checkpoint(folder, model)
+    model, _, checkpoint = back(folder)
     assert torch.equal(model.tokens.weight, average.trained["tokens.weight"])
     again = Average(model, 0.9)
-    checkpoints.restore_average(folder, again, saved)
+    checkpoint.restore_average(again)
     for one in (average, again):
         one.update()
     assert same(average.tensors(), again.tensors())
@@ -151,10 +153,10 @@ def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, Average]) -> None:
 def test_an_average_that_is_missing_damaged_or_of_another_model_is_named(run: tuple[Path, Average]) -> None:
     folder, _ = run
     path = folder / "checkpoints/2/ema.safetensors"
-    whole = checkpoints._tensors(path)
+    whole = load_file(path)
 
     def refused(tensors: dict[str, torch.Tensor], message: str) -> None:
-        checkpoints.save_file(tensors, path)
+        save_file(tensors, path)
         with pytest.raises(TransfuseError, match=rf"ema\.safetensors: {message}"):
             checkpoints.load(folder, tiny.plugins())
 

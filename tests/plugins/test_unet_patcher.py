@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse import checkpoints
 from transfuse.config.recipe import ModelSettings
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
 from transfuse.model.backbone import Backbone
@@ -284,7 +284,7 @@ def test_decoding_predicts_what_training_does(model: Model, side: int) -> None:
         model.opened[model.vocabulary.marker(marker)] = marker == label
     generate(model, [prompt], want="image")
     whole = replace(prompt, items=(*prompt.items, Item("image", np.zeros((1, side, side), np.float32))))
-    for seen, document in zip(probe.seen[0], (whole, whole.without_droppable()), strict=True):
+    for seen, document in zip(probe.seen[0], (whole, whole.seen(View())), strict=True):
         torch.testing.assert_close(seen, in_training(model, document, x_t, t), rtol=0, atol=1e-5)
     assert not torch.allclose(*probe.seen[0], atol=1e-4)
 
