@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from transfuse.errors import TransfuseError
 from transfuse_lab.cli import app
-from transfuse_lab.commands.arguments import read_axes, read_seeds
+from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.comparison.settings import ComparisonSettings
 from typer.testing import CliRunner, Result
 
 SLOW = ("torch", "sklearn", "matplotlib", "tokenizers", "zarr", "scipy", "xformers", "numpy")
@@ -40,33 +41,32 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Stands in for the modules that do the work; has what they were called with."""
     made: Calls = []
 
-    def stand_in(module: str, function: str) -> None:
-        fake = types.ModuleType(f"transfuse_lab.{module}")
-        setattr(fake, function, lambda *arguments: made.append((function, arguments)))
-        monkeypatch.setitem(sys.modules, f"transfuse_lab.{module}", fake)
+    def stand_in(module: str, *functions: str) -> None:
+        fake = types.ModuleType(f"transfuse_lab.commands.{module}")
+        for function in functions:
+            setattr(fake, function, lambda *arguments, name=function: made.append((name, arguments)))
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
 
-    for module, function in (
-        ("training", "train_command"),
-        ("sampling", "sample_command"),
-        ("evaluation", "eval_command"),
-        ("comparison", "compare_command"),
-        ("mask_command", "run"),
-    ):
-        stand_in(module, function)
+    stand_in("train", "train_command", "dry_run_command", "train_codec_command")
+    stand_in("sample", "sample_command")
+    stand_in("evaluate", "eval_command")
+    stand_in("compare", "compare_command")
+    stand_in("mask", "mask_command")
     return made
 
 
 @pytest.fixture
 def raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, BaseException], None]:
-    """``raising("training", "train_command", error)``: that command's work raises."""
+    """``raising("train", "train_command", error)``: that command's work raises."""
 
     def arrange(module: str, function: str, error: BaseException) -> None:
         def work(*arguments: object) -> None:
             raise error
 
-        fake = types.ModuleType(f"transfuse_lab.{module}")
-        setattr(fake, function, work)
-        monkeypatch.setitem(sys.modules, f"transfuse_lab.{module}", fake)
+        fake = types.ModuleType(f"transfuse_lab.commands.{module}")
+        for name in ("train_command", "dry_run_command", "train_codec_command", function):
+            setattr(fake, name, work)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
 
     return arrange
 
@@ -95,7 +95,7 @@ class TestErrors:
     def test_a_users_mistake_is_one_line_and_exit_2(
         self, raising: Callable[[str, str, BaseException], None]
     ) -> None:
-        raising("training", "train_command", TransfuseError("no data set 'digit', did you mean 'digits'?"))
+        raising("train", "train_command", TransfuseError("no data set 'digit', did you mean 'digits'?"))
         done = run("train", "transfusion", "--data", "digit", "--out", "x")
         assert done.exit_code == 2
         assert done.stderr == "error: no data set 'digit', did you mean 'digits'?\n"
@@ -104,16 +104,16 @@ class TestErrors:
     def test_a_fault_of_ours_keeps_its_traceback(
         self, raising: Callable[[str, str, BaseException], None]
     ) -> None:
-        raising("training", "train_command", ZeroDivisionError("ours"))
+        raising("train", "train_command", ZeroDivisionError("ours"))
         done = run("train", "transfusion", "--data", "digits", "--out", "x")
         assert isinstance(done.exception, ZeroDivisionError)
 
     @pytest.mark.parametrize(
         ("arguments", "module", "function", "line"),
         [
-            (("train", "r", "--data", "d", "--out", "x"), "training", "train_command", "The same command goes on where it was."),
-            (("compare", "--data", "d", "--out", "x"), "comparison", "compare_command", "The same command goes on with what is missing."),
-            (("eval", "x"), "evaluation", "eval_command", "interrupted."),
+            (("train", "r", "--data", "d", "--out", "x"), "train", "train_command", "The same command goes on where it was."),
+            (("compare", "--data", "d", "--out", "x"), "compare", "compare_command", "The same command goes on with what is missing."),
+            (("eval", "x"), "evaluate", "eval_command", "interrupted."),
         ],
     )  # fmt: skip
     def test_interrupting_says_how_to_go_on(
@@ -172,20 +172,12 @@ class TestCommands:
             "c",
         )
         run("train", "transfusion", "--data", "digits", "--dry-run", "--registry", "r.yaml")
+        run("train-codec", "transfusion", "--data", "digits", "--out", "d")
+        overrides = ("model.dim=64", "loss.image=2")
         assert calls == [
-            (
-                "train_command",
-                (
-                    "transfusion",
-                    "digits",
-                    Path("d"),
-                    ("model.dim=64", "loss.image=2"),
-                    None,
-                    False,
-                    Path("c"),
-                ),
-            ),
-            ("train_command", ("transfusion", "digits", None, (), Path("r.yaml"), True, None)),
+            ("train_command", (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"))),
+            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")),)),
+            ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"))),
         ]
 
     def test_sample(self, calls: Calls) -> None:
@@ -193,9 +185,9 @@ class TestCommands:
         run("sample", "d", "--image", "f.png")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
         assert calls == [
-            ("sample_command", (Path("d"), ["seven"], None, None, 16, Path("grid.png"), 3, 256)),
-            ("sample_command", (Path("d"), [], Path("f.png"), None, 1, None, 0, 256)),
-            ("sample_command", (Path("d"), [], None, Path("f.json"), 1, None, 0, 9)),
+            ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
+            ("sample_command", (SampleArguments(Path("d"), image=Path("f.png")),)),
+            ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
         ]
 
     def test_eval(self, calls: Calls) -> None:
@@ -219,17 +211,16 @@ class TestCommands:
             "--axis",
             "loss.image=1,5",
         )
+        axes = {"loss.image": ("1", "5")}
+        several = ComparisonSettings(("a", "b"), "x", (3, 1), Path("d"), ("k=v",), axes)
         assert calls == [
-            ("compare_command", ((), "digits", (0, 1, 2), Path("d"), (), {}, None)),
-            (
-                "compare_command",
-                (("a", "b"), "x", (3, 1), Path("d"), ("k=v",), {"loss.image": ("1", "5")}, None),
-            ),
+            ("compare_command", (ComparisonSettings((), "digits", (0, 1, 2), Path("d")),)),
+            ("compare_command", (several,)),
         ]
 
     def test_mask(self, calls: Calls) -> None:
         run("mask", "same(doc)", "--layout", "T3 I4", "--out", "m.png")
-        assert calls == [("run", ("same(doc)", "T3 I4", Path("m.png"), None))]
+        assert calls == [("mask_command", ("same(doc)", "T3 I4", Path("m.png"), None))]
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transfuse.checkpoints import RunFolder
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.randomness import Key
 from transfuse.training.stream import Stream
-from transfuse_lab.evaluation.evaluation import pairs
+from transfuse_lab.evaluation.evaluate import pairs
 from transfuse_lab.runs.training import open_run, prepare
 from typer.testing import Result
 
@@ -91,7 +92,12 @@ def test_a_mask_that_leaks_leaves_nothing_behind(
 ) -> None:
     with pytest.raises(TransfuseError, match="it is to predict"):
         open_run(
-            small_recipe("transfusion", "mask=full"), shapes(), {}, tmp_path, installed, lambda line: None
+            small_recipe("transfusion", "mask=full"),
+            shapes(),
+            {},
+            RunFolder(tmp_path),
+            installed,
+            lambda line: None,
         )
     assert not list(tmp_path.iterdir())
 
