@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transfuse import checkpoints, files
-from transfuse.checkpoints import Checkpoint, RunFolder, optimizer_state
+from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_model
@@ -130,7 +131,7 @@ def test_the_optimisers_state_comes_back_parameter_by_parameter(run: Path, model
         for key, value in state.items():
             assert torch.equal(value, stored[f"{name}/{key}"])
         assert state["exp_avg"].shape == other.get_parameter(name).shape
-    assert same(optimizer_state.tensors(other, optimizer), stored)
+    assert same(optimizer_tensors(other, optimizer), stored)
 
 
 NEW_PROCESS = """
@@ -251,9 +252,23 @@ def test_a_refused_checkpoint_changes_no_weight(run: Path, kit: Kit) -> None:
 def test_an_optimiser_of_another_model_is_refused(model: Model) -> None:
     optimizer = adam(model)
     with pytest.raises(TransfuseError, match="of a parameter 'elsewhere', which the model has not"):
-        optimizer_state.restore(model, optimizer, {"elsewhere/exp_avg": torch.zeros(2)})
+        restore_optimizer(model, optimizer, {"elsewhere/exp_avg": torch.zeros(2)})
     with pytest.raises(TransfuseError, match=r"'tokens.weight/exp_avg' is \(2,\), and the parameter"):
-        optimizer_state.restore(model, optimizer, {"tokens.weight/exp_avg": torch.zeros(2)})
+        restore_optimizer(model, optimizer, {"tokens.weight/exp_avg": torch.zeros(2)})
+
+
+def test_what_a_run_folder_has_read_it_keeps_until_it_writes(run: Path, model: Model) -> None:
+    folder = RunFolder(run)
+    described, checkpoint = folder.description, folder.checkpoint
+    (run / "modalities.json").write_text("{")
+    (run / "checkpoints/2/state.json").write_text("{")
+    assert folder.description is described
+    assert folder.checkpoint is checkpoint
+    folder.write_description(recipe_of(), model, {"note": "begun again"})
+    assert folder.description == {**described, "note": "begun again"}
+    folder.write_checkpoint(3, model)
+    assert folder.checkpoint.state == {"step": 3}
+    assert folder == RunFolder(run)
 
 
 # -- crashes

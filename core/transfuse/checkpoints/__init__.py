@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transfuse.checkpoints.checkpoint import Checkpoint as Checkpoint
 from transfuse.checkpoints.codecs import check_provenance as check_provenance
+from transfuse.checkpoints.codecs import has_codecs as has_codecs
 from transfuse.checkpoints.codecs import provenance as provenance
 from transfuse.checkpoints.codecs import restore_codecs as restore_codecs
 from transfuse.checkpoints.codecs import save_codecs as save_codecs

@@ -4,27 +4,22 @@
 ``state.json``. What only looks at a model needs no optimiser, and reads none.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from transfuse.checkpoints import optimizer_state
-from transfuse.checkpoints.weights import load_weights, module_tensors, read_tensors, save_tensors
+from transfuse.checkpoints.weights import load_weights, read_tensors
 from transfuse.errors import TransfuseError
-from transfuse.files import read_mapping, write_json
+from transfuse.files import read_mapping
 from transfuse.model.ema import Average
 from transfuse.model.model import Model
 
-MODEL, OPTIMIZER, AVERAGE, STATE = (
-    "model.safetensors",
-    "optimizer.safetensors",
-    "ema.safetensors",
-    "state.json",
-)
+MODEL, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,6 @@ class Checkpoint:
         """The checkpoint in a folder; tensors are read when they are asked for."""
         return Checkpoint(folder, read_mapping(folder / STATE, "state", "step"))
 
-    def damaged(self, error: Exception) -> TransfuseError:
-        """What to raise where the state is not what a trainer left."""
-        return TransfuseError(f"{self.folder / STATE} is damaged ({error!r}): restore it, or train again")
-
     def load_weights(self, model: Model) -> None:
         """The weights as they were trained."""
         load_weights(model, self.folder / MODEL)
@@ -61,25 +52,30 @@ class Checkpoint:
 
     def restore_optimizer(self, model: Model, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's moments, parameter by parameter."""
-        optimizer_state.restore(model, optimizer, read_tensors(self.folder / OPTIMIZER))
+        restore_optimizer(model, optimizer, read_tensors(self.folder / OPTIMIZER))
 
 
-def write_checkpoint(
-    folder: Path,
-    step: int,
-    model: Model,
-    optimizer: torch.optim.Optimizer | None = None,
-    state: Mapping[str, Any] | None = None,
-    average: Average | None = None,
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name, flat: ``NAME/exp_avg`` and so on."""
+    return {
+        f"{name}/{key}": torch.as_tensor(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]
 ) -> None:
-    """A checkpoint in a new folder, on the disk before this returns. Training goes on only from all of it."""
-    folder.mkdir(parents=True)
-    save_tensors(folder / MODEL, module_tensors(model))
-    if optimizer is not None:
-        save_tensors(folder / OPTIMIZER, optimizer_state.tensors(model, optimizer))
-    if average is not None:
-        save_tensors(folder / AVERAGE, average.tensors())
-    write_json(folder / STATE, {"step": step, **(state or {})})
-    for file in folder.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    """The inverse, parameter by parameter. Raises TransfuseError where the state is another model's."""
+    parameters = dict(model.named_parameters())
+    for path, value in saved.items():
+        name, _, key = path.rpartition("/")
+        if name not in parameters:
+            raise TransfuseError(f"the optimiser's state is of a parameter {name!r}, which the model has not")
+        if value.dim() and value.shape != parameters[name].shape:
+            raise TransfuseError(
+                f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
+                f"{tuple(parameters[name].shape)}"
+            )
+        optimizer.state[parameters[name]][key] = value

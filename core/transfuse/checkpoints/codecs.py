@@ -11,6 +11,8 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import read_mapping, write_json
 from transfuse.modalities.modality import Modality
 
+LISTING = "codecs.json"
+
 
 def provenance(recipe: Recipe, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe's codecs are fit from, as JSON: equal provenance, equal codecs.
@@ -36,6 +38,11 @@ def check_provenance(folder: Path, there: Mapping[str, Any], here: Mapping[str, 
         )
 
 
+def has_codecs(folder: Path) -> bool:
+    """Whether a complete set of codecs lies in a folder."""
+    return (folder / LISTING).is_file()
+
+
 def save_codecs(
     folder: Path, modalities: Mapping[str, Modality], fit_from: Mapping[str, Any] | None = None
 ) -> None:
@@ -45,7 +52,7 @@ def save_codecs(
         save_tensors(folder / f"{name}.safetensors", modality.state_dict())
     # Written last: a folder without it is not complete.
     facts = {name: modality.facts() for name, modality in modalities.items()}
-    write_json(folder / "codecs.json", {"modalities": facts, "provenance": fit_from})
+    write_json(folder / LISTING, {"modalities": facts, "provenance": fit_from})
 
 
 def restore_codecs(
@@ -55,7 +62,7 @@ def restore_codecs(
 
     fit_from: the `provenance` that they must have; TransfuseError names what differs.
     """
-    path = folder / "codecs.json"
+    path = folder / LISTING
     saved = read_mapping(path, "set of codecs", "modalities", "provenance")
     facts = saved["modalities"]
     if fit_from is not None and saved["provenance"] is not None:

@@ -1,8 +1,9 @@
 """A run's folder: which files a training run keeps, how they are written, and what they say, each read once.
 
-``recipe.json`` and ``modalities.json`` say what the model is; ``metrics.jsonl`` has a line a step;
-``checkpoints/STEP/`` is a `Checkpoint`, and ``checkpoints/latest`` names the newest complete STEP;
-``record.json`` is what an evaluation leaves. No pickle is read or written.
+``recipe.json`` is the resolved recipe; ``modalities.json`` the description: what rebuilds the modalities,
+and facts that the run was begun with; ``metrics.jsonl`` the log, a line a step; ``checkpoints/STEP/`` a
+`Checkpoint`, and ``checkpoints/latest`` names the newest complete STEP; ``record.json`` is what an
+evaluation leaves. No pickle is read or written.
 """
 
 import os
@@ -15,7 +16,8 @@ from typing import Any
 
 import torch
 
-from transfuse.checkpoints.checkpoint import Checkpoint, write_checkpoint
+from transfuse.checkpoints.checkpoint import AVERAGE, MODEL, OPTIMIZER, STATE, Checkpoint, optimizer_tensors
+from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, read_mapping, write_json, write_text
@@ -30,7 +32,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's files. A JSON is read when it is first asked for, and kept; what is written here is read anew.
+    """A run's files. A description or state is read when it is first asked for; once written, it is read anew.
 
     All that reads raises TransfuseError naming the file that is missing, damaged or of another model.
     """
@@ -38,34 +40,30 @@ class RunFolder:
     path: Path
 
     @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def description_file(self) -> Path:
+        return self.path / "modalities.json"
+
+    @property
     def metrics_file(self) -> Path:
-        """The log of training: a JSON object a line, a line a step."""
         return self.path / "metrics.jsonl"
 
     @property
     def record_file(self) -> Path:
-        """What an evaluation leaves."""
         return self.path / "record.json"
-
-    @property
-    def description_file(self) -> Path:
-        """What rebuilds the modalities, and the facts that the run was begun with."""
-        return self.path / "modalities.json"
 
     # -- what the run is
 
-    @cached_property
-    def recipe_dump(self) -> Any:
-        """The resolved recipe as JSON."""
+    def recipe(self, plugins: Plugins) -> Recipe:
+        """The resolved recipe."""
         if not self.path.is_dir():
             raise TransfuseError(
                 f"{self.path} is not there: name the folder of a run (transfuse train ... --out DIR)"
             )
-        return read_json(self.path / "recipe.json", "run")
-
-    def recipe(self, plugins: Plugins) -> Recipe:
-        """The resolved recipe."""
-        return Recipe.from_dump(self.recipe_dump, plugins, source=str(self.path / "recipe.json"))
+        return Recipe.from_dump(read_json(self.recipe_file, "run"), plugins, source=str(self.recipe_file))
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -76,14 +74,6 @@ class RunFolder:
                 f"{self.description_file}: format {described['format']} is not this version's {FORMAT}"
             )
         return described
-
-    def fact(self, name: str) -> Any:
-        """One of the facts that the run was begun with."""
-        if name not in self.description:
-            raise TransfuseError(
-                f"{self.description_file} is damaged (it has no {name!r}): restore it, or train again"
-            )
-        return self.description[name]
 
     def build_model(self, recipe: Recipe, plugins: Plugins) -> Model:
         """The model as it was before training, its modalities restored; weights are loaded apart."""
@@ -104,7 +94,7 @@ class RunFolder:
 
     def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:
         """What rebuilds the model: the recipe, each modality's facts, the vocabulary; and further facts."""
-        write_json(self.path / "recipe.json", recipe.dump())
+        write_json(self.recipe_file, recipe.dump())
         described = {
             "format": FORMAT,
             "modalities": {name: modality.facts() for name, modality in model.parts()},
@@ -112,7 +102,7 @@ class RunFolder:
             **(facts or {}),
         }
         write_json(self.description_file, described)
-        self._read_anew("recipe_dump", "description")
+        self._read_anew("description")
 
     # -- checkpoints
 
@@ -162,14 +152,26 @@ class RunFolder:
         state: Mapping[str, Any] | None = None,
         average: Average | None = None,
     ) -> None:
-        """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted."""
+        """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted.
+
+        Training goes on only from one with its optimiser and state; a model can be used without.
+        """
         home = self.path / "checkpoints"
         fresh, final = home / f".{step}.new", home / str(step)
         if final.is_dir() and self.latest == final:
             return  # saved already: a step has one state
         for leftover in (fresh, final):  # of a process that died before ``latest`` moved
             shutil.rmtree(leftover, ignore_errors=True)
-        write_checkpoint(fresh, step, model, optimizer, state, average)
+        fresh.mkdir(parents=True)
+        save_tensors(fresh / MODEL, module_tensors(model))
+        if optimizer is not None:
+            save_tensors(fresh / OPTIMIZER, optimizer_tensors(model, optimizer))
+        if average is not None:
+            save_tensors(fresh / AVERAGE, average.tensors())
+        write_json(fresh / STATE, {"step": step, **(state or {})})
+        for file in fresh.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
         os.replace(fresh, final)
         write_text(home / "latest", str(step))
         self._read_anew("latest", "checkpoint")

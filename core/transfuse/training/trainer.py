@@ -123,7 +123,9 @@ class Trainer:
             self.packer.arrived = state["arrived"]
             self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
         except (KeyError, TypeError) as error:
-            raise checkpoint.damaged(error) from error
+            raise TransfuseError(
+                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): restore it, or train again"
+            ) from error
         checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.average is not None:
             checkpoint.restore_average(self.average)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.checkpoints import provenance, restore_codecs
+from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
@@ -47,9 +47,9 @@ def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
     recipe, data, _, _ = _resolve(chosen)
     make_folder(out)
-    if (out / "recipe.json").is_file():
+    if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
-    if (out / "codecs.json").is_file():
+    if has_codecs(out):
         modalities = build_modalities(recipe)
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
         say(f"{out} holds these codecs already; delete it to fit them again")

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from transfuse.checkpoints import RunFolder, has_codecs
 from transfuse.files import read_json
 
 from transfuse_lab.comparison.jobs import Job, run_all
-from transfuse_lab.comparison.plan import Run
+from transfuse_lab.comparison.plan import Run, mask_file
 from transfuse_lab.evaluation.statistics import by_entry, summaries
 from transfuse_lab.progress import bar
 from transfuse_lab.report.figures import figure, ordered
@@ -32,7 +33,7 @@ def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
             {**common, "kind": "fit", "recipe": run.recipe.dump(), "folder": str(run.codecs)},
         )
         for run in runs
-        if not (run.codecs / "codecs.json").is_file()
+        if not has_codecs(run.codecs)
     }
     if jobs:
         with bar("codecs") as progress:
@@ -70,9 +71,8 @@ def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
 
 
 def _trained(job: Job) -> float:
-    log = job.folder / "metrics.jsonl"
     try:
-        last = json.loads(log.read_text().splitlines()[-1])
+        last = json.loads(RunFolder(job.folder).metrics_file.read_text().splitlines()[-1])
         return min(1.0, last["flops"] / job.work["recipe"]["train"]["flops"])
     except (OSError, IndexError, ValueError, KeyError):
         return 0.0
@@ -86,7 +86,7 @@ def mask_pictures(runs: Sequence[Run]) -> Iterator[MaskPicture]:
     """Each mask once, with the entries that use it."""
     drawn: dict[tuple, list[str]] = {}
     for run in runs:
-        made = read_json(run.mask_file, "mask")
+        made = read_json(mask_file(run.folder), "mask")
         key = (made["expression"], tuple(made["drawing"]), tuple(made["labels"]))
         entries = drawn.setdefault(key, [])
         if run.entry not in entries:

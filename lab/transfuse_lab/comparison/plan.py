@@ -32,10 +32,10 @@ class Run:
     def name(self) -> str:
         return f"{self.entry}, seed {self.recipe.train.seed}"
 
-    @property
-    def mask_file(self) -> Path:
-        """The mask drawn over an example."""
-        return self.folder.path / "mask.json"
+
+def mask_file(folder: RunFolder) -> Path:
+    """Where a run of a comparison keeps its mask, drawn over an example."""
+    return folder.path / "mask.json"
 
 
 def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str, Any]) -> list[Run]:

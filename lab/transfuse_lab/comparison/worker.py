@@ -17,6 +17,7 @@ from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.rows import join
 
+from transfuse_lab.comparison.plan import mask_file
 from transfuse_lab.datasets import open_section
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
@@ -46,7 +47,7 @@ def run(job: dict[str, Any], plugins: Plugins) -> None:
     made = run_record(trained, evaluation, shown(evaluation), plugins, job["entry"])
     first = data.document("train", 0)
     both_ways = [first, replace(first, items=first.items[::-1])]
-    write_json(folder.path / "mask.json", drawing(trainer.model, both_ways))
+    write_json(mask_file(folder), drawing(trainer.model, both_ways))
     save_record(folder.record_file, made)
 
 

@@ -32,8 +32,8 @@ def open_trained(folder: RunFolder, plugins: Plugins) -> TrainedRun:
     """The run in a folder. Raises TransfuseError where the data have changed since, or went."""
     recipe, model = folder.load(plugins)
     place = f"{folder.description_file}: data_section"
-    data = open_section(folder.fact("data_section"), plugins, place)
-    if data.identity() != folder.fact("data"):
+    data = open_section(folder.description.get("data_section", {}), plugins, place)
+    if data.identity() != folder.description.get("data"):
         raise TransfuseError(f"{folder.path}: its data set {data.name} has changed since it was trained")
     return TrainedRun(folder, recipe, model, data)
 

@@ -106,7 +106,7 @@ def _same_recipe(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins
         raise TransfuseError(
             f"{run.path} holds another run: {differing(saved.dump(), recipe.dump())}; {cure}"
         )
-    there = run.fact("data")
+    there = run.description.get("data")
     if there != data.identity():
         raise TransfuseError(
             f"{run.path} holds a run on other data: {differing(there, data.identity())}; {cure}"
