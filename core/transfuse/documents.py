@@ -62,7 +62,3 @@ class Document:
     def seen(self, view: View) -> "Document":
         """The document as a guidance view sees it: without the items that it drops."""
         return replace(self, items=tuple(item for item in self.items if view.keeps(item)))
-
-    def without_droppable(self) -> "Document":
-        """The document as the view sees it that drops all it may."""
-        return self.seen(View())

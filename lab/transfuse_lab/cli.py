@@ -9,13 +9,16 @@ import typer
 from transfuse.errors import TransfuseError
 from typer.core import TyperGroup
 
-GOES_ON = {
+from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.comparison.settings import ComparisonSettings
+
+HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
     "compare": "The same command goes on with what is missing.",
 }
 
 
-class Bench(TyperGroup):
+class Commands(TyperGroup):
     """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130)."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -25,13 +28,13 @@ class Bench(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            tail = GOES_ON.get(ctx.invoked_subcommand, "")
+            tail = HOW_TO_GO_ON.get(ctx.invoked_subcommand, "")
             print(f"\ninterrupted. {tail}".rstrip(), file=sys.stderr)
             raise typer.Exit(130) from None
 
 
 app = typer.Typer(
-    cls=Bench,
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -75,9 +78,13 @@ def train(
     """Train a recipe on a data set. An interrupted run goes on when the command is given again."""
     if out is None and not dry_run:
         raise TransfuseError("--out is missing: the folder in which the run is kept")
-    from transfuse_lab.runs.training import train_command
+    from transfuse_lab.commands.train import dry_run_command, train_command
 
-    train_command(recipe, data, out, tuple(overrides or ()), registry, dry_run, codecs)
+    chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
+    if dry_run:
+        dry_run_command(chosen)
+    elif out is not None:
+        train_command(chosen, out, codecs)
 
 
 @app.command(name="train-codec")
@@ -89,9 +96,9 @@ def train_codec(
     registry: RegistryFile = None,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
-    from transfuse_lab.commands.train_codec import train_codec_command
+    from transfuse_lab.commands.train import train_codec_command
 
-    train_codec_command(recipe, data, out, tuple(overrides or ()), registry)
+    train_codec_command(RecipeOnData(recipe, data, tuple(overrides or ()), registry), out)
 
 
 @app.command()
@@ -110,11 +117,10 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
 ) -> None:
     """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
-    if sum(bool(given) for given in (prompt, image, document)) != 1:
-        raise TransfuseError("give exactly one of --prompt, --image and --document")
+    arguments = SampleArguments(run, tuple(prompt or ()), image, document, n, tokens, out, seed)
     from transfuse_lab.commands.sample import sample_command
 
-    sample_command(run, prompt or [], image, document, n, out, seed, tokens)
+    sample_command(arguments)
 
 
 @app.command(name="eval")
@@ -125,7 +131,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data."""
-    from transfuse_lab.evaluation.evaluation import eval_command
+    from transfuse_lab.commands.evaluate import eval_command
 
     eval_command(run, grid)
 
@@ -146,12 +152,13 @@ def compare(
     registry: RegistryFile = None,
 ) -> None:
     """Train and evaluate recipes under equal budgets; report.html and compare.json are left in DIR."""
-    from transfuse_lab.commands.arguments import read_axes, read_seeds
+    settings = ComparisonSettings(
+        tuple(recipes or ()), data, read_seeds(seeds), out, tuple(overrides or ()), read_axes(axes or ()),
+        registry,
+    )  # fmt: skip
+    from transfuse_lab.commands.compare import compare_command
 
-    chosen, values = read_seeds(seeds), read_axes(axes or ())
-    from transfuse_lab.comparison.comparison import compare_command
-
-    compare_command(tuple(recipes or ()), data, chosen, out, tuple(overrides or ()), values, registry)
+    compare_command(settings)
 
 
 @app.command()
@@ -198,9 +205,9 @@ def mask(
     registry: RegistryFile = None,
 ) -> None:
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
-    from transfuse_lab.commands.mask import run
+    from transfuse_lab.commands.mask import mask_command
 
-    print(run(expression, layout, out, registry))
+    print(mask_command(expression, layout, out, registry))
 
 
 @data_app.command()

@@ -8,11 +8,11 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library not to return freed memory while this process lives; whether it could be told.
+    """Tell the C library not to return freed memory while this process lives; whether it heeds.
 
     By default glibc hands large tensors back as they are freed and fetches fresh pages for the next
     (docs/performance.md has what that costs). Kept, the process stays as large as it once was.
-    Only glibc is told; elsewhere nothing happens.
+    Only glibc has such a switch; elsewhere nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """What a long job tells about itself."""
+    """How far a long job has come, as it is shown."""
 
     def update(self, share: float, note: str) -> None:
         """``share`` of the job done, from 0 to 1."""
@@ -19,12 +19,12 @@ class Lines:
     """A line each time another tenth is done."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.told, self.start = title, -1, time.monotonic()
+        self.title, self.shown, self.start = title, -1, time.monotonic()
 
     def update(self, share: float, note: str) -> None:
         tenth = int(share * 10)
-        if tenth > self.told:
-            self.told = tenth
+        if tenth > self.shown:
+            self.shown = tenth
             seconds = time.monotonic() - self.start
             print(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Decoding with the cache equals attention over the whole sequence: append, overwrite, commit, rewind."""
+"""Decoding with the cache equals attention over the whole sequence: append, overwrite, commit."""
 
 import numpy as np
 import pytest
@@ -58,15 +58,12 @@ def test_text_then_two_denoising_steps_then_text_equals_one_pass(backend: str) -
     assert cache.length.tolist() == [T, 0, T]
 
 
-def test_commit_frees_what_lies_beyond_and_rewind_forgets() -> None:
+def test_commit_frees_what_lies_beyond() -> None:
     cache = KVCache(1, 1, 4, streams=2, capacity=4)
     cache.label(cache.slots([0, 1], 3), {"doc": np.repeat([0, 1], 3), "idx": np.tile(np.arange(3), 2)})
     cache.commit([0, 1], [1, 2])
     assert cache.columns["doc"].tolist() == [0, -1, -1, -1, 1, 1, -1, -1]
     assert cache.slots([1, 0], [1, 2]).tolist() == [6, 1, 2]
-    cache.rewind([1])
-    assert cache.length.tolist() == [1, 0]
-    assert cache.columns["doc"].tolist() == [0, -1, -1, -1, -1, -1, -1, -1]
 
 
 def test_a_full_stream_is_named() -> None:

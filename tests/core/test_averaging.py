@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
 from transfuse.model.ema import EMA, decay_after
 
 from tests.tiny.models import Kit, plugins
-from tests.tiny.runs import NAMES, adam, recipe_of, same, train
+from tests.tiny.runs import NAMES, adam, back, same, train
 
 
 class Point(nn.Module):
@@ -116,8 +117,9 @@ def run(kit: Kit, tmp_path: Path) -> tuple[Path, EMA]:
     for step in range(2):
         train(model, optimizer, range(step, step + 1))
         average.update()
-    checkpoints.write_description(tmp_path, recipe_of(train={"ema": 0.9}), model, {})
-    checkpoints.write_checkpoint(tmp_path, 2, model, {}, {"spent": {}}, average.tensors())
+    folder = RunFolder(tmp_path)
+    folder.write_description(recipe_of(train={"ema": 0.9}), model)
+    folder.write_checkpoint(2, model, optimizer, ema=average)
     return tmp_path, average
 
 
@@ -132,11 +134,10 @@ def test_what_is_loaded_to_be_used_is_the_average_with_current_buffers(run: tupl
 
 def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, EMA]) -> None:
     folder, average = run
-    _, model = checkpoints.rebuild(folder, plugins())
-    saved = checkpoints.read_checkpoint(folder, model)
+    model, _, checkpoint = back(folder)
     assert torch.equal(model.tokens.weight, average.trained["tokens.weight"])
     again = EMA(model, 0.9)
-    checkpoints.restore_ema(folder, again, saved)
+    checkpoint.restore_ema(again)
     for one in (average, again):
         one.update()
     assert same(average.tensors(), again.tensors())

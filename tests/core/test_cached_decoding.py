@@ -114,7 +114,7 @@ def test_a_span_in_its_context_and_in_guidances_view(kit: Kit, name: str, inside
     whole = replace(prompt, items=(*prompt.items, Item("blob", CLEAN)))
     full, bare = probe.seen[0]
     close(full, span_in_training(model, whole))
-    close(bare, span_in_training(model, whole.without_droppable()))
+    close(bare, span_in_training(model, whole.seen(View())))
     assert not torch.allclose(full, bare, atol=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_an_image_after_an_image_sees_the_finished_one_in_both_views(kit: Kit) -
     prompt = document(Item("letters", "ab", droppable=True))
     generate(model, [prompt])
     whole = replace(prompt, items=(*prompt.items, Item("blob", CLEAN), Item("blob", CLEAN)))
-    for view, given in zip(probe.seen[1], (whole, whole.without_droppable()), strict=True):
+    for view, given in zip(probe.seen[1], (whole, whole.seen(View())), strict=True):
         close(view, span_in_training(model, given))
 
 
@@ -161,7 +161,7 @@ def test_codes_in_their_context_and_in_guidances_view(kit: Kit) -> None:
     prompt = Document((Item("text", WORDS[0], droppable=True),))
     (made,) = generate(model, [prompt], want="image_vq")
     assert made.items[1].data.shape == (1, 4, 4)
-    for view, given in enumerate((prompt, prompt.without_droppable())):
+    for view, given in enumerate((prompt, prompt.seen(View()))):
         writing, cursor = model.layout.prompt(given)
         codes = np.array([[1, 2], [3, 4]])
         item, _ = model.layout.continuation(given, Item("image_vq", None), codes, cursor)

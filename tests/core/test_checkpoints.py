@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transfuse import checkpoints, files
+from transfuse.checkpoints import RunFolder
+from transfuse.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_model
 from transfuse.model.model import Model
@@ -43,7 +45,7 @@ def test_weights_buffers_and_state_come_back_bit_for_bit(run: Path, model: Model
     assert bool(other.predictable[other.vocabulary.marker("<image 2x2>")])
     assert other.vocabulary == model.vocabulary
     assert list(other.modalities) == list(NAMES)
-    assert (saved.step, saved.state["spent"]) == (2, {"step": 2})
+    assert saved.state == {"step": 2, "progress": {"step": 2}}
     _, loaded = checkpoints.load(run, plugins())
     assert not loaded.training
     assert same(loaded.state_dict(), model.state_dict())
@@ -60,15 +62,16 @@ def test_a_resumed_run_goes_on_exactly_as_one_that_never_stopped(model: Model, t
 
 def test_the_optimisers_state_comes_back_parameter_by_parameter(run: Path, model: Model) -> None:
     other, optimizer, saved = back(run)
+    stored = load_file(saved.folder / "optimizer.safetensors")
     names = {p: n for n, p in other.named_parameters()}
     found = {names[p]: state for p, state in optimizer.state.items()}
     assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     for name, state in found.items():
         assert state.keys() == {"step", "exp_avg", "exp_avg_sq"}
         for key, value in state.items():
-            assert torch.equal(value, saved.optimizer[f"{name}/{key}"])
+            assert torch.equal(value, stored[f"{name}/{key}"])
         assert state["exp_avg"].shape == other.get_parameter(name).shape
-    assert same(checkpoints.optimizer_tensors(other, optimizer), saved.optimizer)
+    assert same(optimizer_tensors(other, optimizer), stored)
 
 
 NEW_PROCESS = """
@@ -98,27 +101,29 @@ def test_a_new_process_goes_on_with_the_same_losses_and_weights(run: Path, tmp_p
 # -- what is wrong with a checkpoint
 
 
-def test_a_missing_run_folder_checkpoint_or_file_is_named(run: Path, model: Model, tmp_path: Path) -> None:
+def test_a_missing_run_folder_checkpoint_or_file_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(TransfuseError, match="nowhere is not there: name the folder of a run"):
         checkpoints.load(tmp_path / "nowhere", plugins())
     (tmp_path / "empty").mkdir()
     with pytest.raises(TransfuseError, match=r"recipe\.json is missing"):
         checkpoints.load(tmp_path / "empty", plugins())
     with pytest.raises(TransfuseError, match="empty holds no checkpoint: train it first"):
-        checkpoints.read_checkpoint(tmp_path / "empty", model)
-    for name in ("optimizer.safetensors", "state.json", "model.safetensors"):
+        _ = RunFolder(tmp_path / "empty").checkpoint
+    for name in ("optimizer.safetensors", "model.safetensors", "state.json"):
         (run / "checkpoints" / "2" / name).unlink()
+        if name == "optimizer.safetensors":  # nothing but training needs it
+            checkpoints.load(run, plugins())
         with pytest.raises(TransfuseError, match=f"{name} is missing"):
-            checkpoints.read_checkpoint(run, model)
+            back(run)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_a_truncated_file_of_weights_is_named(run: Path, model: Model, name: str, kept: int) -> None:
+def test_a_truncated_file_of_weights_is_named(run: Path, name: str, kept: int) -> None:
     path = run / "checkpoints" / "2" / name
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(TransfuseError, match=f"{name} is damaged .*restore it, or train again"):
-        checkpoints.read_checkpoint(run, model)
+        back(run)
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "modalities.json", "checkpoints/2/state.json"])
@@ -157,39 +162,53 @@ def test_damaged_facts_are_named(run: Path, place: tuple[str, ...], value: objec
 
 
 @pytest.mark.parametrize("text", ["", "two", "2/../..", "-1", "9"])
-def test_a_damaged_pointer_is_named(run: Path, model: Model, text: str) -> None:
+def test_a_damaged_pointer_is_named(run: Path, text: str) -> None:
     (run / "checkpoints" / "latest").write_text(text)
     with pytest.raises(TransfuseError, match="checkpoints"):
-        checkpoints.read_checkpoint(run, model)
+        _ = RunFolder(run).checkpoint
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_with_the_weights_that_differ(run: Path, kit: Kit) -> None:
     wide = build_model(recipe_of(dim=64), kit.modalities(*NAMES), plugins())
     with pytest.raises(TransfuseError, match=r"the weights .* are \(.*\), and the recipe's model has \("):
-        checkpoints.read_checkpoint(run, wide)
+        RunFolder(run).checkpoint.load_weights(wide)
     deep = build_model(recipe_of(layers=3), kit.modalities(*NAMES), plugins())
     with pytest.raises(
         TransfuseError, match=r"'backbone.blocks.2.* are missing; it was saved by another recipe"
     ):
-        checkpoints.read_checkpoint(run, deep)
+        RunFolder(run).checkpoint.load_weights(deep)
     with pytest.raises(TransfuseError, match="have no place in the recipe's model"):
-        checkpoints.read_checkpoint(run, kit.model("text"))
+        RunFolder(run).checkpoint.load_weights(kit.model("text"))
 
 
 def test_a_refused_checkpoint_changes_no_weight(run: Path, kit: Kit) -> None:
     deep = build_model(recipe_of(layers=3), kit.modalities(*NAMES), plugins())
     before = {name: value.clone() for name, value in deep.state_dict().items()}
     with pytest.raises(TransfuseError):
-        checkpoints.read_checkpoint(run, deep)
+        RunFolder(run).checkpoint.load_weights(deep)
     assert same(deep.state_dict(), before)
 
 
 def test_an_optimiser_of_another_model_is_refused(model: Model) -> None:
     optimizer = adam(model)
     with pytest.raises(TransfuseError, match="of a parameter 'elsewhere', which the model has not"):
-        checkpoints.restore_optimizer(model, optimizer, {"elsewhere/exp_avg": torch.zeros(2)})
+        restore_optimizer(model, optimizer, {"elsewhere/exp_avg": torch.zeros(2)})
     with pytest.raises(TransfuseError, match=r"'tokens.weight/exp_avg' is \(2,\), and the parameter"):
-        checkpoints.restore_optimizer(model, optimizer, {"tokens.weight/exp_avg": torch.zeros(2)})
+        restore_optimizer(model, optimizer, {"tokens.weight/exp_avg": torch.zeros(2)})
+
+
+def test_what_a_run_folder_has_read_it_keeps_until_it_writes(run: Path, model: Model) -> None:
+    folder = RunFolder(run)
+    described, checkpoint = folder.description, folder.checkpoint
+    (run / "modalities.json").write_text("{")
+    (run / "checkpoints/2/state.json").write_text("{")
+    assert folder.description is described
+    assert folder.checkpoint is checkpoint
+    folder.write_description(recipe_of(), model, {"note": "begun again"})
+    assert folder.description == {**described, "note": "begun again"}
+    folder.write_checkpoint(3, model)
+    assert folder.checkpoint.state == {"step": 3}
+    assert folder == RunFolder(run)
 
 
 # -- crashes
@@ -212,23 +231,22 @@ def test_a_crash_at_any_point_leaves_the_old_checkpoint_or_the_new(
     optimizer = adam(model)
     old = {name: value.clone() for name, value in model.state_dict().items()}
     train(model, optimizer, range(9, 10))
-    tensors = checkpoints.optimizer_tensors(model, optimizer)
     crashes = 0
     for survived in range(10):
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", dying)
             left[0] = survived
             try:
-                checkpoints.write_checkpoint(run, next_step, model, tensors, {})
+                RunFolder(run).write_checkpoint(next_step, model, optimizer)
             except Crash:
                 crashes += 1
             else:
                 break
         other, _, saved = back(run)
-        assert saved.step == 2
+        assert saved.state["step"] == 2
         assert same(other.state_dict(), old)
     _, _, saved = back(run)
-    assert saved.step == next_step
+    assert saved.state["step"] == next_step
     assert crashes == (3 if next_step == 3 else 0)  # state.json, the folder, latest; a saved step is kept
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [str(next_step), "latest"]
 
@@ -274,7 +292,7 @@ def test_codecs_that_are_missing_damaged_or_of_other_settings_are_named(kit: Kit
     wide = {"name": "vq", "codes": 8, "width": 16, "channels": 2}
     with pytest.raises(TransfuseError, match=r"image_vq\.safetensors.*'codec\..*' (are|is)"):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq", codec=wide))
-    (tmp_path / "codecs.json").write_text('{"modalities": {"image_vq": {}}, "origin": null}')
+    (tmp_path / "codecs.json").write_text('{"modalities": {"image_vq": {}}, "provenance": null}')
     with pytest.raises(TransfuseError, match=r"codecs\.json is damaged"):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq"))
 
@@ -291,7 +309,7 @@ def test_no_pickle_is_written_or_read(run: Path, monkeypatch: pytest.MonkeyPatch
     save(run, model, optimizer, step=3)
     assert {p.suffix for p in run.rglob("*") if p.is_file()} == {".json", ".safetensors", ""}
     assert (run / "checkpoints" / "latest").read_text() == "3"
-    for source in (ROOT / "core" / "transfuse").glob("*.py"):
+    for source in (ROOT / "core" / "transfuse").rglob("*.py"):
         assert "import pickle" not in source.read_text()
         assert "torch.load" not in source.read_text()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.generation.decoding import generate
+from transfuse.generation import GenerationConfig, generate
 from transfuse.model.model import Model
 
 from tests.tiny.modalities import Blob, Letters, document
@@ -118,6 +118,18 @@ def test_wanting_what_has_no_begin_marker_or_was_never_trained_is_an_error(kit: 
         generate(kit.model(), [Document(())], want="image")
     with pytest.raises(TransfuseError, match="no modality 'imgae'; did you mean 'image'"):
         generate(kit.model(), [Document(())], want="imgae")
+
+
+def test_a_configuration_or_its_fields_say_the_same(kit: Kit) -> None:
+    def made(*config: GenerationConfig, **fields: int) -> list[object]:
+        model = model_of(kit, [A, BEGIN, A, BEGIN, END])
+        return shape(generate(model, [Document(())], *config, **fields)[0])
+
+    two = GenerationConfig(items=2)
+    assert made(two) == made(items=2) == ["a", 2]
+    assert made(two, items=4) == made(items=4) == ["a", 2, "a", 2]
+    with pytest.raises(TypeError, match="wnat"):
+        generate(kit.model(), [Document(())], wnat="image")
 
 
 # -- errors

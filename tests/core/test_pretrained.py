@@ -176,8 +176,9 @@ def test_a_run_is_opened_again_without_the_folder(kit: Kit, tmp_path: Path) -> N
     language_model("llama-3.2", folder)
     recipe = recipe_of(folder, block={"name": "per-modality", "start": "copied"})
     model = started(recipe, kit)
-    checkpoints.write_description(tmp_path, recipe, model, {})
-    checkpoints.write_checkpoint(tmp_path, 0, model, {}, {})
+    run = checkpoints.RunFolder(tmp_path)
+    run.write_description(recipe, model)
+    run.write_checkpoint(0, model)
     stored = load_file(tmp_path / "checkpoints/0/model.safetensors")
     assert "unembed.weight" not in stored  # tied: stored once
     folder.rename(tmp_path / "gone")

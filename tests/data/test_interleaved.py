@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
-from transfuse.documents import Item
+from transfuse.documents import Item, View
 from transfuse.registry.plugins import Plugins
 from transfuse.training.trainer import Trainer
 from transfuse_lab.commands.data import pack
@@ -220,7 +220,7 @@ def test_flags_reach_the_model(
     spans = [placed.span for placed in sequence.spans]
     assert [span.loss for span in spans].count(True) == counted
     assert [span.noised for span in spans].count(True) == noised
-    kept = data.document("train", 0).without_droppable()
+    kept = data.document("train", 0).seen(View())
     assert len(kept.items) == (2 if flags.get("droppable") else 3)
 
 

@@ -42,7 +42,7 @@ def test_settings_may_follow_the_path(pets: Path) -> None:
 
 @pytest.mark.parametrize("tail", [";size", ";=3", ";size=3;size=4", ";"])
 def test_a_tail_that_is_no_setting(pets: Path, tail: str) -> None:
-    with pytest.raises(TransfuseError, match="is no setting, or is said twice"):
+    with pytest.raises(TransfuseError, match="is no setting, or is given twice"):
         open_data(f"{pets}{tail}", PLUGINS)
 
 

@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named_with_its_item_before_the_step(
     place = rf"^shapes train 17: item {item} \({role}\): .*({message})"
     with pytest.raises(TransfuseError, match=place):
         trainer.step()
-    assert trainer.spent.step == 0
+    assert trainer.progress.step == 0
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
 

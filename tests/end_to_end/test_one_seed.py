@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.documents import Document, Item
 from transfuse.generation.decoding import generate
 from transfuse.training.trainer import Trainer
-from transfuse_lab.runs.training import save
 
 LOSSES = """
 import json, sys
@@ -44,14 +43,14 @@ RESTORED = """
 import json, sys
 from hashlib import sha256
 from pathlib import Path
-from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 import torch
 from transfuse.registry.plugins import Plugins
 def state(folder):
-    recipe, model = checkpoints.rebuild(folder, Plugins.load())
-    saved = checkpoints.read_checkpoint(folder, model)
+    run, plugins = RunFolder(folder), Plugins.load()
+    model = run.build_model(run.recipe(plugins), plugins)
     optimizer = torch.optim.AdamW(model.trained(), lr=0.0)
-    checkpoints.restore_optimizer(model, optimizer, saved.optimizer)
+    run.checkpoint.restore_optimizer(model, optimizer)
     return {
         name: {key: sha256(value.numpy().tobytes()).hexdigest() for key, value in optimizer.state[p].items()}
         for name, p in model.named_parameters() if p.requires_grad
@@ -118,8 +117,9 @@ def test_optimiser_state_survives_a_restart_parameter_by_parameter(
         trainer = Trainer(recipe, fitted(recipe, data), data)
         for _ in range(2):
             trainer.step()
-        checkpoints.write_description(tmp_path / name, recipe, trainer.model, {})
-        save(tmp_path / name, trainer)
+        run = RunFolder(tmp_path / name)
+        run.write_description(recipe, trainer.model)
+        trainer.save(run)
         state = {
             name: {
                 key: sha256(value.numpy().tobytes()).hexdigest()

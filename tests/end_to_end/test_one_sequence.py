@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Item, View
 from transfuse.generation.decoding import generate
 from transfuse.generation.incremental import IncrementalModel
 from transfuse.model.model import Model
@@ -86,7 +86,7 @@ def test_a_prompt_has_one_token_sequence(
     whole = model.layout.sequence(single, payloads)
     assert alone == (whole.tokens[:-1].tolist(), whole.columns["pos"][:-1].tolist())
     # The guidance branch is the document of a dropped visit, not one with a padding in place of the prompt.
-    dropped = model.layout.sequence(single.without_droppable(), payloads[1:])
+    dropped = model.layout.sequence(single.seen(View()), payloads[1:])
     assert unguided == (dropped.tokens[:-1].tolist(), dropped.columns["pos"][:-1].tolist())
 
 
@@ -101,7 +101,7 @@ def test_training_reads_what_sampling_writes(
     for place in range(2 * data.size("train")):
         document, _, dropped = stream.document(place)
         plain = data.document("train", document.id)
-        expected = model.layout.sequence(plain.without_droppable() if dropped else plain)
+        expected = model.layout.sequence(plain.seen(View()) if dropped else plain)
         np.testing.assert_array_equal(stream.sequence(place).tokens, expected.tokens)
         seen.add(dropped)
     assert seen == {True, False}

@@ -5,7 +5,7 @@ import re
 import pytest
 from transfuse import TransfuseError
 from transfuse_lab.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, line_chart, strip
-from transfuse_lab.report.mask_picture import MaskPicture, draw
+from transfuse_lab.report.pictures import MaskPicture, draw_mask
 
 
 def lines(svg: str, kind: str) -> list[list[tuple[float, float]]]:
@@ -87,7 +87,7 @@ def test_a_strip_has_a_dot_a_value_in_order() -> None:
 
 
 def test_a_mask_is_drawn_cell_by_cell() -> None:
-    svg = draw(MaskPicture(("a",), "m", ("#.#", "##.", "...")))
+    svg = draw_mask(MaskPicture(("a",), "m", ("#.#", "##.", "...")))
     cells = {
         (int(y), int(x) + step)
         for x, y, width in re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="1" class="seen"', svg)
@@ -103,7 +103,7 @@ def test_what_is_no_drawing(drawing: tuple[str, ...]) -> None:
 
 
 def test_labels_stand_beside_their_rows() -> None:
-    svg = draw(MaskPicture(("a",), "m", ("#", "."), ("text", "image")))
+    svg = draw_mask(MaskPicture(("a",), "m", ("#", "."), ("text", "image")))
     assert re.findall(r"<text[^>]*>(\w+)</text>", svg) == ["text", "image"]
     with pytest.raises(TransfuseError, match="1 labels for 2 queries"):
         MaskPicture((), "m", ("#", "."), ("text",))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from transfuse.errors import TransfuseError
 from transfuse_lab.cli import app
-from transfuse_lab.commands.arguments import read_axes, read_seeds
+from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.comparison.settings import ComparisonSettings
 from typer.testing import CliRunner, Result
 
 SLOW = ("torch", "sklearn", "matplotlib", "tokenizers", "zarr", "scipy", "xformers", "numpy")
@@ -35,11 +36,13 @@ def run(*arguments: str) -> Result:
 
 
 WORK = {  # where each command's work is done
-    "train_command": "transfuse_lab.runs.training",
+    "train_command": "transfuse_lab.commands.train",
+    "dry_run_command": "transfuse_lab.commands.train",
+    "train_codec_command": "transfuse_lab.commands.train",
     "sample_command": "transfuse_lab.commands.sample",
-    "eval_command": "transfuse_lab.evaluation.evaluation",
-    "compare_command": "transfuse_lab.comparison.comparison",
-    "run": "transfuse_lab.commands.mask",
+    "eval_command": "transfuse_lab.commands.evaluate",
+    "compare_command": "transfuse_lab.commands.compare",
+    "mask_command": "transfuse_lab.commands.mask",
 }
 
 
@@ -170,20 +173,12 @@ class TestCommands:
             "c",
         )
         run("train", "transfusion", "--data", "digits", "--dry-run", "--registry", "r.yaml")
+        run("train-codec", "transfusion", "--data", "digits", "--out", "d")
+        overrides = ("model.dim=64", "loss.image=2")
         assert calls == [
-            (
-                "train_command",
-                (
-                    "transfusion",
-                    "digits",
-                    Path("d"),
-                    ("model.dim=64", "loss.image=2"),
-                    None,
-                    False,
-                    Path("c"),
-                ),
-            ),
-            ("train_command", ("transfusion", "digits", None, (), Path("r.yaml"), True, None)),
+            ("train_command", (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"))),
+            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")),)),
+            ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"))),
         ]
 
     def test_sample(self, calls: Calls) -> None:
@@ -191,9 +186,9 @@ class TestCommands:
         run("sample", "d", "--image", "f.png")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
         assert calls == [
-            ("sample_command", (Path("d"), ["seven"], None, None, 16, Path("grid.png"), 3, 256)),
-            ("sample_command", (Path("d"), [], Path("f.png"), None, 1, None, 0, 256)),
-            ("sample_command", (Path("d"), [], None, Path("f.json"), 1, None, 0, 9)),
+            ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
+            ("sample_command", (SampleArguments(Path("d"), image=Path("f.png")),)),
+            ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
         ]
 
     def test_eval(self, calls: Calls) -> None:
@@ -217,17 +212,16 @@ class TestCommands:
             "--axis",
             "loss.image=1,5",
         )
+        axes = {"loss.image": ("1", "5")}
+        several = ComparisonSettings(("a", "b"), "x", (3, 1), Path("d"), ("k=v",), axes)
         assert calls == [
-            ("compare_command", ((), "digits", (0, 1, 2), Path("d"), (), {}, None)),
-            (
-                "compare_command",
-                (("a", "b"), "x", (3, 1), Path("d"), ("k=v",), {"loss.image": ("1", "5")}, None),
-            ),
+            ("compare_command", (ComparisonSettings((), "digits", (0, 1, 2), Path("d")),)),
+            ("compare_command", (several,)),
         ]
 
     def test_mask(self, calls: Calls) -> None:
         run("mask", "same(doc)", "--layout", "T3 I4", "--out", "m.png")
-        assert calls == [("run", ("same(doc)", "T3 I4", Path("m.png"), None))]
+        assert calls == [("mask_command", ("same(doc)", "T3 I4", Path("m.png"), None))]
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []

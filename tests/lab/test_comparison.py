@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison import comparison, jobs, worker
-from transfuse_lab.comparison.comparison import Run, plan
+from transfuse_lab.comparison import jobs, worker
+from transfuse_lab.comparison.compare import share_done
+from transfuse_lab.comparison.plan import Run, plan
+from transfuse_lab.comparison.settings import ComparisonSettings
 
 from tests.tiny.recipes import sets
 
@@ -148,9 +151,8 @@ class TestPlan:
         def make(
             recipes=("transfusion", "chameleon"), seeds=(0, 1), sets=(), axes=None, identity="a"
         ) -> list[Run]:
-            return plan(
-                registry, recipes, {"name": "digits"}, {"name": identity}, seeds, tmp_path, sets, axes or {}
-            )
+            settings = ComparisonSettings(recipes, "digits", seeds, tmp_path, sets, axes or {})
+            return plan(settings, registry, {"name": identity})
 
         return make
 
@@ -191,18 +193,10 @@ class TestPlan:
         path = tmp_path / "more.yaml"
         path.write_text("recipes: {longer: {extends: transfusion, train: {flops: 9e12}}}")
         registry = Registry.load(installed, [packaged_file(), path])
+        settings = ComparisonSettings(("transfusion", "longer"), "digits", (0,), tmp_path)
         with pytest.raises(TransfuseError, match="compare: the recipes have unequal budgets of"):
-            plan(registry, ("transfusion", "longer"), {}, {"name": "digits"}, (0,), tmp_path, (), {})
-        plan(
-            registry,
-            ("transfusion", "longer"),
-            {},
-            {"name": "digits"},
-            (0,),
-            tmp_path,
-            ("train.flops=1e9",),
-            {},
-        )
+            plan(settings, registry, {"name": "digits"})
+        plan(replace(settings, overrides=("train.flops=1e9",)), registry, {"name": "digits"})
 
     def test_a_budget_may_be_an_axis(self, planned: Callable) -> None:
         runs = planned(axes={"train.flops": ("1e9", "2e9")}, seeds=(0,))
@@ -257,9 +251,9 @@ class TestJobs:
     def test_shares(self, tmp_path: Path) -> None:
         work = {"recipe": {"train": {"flops": 100.0}}}
         both = [jobs.Job(name, tmp_path / name, work) for name in "ab"]
-        assert comparison._share(both, [], 1) == 0.5
+        assert share_done(both, [], 1) == 0.5
         (tmp_path / "a").mkdir()
         (tmp_path / "a/metrics.jsonl").write_text('{"flops": 10.0}\n{"flops": 50.0}\n')
-        assert comparison._share(both, both[:1], 1) == pytest.approx(0.5 + 0.4 / 2)
+        assert share_done(both, both[:1], 1) == pytest.approx(0.5 + 0.4 / 2)
         (tmp_path / "a/metrics.jsonl").write_text('{"flops": 10.0}\n{"flo')
-        assert comparison._share(both, both[:1], 1) == 0.5
+        assert share_done(both, both[:1], 1) == 0.5

@@ -10,23 +10,22 @@ import numpy as np
 import pytest
 import torch
 from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.generation import GenerationConfig
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 from transfuse.training.trainer import Trainer
-from transfuse_lab.evaluation import evaluation
-from transfuse_lab.evaluation.evaluation import (
-    caption_likelihood,
-    describe,
-    evaluate,
-    pairs,
-    show,
-)
-from transfuse_lab.runs.records import load_record
+from transfuse_lab.evaluation import evaluate as evaluating
+from transfuse_lab.evaluation.evaluate import caption_likelihood, evaluate, pairs
+from transfuse_lab.evaluation.shown import prompt_spread
+from transfuse_lab.runs import trained as running
+from transfuse_lab.runs.records import load_record, png_base64
+from transfuse_lab.runs.trained import draw_images, open_trained, write_captions
 
 from tests.tiny.models import draw_blindly
 
@@ -132,13 +131,13 @@ def test_decoding_in_parts_is_decoding_at_once(
     held = pairs(Folder(pictures, channels=1), "heldout", "text", "image")
     prompts, questions = [held.prompt(i) for i in range(5)], [held.question(i) for i in range(5)]
     draw_blindly(model, monkeypatch)
+    config = GenerationConfig(want="text", tokens=32, seed=1)
 
     def decoded() -> tuple[list[np.ndarray], list[str]]:
-        captions = describe(model, questions, "text", 32, seed=1, greedy=False)
-        return list(show(model, prompts, "image", seed=1)), list(captions)
+        return list(draw_images(model, prompts, "image", 1)), list(write_captions(model, questions, config))
 
     whole = decoded()
-    monkeypatch.setattr(evaluation, "AT_ONCE", 2)
+    monkeypatch.setattr(running, "AT_ONCE", 2)
     parts = decoded()
     assert parts[1] == whole[1]
     assert len(set(whole[1])) == 5  # a place, a caption
@@ -173,7 +172,7 @@ def test_classes_are_prompted_once_and_names_of_both_splits(
         caption, image = document.items
         return replace(document, items=(replace(caption, data=f"{caption.data} {document.id}"), image))
 
-    monkeypatch.setattr(evaluation, "SEEN", 3)
+    monkeypatch.setattr(evaluating, "SEEN", 3)
     data = shapes(train=9, heldout=2, change=name)
     recipe = small_recipe("transfusion")
     model = fitted(recipe, data)
@@ -181,7 +180,7 @@ def test_classes_are_prompted_once_and_names_of_both_splits(
     given = evaluate(model, data, seed=0)
     named = pairs(data, "train", "text", "image")
     assert given.seen_prompts == [named.captions[i] for i in (0, 4, 8)]
-    expected = list(show(model, [named.prompt(i) for i in (0, 4, 8)], "image", 0))
+    expected = list(draw_images(model, [named.prompt(i) for i in (0, 4, 8)], "image", 0))
     np.testing.assert_allclose(given.seen_generated, np.stack(expected), atol=1e-5)
     assert given.generated.shape == (2, 1, 8, 8)
     classes = evaluate(model, shapes(train=9, heldout=2), seed=0)
@@ -189,22 +188,21 @@ def test_classes_are_prompted_once_and_names_of_both_splits(
 
 
 def test_the_spread_is_even_and_holds_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "SEEN", 5)
+    monkeypatch.setattr(evaluating, "SEEN", 5)
     names = [f"name {n}" for n in range(1000)]
-    assert evaluation.seen_places(names, []) == [0, 250, 500, 749, 999]
-    assert evaluation.seen_places(names[:3], []) == [0, 1, 2]
-    assert evaluation.seen_places(["up", "down"] * 100, ["up"]) == []
-    assert evaluation._spread(names, 3) == [0, 500, 999]
-    assert evaluation._spread(["up", "down", "up", "up"], 2) == [0, 1]
+    assert evaluating.seen_places(names, []) == [0, 250, 500, 749, 999]
+    assert evaluating.seen_places(names[:3], []) == [0, 1, 2]
+    assert evaluating.seen_places(["up", "down"] * 100, ["up"]) == []
+    assert prompt_spread(names, 3) == [0, 500, 999]
+    assert prompt_spread(["up", "down", "up", "up"], 2) == [0, 1]
 
 
 def test_the_samples_of_the_record_stand_beside_their_own_images(evaluated: Path, pictures: Path) -> None:
     from transfuse_lab.datasets.folder import Folder
-    from transfuse_lab.runs.records import picture
 
     real: dict[str, set[str]] = {}
     for document in (Folder(pictures, channels=1).document("heldout", i) for i in range(8)):
-        real.setdefault(document.items[0].data, set()).add(picture(document.items[1].data))
+        real.setdefault(document.items[0].data, set()).add(png_base64(document.items[1].data))
     for sample in load_record(evaluated / "record.json").samples:
         assert sample.real in real[sample.prompt]
         assert sample.split == "heldout"
@@ -251,7 +249,7 @@ def test_data_that_changed_or_went(
     described["data_section"]["path"] = str(data)
     described["data"]["name"] = "data"
     (run / "modalities.json").write_text(json.dumps(described))
-    evaluation.open_trained(run, installed)
+    open_trained(RunFolder(run), installed)
     listing = (data / "captions.jsonl").read_text()
     (data / "captions.jsonl").write_text(listing.replace('"up"', '"high"', 1))
     done = cli("eval", run)
@@ -268,12 +266,13 @@ def test_a_run_that_never_stepped(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained("transfusion"), run)
-    _, model = checkpoints.rebuild(run, installed)
+    folder = RunFolder(run)
+    model = folder.build_model(folder.recipe(installed), installed)
     shutil.rmtree(run / "checkpoints")
     done = cli("eval", run)
     assert done.exit_code == 2
     assert "holds no checkpoint: train it first" in done.stderr
-    checkpoints.write_checkpoint(run, 0, model, {}, {"spent": {}})
+    folder.write_checkpoint(0, model, state={"progress": {}})
     (run / "metrics.jsonl").write_text("")
     done = cli("eval", run)
     assert done.exit_code == 2

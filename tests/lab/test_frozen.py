@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
 from transfuse.model.parameter_groups import parameter_groups
 from transfuse.registry.plugins import Plugins
@@ -123,8 +123,10 @@ def test_a_run_with_frozen_parts_and_an_average_resumes_bit_for_bit(
     step = Trainer.step
 
     def dying(self: Trainer) -> dict[str, float]:
-        if self.spent.step == 2:
-            checkpoints_of(self, tmp_path / "cut")
+        if self.progress.step == 2:
+            run = RunFolder(tmp_path / "cut")
+            self.save(run)
+            assert run.latest == run.path / "checkpoints/2"
             raise RuntimeError("power cut")
         return step(self)
 
@@ -141,10 +143,3 @@ def test_a_run_with_frozen_parts_and_an_average_resumes_bit_for_bit(
         assert all(torch.equal(one[key], two[key]) for key in one)
         if file != "model":
             assert not any("experts.text" in key for key in one)
-
-
-def checkpoints_of(trainer: Trainer, folder: Path) -> None:
-    from transfuse_lab.runs.training import save
-
-    save(folder, trainer)
-    assert checkpoints.newest(folder) == folder / "checkpoints/2"

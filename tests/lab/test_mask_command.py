@@ -9,7 +9,7 @@ import pytest
 from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks import picture
-from transfuse_lab.commands.mask import run
+from transfuse_lab.commands.mask import mask_command
 from transfuse_lab.drawing import mask_layout
 
 RULE = "same(doc) & (le(idx) | same(span))"
@@ -33,7 +33,7 @@ def test_a_layout_becomes_columns() -> None:
 
 
 def test_what_the_command_says() -> None:
-    assert run(RULE, "text:2 image:2+noised text:1 / text:1").splitlines() == [
+    assert mask_command(RULE, "text:2 image:2+noised text:1 / text:1").splitlines() == [
         "   000001",
         "     bb",
         "0  #.....",
@@ -48,8 +48,10 @@ def test_what_the_command_says() -> None:
         "intervals a query: at most 1; a key: at most 1",
         "a KV cache is not exact: clean queries see noised keys",
     ]
-    assert "a KV cache is exact" in run(f"{RULE} & (~k.noised | same(span))", "text:1 image:2+noised text:1")
-    assert "cache" not in run(RULE, "text:2")
+    assert "a KV cache is exact" in mask_command(
+        f"{RULE} & (~k.noised | same(span))", "text:1 image:2+noised text:1"
+    )
+    assert "cache" not in mask_command(RULE, "text:2")
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -72,8 +74,8 @@ def pixels(data: bytes) -> np.ndarray:
 def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
     layout = "text:2 image:3 / text:2"
     columns, mask = mask_layout.columns(layout), masks.parse(RULE)
-    said = run(RULE, layout, tmp_path / "mask.png")
-    assert said.endswith(f"written to {tmp_path / 'mask.png'}")
+    printed = mask_command(RULE, layout, tmp_path / "mask.png")
+    assert printed.endswith(f"written to {tmp_path / 'mask.png'}")
     image = pixels((tmp_path / "mask.png").read_bytes())
     assert image.shape == (9 * 24, 9 * 24, 3), "few positions, large cells"
     cells = image[12::24, 12::24][2:, 2:]
@@ -85,7 +87,7 @@ def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
     line = np.array([int(picture.LINE[i : i + 2], 16) for i in (1, 3, 5)])
     assert ((image == line).all((1, 2)).nonzero()[0] == [7 * 24]).all(), "one line between two documents"
     assert (image[2 * 24 + 24, 2 * 24 :][1:24] == 255).all(), "a grid"
-    run(RULE, layout, tmp_path / "mask.svg")
+    mask_command(RULE, layout, tmp_path / "mask.svg")
     drawn = (tmp_path / "mask.svg").read_text()
     assert drawn.startswith("<svg ")
     assert "<title>same(doc) &amp; (le(idx) | same(span))</title>" in drawn
@@ -93,25 +95,25 @@ def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
 
 
 def test_pictures_of_long_rows_stay_small(tmp_path: Path) -> None:
-    run("le(idx)", "text:700", tmp_path / "mask.png")
+    mask_command("le(idx)", "text:700", tmp_path / "mask.png")
     assert pixels((tmp_path / "mask.png").read_bytes()).shape == (702, 702, 3)
-    run("le(idx)", "text:100", tmp_path / "mask.png")
+    mask_command("le(idx)", "text:100", tmp_path / "mask.png")
     assert pixels((tmp_path / "mask.png").read_bytes()).shape == (102 * 11, 102 * 11, 3)
 
 
 def test_a_mask_of_the_registry_by_its_name(tmp_path: Path) -> None:
     layout = "text:2 image:2 / text:1"
-    assert run("bidirectional", layout) == run(RULE, layout)
+    assert mask_command("bidirectional", layout) == mask_command(RULE, layout)
     mine = tmp_path / "mine.yaml"
     mine.write_text("masks: {window: 'delta(idx, lo=0, hi=1)'}\n")
-    assert run(" window ", layout, registry=mine) == run("delta(idx, lo=0, hi=1)", layout)
-    assert "25 of 25 pairs" in run("full", layout), "a constant is no name"
+    assert mask_command(" window ", layout, registry=mine) == mask_command("delta(idx, lo=0, hi=1)", layout)
+    assert "25 of 25 pairs" in mask_command("full", layout), "a constant is no name"
     with pytest.raises(TransfuseError, match=r"unknown mask 'bidirectinal', did you mean 'bidirectional'"):
-        run("bidirectinal", layout)
+        mask_command("bidirectinal", layout)
 
 
 def test_long_rows_are_not_drawn_in_the_terminal() -> None:
-    assert "201 positions are too many for a terminal" in run("le(idx)", "text:201")
+    assert "201 positions are too many for a terminal" in mask_command("le(idx)", "text:201")
 
 
 @pytest.mark.parametrize(
@@ -134,13 +136,13 @@ def test_wrong_layouts(layout: str, message: str) -> None:
 
 def test_wrong_expressions_and_files(tmp_path: Path) -> None:
     with pytest.raises(TransfuseError, match="did you mean 'same'"):
-        run("sme(doc)", "text:1")
+        mask_command("sme(doc)", "text:1")
     with pytest.raises(TransfuseError, match=r"no column 'nosied' .did you mean 'noised'"):
-        run("k.nosied", "image:1+noised")
+        mask_command("k.nosied", "image:1+noised")
     with pytest.raises(TransfuseError, match=r"ends in \.png or \.svg"):
-        run("full", "text:1", tmp_path / "mask.jpg")
+        mask_command("full", "text:1", tmp_path / "mask.jpg")
     with pytest.raises(TransfuseError, match="No such file"):
-        run("full", "text:1", tmp_path / "nowhere" / "mask.png")
+        mask_command("full", "text:1", tmp_path / "nowhere" / "mask.png")
 
 
 def test_the_command_prints_the_picture_and_the_counts() -> None:

@@ -6,22 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import TransfuseError
 from transfuse_lab.drawing.pair_grid import ACROSS, GAP, HEAD, LINE, LINES, MARGIN, pair_grid, wrapped
-from transfuse_lab.runs.records import Sample, picture
+from transfuse_lab.evaluation.shown import Drawn
 
 
-def flat(red: float, side: int = 8) -> str:
+def flat(red: float, side: int = 8) -> np.ndarray:
     image = np.zeros((3, side, side), np.float32)
     image[0] = red
-    return picture(image)
+    return image
 
 
-def sample(prompt: str, split: str, red: float) -> Sample:
-    return Sample(prompt=prompt, image=flat(red), real=flat(red / 2), split=split)  # type: ignore[arg-type]
+def drawn(prompt: str, split: str, red: float) -> Drawn:
+    return Drawn(prompt, flat(red), flat(red / 2), split)  # type: ignore[arg-type]
 
 
 def test_each_pair_stands_in_its_block_real_first() -> None:
-    held = [sample(f"held {n}", "heldout", 1.0) for n in range(ACROSS + 1)]
-    sheet = np.asarray(pair_grid([*held, sample("seen", "train", 0.4)]))
+    held = [drawn(f"held {n}", "heldout", 1.0) for n in range(ACROSS + 1)]
+    sheet = np.asarray(pair_grid([*held, drawn("seen", "train", 0.4)]))
     step_x, step_y = 2 * 64 + GAP + 2 * MARGIN, 64 + LINES * LINE + 2 * MARGIN
     assert sheet.shape == (2 * HEAD + 3 * step_y, ACROSS * step_x, 3)
     middle = 32 + MARGIN
@@ -39,7 +39,7 @@ def test_each_pair_stands_in_its_block_real_first() -> None:
 
 def test_without_pairs_there_is_nothing_to_draw() -> None:
     with pytest.raises(TransfuseError, match="holds no pair"):
-        pair_grid([Sample(prompt="a", image=flat(1))])
+        pair_grid([])
 
 
 def test_captions_are_broken_between_words_and_cut() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from transfuse import TransfuseError
-from transfuse_lab.comparison.comparison_json import comparison, write_comparison
+from transfuse_lab.comparison.compare_json import comparison, write_comparison
 from transfuse_lab.runs.records import (
     Captioned,
     CurvePoint,
@@ -20,7 +20,7 @@ from transfuse_lab.runs.records import (
     Sample,
     entry_name,
     load_record,
-    picture,
+    png_base64,
     save_record,
 )
 
@@ -37,8 +37,8 @@ def run(entry: str = "transfusion", seed: int = 0, **change: Any) -> RunRecord:
 
 FULL = run(
     curve=(CurvePoint(step=3, flops=1e9, positions=640, losses={"text": 2.5, "image": 1.0}),),
-    samples=(Sample(prompt="seven", image=picture(np.zeros((1, 8, 8))), seen="one"),),
-    captions=(Captioned(image=picture(np.ones((3, 8, 8))), truth="sept 七", predicted="<b>"),),
+    samples=(Sample(prompt="seven", image=png_base64(np.zeros((1, 8, 8))), seen="one"),),
+    captions=(Captioned(image=png_base64(np.ones((3, 8, 8))), truth="sept 七", predicted="<b>"),),
     settings={"model": {"dim": 128}, "loss": {"image": 5}},
     facts={"versions": {"torch": "2"}, "seconds": 12.5},
 )
@@ -107,15 +107,15 @@ def test_the_name_of_an_entry(axes: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_is_the_image(channels: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (channels, 4, 6)) / 255
-    shown = np.asarray(Image.open(BytesIO(base64.b64decode(picture(image)))))
+    shown = np.asarray(Image.open(BytesIO(base64.b64decode(png_base64(image)))))
     np.testing.assert_array_equal(shown.reshape(4, 6, channels).transpose(2, 0, 1) / 255, image)
 
 
 def test_a_picture_is_clipped_and_shows_nan_black() -> None:
-    shown = np.asarray(Image.open(BytesIO(base64.b64decode(picture(np.array([[[-1, 2, nan, 0.5]]]))))))
+    shown = np.asarray(Image.open(BytesIO(base64.b64decode(png_base64(np.array([[[-1, 2, nan, 0.5]]]))))))
     assert shown.tolist() == [[0, 255, 0, 128]]
     with pytest.raises(TransfuseError, match=r"not \(2, 4, 4\)"):
-        picture(np.zeros((2, 4, 4)))
+        png_base64(np.zeros((2, 4, 4)))
 
 
 def runs(entry: str, *values: float) -> list[RunRecord]:

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from transfuse import TransfuseError
 from transfuse_lab.commands.arguments import read_axes
-from transfuse_lab.comparison.comparison_json import by_entry
-from transfuse_lab.report import MaskPicture, page, write_report
+from transfuse_lab.evaluation.statistics import by_entry
 from transfuse_lab.report.figures import FIGURES, figure, number, ordered
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.method import flat
-from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, picture
+from transfuse_lab.report.page import page, write_report
+from transfuse_lab.report.pictures import MaskPicture
+from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, png_base64
 
 EVIL = "<script>alert('&\"')</script>"
-IMAGE = picture(np.eye(8)[None])
+IMAGE = png_base64(np.eye(8)[None])
 
 
 def run(entry: str, seed: int, accuracy: float = 0.9, **change: Any) -> RunRecord:

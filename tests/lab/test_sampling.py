@@ -11,7 +11,8 @@ from PIL import Image
 from transfuse import checkpoints
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
-from transfuse_lab.commands.sample import grid, read_document
+from transfuse_lab.commands.sample import read_document
+from transfuse_lab.drawing.grid import grid
 
 RECIPES = ("transfusion", "chameleon")
 

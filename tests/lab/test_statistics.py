@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from transfuse_lab.comparison.statistics import Summary, paired_difference, summarise
+from transfuse_lab.evaluation.statistics import Summary, paired_difference, summarise
 
 FIGURES = st.floats(-1e6, 1e6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from transfuse import checkpoints
-from transfuse.checkpoints.provenance import check_origin, origin
+from transfuse.checkpoints import check_provenance, provenance
 from transfuse.config.merge import differing
 from transfuse.config.parts import Part, Settings
 from transfuse.errors import TransfuseError
@@ -50,9 +50,9 @@ def test_it_leaves_codecs_a_picture_and_says_how_good_they_are(codecs: Path) -> 
         width, height = picture.size
     assert width > height > 64  # a row of originals over a row of reconstructions
     made = json.loads((codecs / "codecs.json").read_text())
-    assert made["origin"]["modalities"]["text"].items() >= {"kind": "text", "vocab": 280}.items()
-    assert "temperature" not in made["origin"]["modalities"]["text"]
-    assert set(made["origin"]["modalities"]["image"]) == {"kind", "codec"}
+    assert made["provenance"]["modalities"]["text"].items() >= {"kind": "text", "vocab": 280}.items()
+    assert "temperature" not in made["provenance"]["modalities"]["text"]
+    assert set(made["provenance"]["modalities"]["image"]) == {"kind", "codec"}
 
 
 def test_a_run_takes_them_as_they_are(
@@ -114,8 +114,8 @@ def test_the_same_again_fits_nothing_and_runs_are_left_alone(
 # -- what codecs are fit from
 
 
-def made_from(installed: Plugins, *overrides: str) -> dict:
-    return origin(Registry.load(installed, [packaged_file()]).recipe("transfusion", overrides), {"name": "a"})
+def fit_from(installed: Plugins, *sets: str) -> dict:
+    return provenance(Registry.load(installed, [packaged_file()]).recipe("transfusion", sets), {"name": "a"})
 
 
 @pytest.mark.parametrize(
@@ -124,19 +124,19 @@ def made_from(installed: Plugins, *overrides: str) -> dict:
      "text.temperature=1", "loss.image=1", "model.dim=64", "train.seed=3"],
 )  # fmt: skip
 def test_what_codecs_do_not_depend_on(installed: Plugins, same: str) -> None:
-    assert made_from(installed, same) == made_from(installed)
+    assert fit_from(installed, same) == fit_from(installed)
 
 
 @pytest.mark.parametrize("other", ["image.codec.steps=7", "image.codec.loss.l2=0", "text.vocab=300"])
 def test_what_they_depend_on(installed: Plugins, other: str) -> None:
-    there, here = made_from(installed), made_from(installed, other)
+    there, here = fit_from(installed), fit_from(installed, other)
     with pytest.raises(TransfuseError, match=other.split("=")[0].replace(".", r"\.")):
-        check_origin(Path("codecs"), there, here)
+        check_provenance(Path("codecs"), there, here)
 
 
 def test_a_folder_may_hold_more_than_is_asked_for() -> None:
     there = {"modalities": {"a": {"x": 1}, "b": {"x": 2}}, "data": {}}
-    check_origin(Path("codecs"), there, {"modalities": {"a": {"x": 1}}, "data": {}})
+    check_provenance(Path("codecs"), there, {"modalities": {"a": {"x": 1}}, "data": {}})
 
 
 def test_fit_by_names_fields() -> None:

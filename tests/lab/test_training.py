@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json
 from transfuse.model.counts import flops
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.training.schedules import learning_rate
 from transfuse.training.stream import Stream
-from transfuse.training.trainer import Spent, Trainer
-from transfuse_lab.runs import training
+from transfuse.training.trainer import Progress, Trainer
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import open_run, prepare, train
 from typer.testing import Result
@@ -51,7 +49,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def arm(number: int) -> None:
         def stepping(self: Trainer) -> dict[str, float]:
-            if self.spent.step == number - 1:
+            if self.progress.step == number - 1:
                 signal.raise_signal(signal.SIGINT)
             return step(self)
 
@@ -97,8 +95,8 @@ def test_stop_and_go_on_is_never_having_stopped(
     stop_after(3)
     with pytest.raises(KeyboardInterrupt):
         begin(recipe, tmp_path / "parts")
-    halfway = read_json(checkpoints.newest(tmp_path / "parts") / "state.json", "state")
-    assert halfway["spent"]["step"] == 3
+    halfway = RunFolder(tmp_path / "parts").checkpoint.state
+    assert halfway["progress"]["step"] == 3
     assert len(halfway["waiting"]) > 10
     stop_after(0)
     resumed = begin(recipe, tmp_path / "parts")
@@ -117,11 +115,11 @@ def test_stop_and_go_on_is_never_having_stopped(
         json.loads((tmp_path / run / "checkpoints/6/state.json").read_text()) for run in ("whole", "parts")
     ]
     for state in states:
-        state["spent"].pop("seconds")
+        state["progress"].pop("seconds")
     assert states[0] == states[1]
-    assert (whole.spent.documents, whole.spent.positions) == (
-        resumed.spent.documents,
-        resumed.spent.positions,
+    assert (whole.progress.documents, whole.progress.positions) == (
+        resumed.progress.documents,
+        resumed.progress.positions,
     )
 
 
@@ -129,7 +127,7 @@ def test_a_finished_run_is_left_as_it_is(small_recipe: Callable, begin: Begin, t
     recipe = small_recipe("transfusion", "train.steps=2")
     begin(recipe, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert begin(recipe, tmp_path).spent.step == 2
+    assert begin(recipe, tmp_path).progress.step == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -142,7 +140,7 @@ def test_killed_between_checkpoints(
     step = Trainer.step
 
     def dying(self: Trainer) -> dict[str, float]:
-        if self.spent.step == 3:
+        if self.progress.step == 3:
             raise RuntimeError("power cut")
         return step(self)
 
@@ -226,13 +224,13 @@ class TestBudget:
         again = Trainer(recipe, trainer.model, data).rows
         spent = 0.0
         while not trainer.done:
-            assert trainer.spent.flops < 3e8
+            assert trainer.progress.flops < 3e8
             trainer.step()
             spent += flops(trainer.model, next(again)) + flops(trainer.model, next(again))
-            assert trainer.spent.flops == pytest.approx(spent)
-        last = spent / trainer.spent.step
-        assert 3e8 <= trainer.spent.flops < 3e8 + 1.2 * last
-        assert trainer.spent.step >= 3
+            assert trainer.progress.flops == pytest.approx(spent)
+        last = spent / trainer.progress.step
+        assert 3e8 <= trainer.progress.flops < 3e8 + 1.2 * last
+        assert trainer.progress.step >= 3
 
     def test_rates_by_flops_follow_the_share(
         self, small_recipe: Callable, fitted: Callable, shapes: Callable
@@ -240,19 +238,19 @@ class TestBudget:
         recipe = small_recipe("transfusion", "train.flops=3e8", "train.warmup=0.3")
         trainer = Trainer(recipe, fitted(recipe, shapes()), shapes())
         while not trainer.done:
-            before = trainer.spent.share(recipe)
+            before = trainer.progress.share(recipe)
             rate = trainer.step()["lr"]
-            if trainer.spent.step > 1:
-                low, high = sorted(learning_rate(recipe, s) for s in (before, trainer.spent.share(recipe)))
-                assert low <= rate <= high * 1.001 or before < 0.3 < trainer.spent.share(recipe)
+            if trainer.progress.step > 1:
+                low, high = sorted(learning_rate(recipe, s) for s in (before, trainer.progress.share(recipe)))
+                assert low <= rate <= high * 1.001 or before < 0.3 < trainer.progress.share(recipe)
 
     def test_share(self, small_recipe: Callable) -> None:
         steps, flop = (
             small_recipe("transfusion", "train.steps=8"),
             small_recipe("transfusion", "train.flops=1e9"),
         )
-        spent = Spent(step=2, flops=7.5e8)
-        assert (spent.share(steps), spent.share(flop)) == (0.25, 0.75)
+        progress = Progress(step=2, flops=7.5e8)
+        assert (progress.share(steps), progress.share(flop)) == (0.25, 0.75)
 
 
 class TestStream:
@@ -343,8 +341,8 @@ def test_metrics_lines(small_recipe: Callable, begin: Begin, tmp_path: Path) -> 
     assert [line["step"] for line in lines] == [1, 2, 3]
     keys = {"step", "flops", "positions", "loss_text", "loss_image", "lr", "grad_norm"}
     assert all(set(line) == keys for line in lines)
-    assert lines[-1]["flops"] == trainer.spent.flops
-    assert lines[-1]["positions"] == trainer.spent.positions > 400
+    assert lines[-1]["flops"] == trainer.progress.flops
+    assert lines[-1]["positions"] == trainer.progress.positions > 400
 
 
 def test_a_mask_that_leaks_is_refused_before_the_first_step(
@@ -396,7 +394,7 @@ def test_a_run_with_a_part_missing_is_not_begun_again(
 def test_a_dry_run_shows_a_batch_and_keeps_nothing(
     small_recipe: Callable, installed: Plugins, shapes: Callable, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "save", None)
+    monkeypatch.setattr(Trainer, "save", None)
     told = describe(small_recipe(name), shapes(), installed)
     lines = {line.split("  ")[0]: line for line in told.splitlines()}
     assert lines["recipe"].endswith(f"{name} on shapes: 24 training, 8 held-out")

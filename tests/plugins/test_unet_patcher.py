@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse import checkpoints
 from transfuse.config.recipe import ModelSettings
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
 from transfuse.model.counts import flops, parameter_counts
@@ -26,8 +26,8 @@ from transfuse.sequences.rows import join
 from transfuse.training.trainer import Trainer
 from transfuse_image.unet import ResBlock, UNetPatcher
 from transfuse_lab.datasets.digits import Digits
-from transfuse_lab.evaluation.evaluation import show
 from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.trained import draw_images
 from transfuse_lab.runs.training import train
 
 from tests.tiny.strange_modalities import Probe
@@ -284,7 +284,7 @@ def test_decoding_predicts_what_training_does(model: Model, side: int) -> None:
         model.predictable[model.vocabulary.marker(marker)] = marker == label
     generate(model, [prompt], want="image")
     whole = replace(prompt, items=(*prompt.items, Item("image", np.zeros((1, side, side), np.float32))))
-    for seen, document in zip(probe.seen[0], (whole, whole.without_droppable()), strict=True):
+    for seen, document in zip(probe.seen[0], (whole, whole.seen(View())), strict=True):
         torch.testing.assert_close(seen, in_training(model, document, x_t, t), rtol=0, atol=1e-5)
     assert not torch.allclose(*probe.seen[0], atol=1e-4)
 
@@ -347,9 +347,9 @@ def test_digits_end_to_end(
     assert f"image {own:,}" in shown
     assert "spans of 16 positions, payload (1, 8, 8)" in shown
     prompts = [Document((Item("text", word, droppable=True),)) for word in ("three", "seven")]
-    images = list(show(model, prompts, "image"))
+    images = list(draw_images(model, prompts, "image"))
     assert [image.shape for image in images] == [(1, 8, 8)] * 2
     assert float(np.abs(images[0] - images[1]).max()) > 1e-3
     again = checkpoints.load(tmp_path)[1].eval()
-    for one, two in zip(images, show(again, prompts, "image"), strict=True):
+    for one, two in zip(images, draw_images(again, prompts, "image"), strict=True):
         np.testing.assert_array_equal(one, two)

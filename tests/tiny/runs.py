@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transfuse import checkpoints
+from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -55,18 +55,19 @@ def train(model: Model, optimizer: torch.optim.Optimizer, steps: range) -> list[
 
 
 def save(folder: Path, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
-    checkpoints.write_description(folder, recipe_of(), model, {})
-    tensors = checkpoints.optimizer_tensors(model, optimizer)
-    checkpoints.write_checkpoint(folder, step, model, tensors, {"spent": {"step": step}})
+    run = RunFolder(folder)
+    run.write_description(recipe_of(), model)
+    run.write_checkpoint(step, model, optimizer, {"progress": {"step": step}})
 
 
-def back(folder: Path) -> tuple[Model, torch.optim.AdamW, checkpoints.Checkpoint]:
+def back(folder: Path) -> tuple[Model, torch.optim.AdamW, Checkpoint]:
     """Model, optimiser and checkpoint, as a run that goes on opens them."""
-    _, model = checkpoints.rebuild(folder, plugins())
-    saved = checkpoints.read_checkpoint(folder, model)
+    run = RunFolder(folder)
+    model = run.build_model(run.recipe(plugins()), plugins())
+    run.checkpoint.load_weights(model)
     optimizer = adam(model)
-    checkpoints.restore_optimizer(model, optimizer, saved.optimizer)
-    return model, optimizer, saved
+    run.checkpoint.restore_optimizer(model, optimizer)
+    return model, optimizer, run.checkpoint
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

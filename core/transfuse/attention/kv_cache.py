@@ -91,12 +91,6 @@ class KVCache:
         self.length[ids] = lengths
         self._free(ids)
 
-    def rewind(self, streams: Sequence[int] | np.ndarray, length: int = 0) -> None:
-        """Forget all but the first `length` positions of each stream."""
-        ids = self._known(streams)
-        self.length[ids] = np.minimum(self.length[ids], length)
-        self._free(ids)
-
     def keys(self, layer: int) -> Float[Tensor, "Hk slots d"]:
         """The keys of one layer: a view, never a copy."""
         return self._store[layer, 0]

@@ -1,1 +1,4 @@
-"""Decoding: documents continued over a key-value cache. Imports the model."""
+"""Decoding: documents continued over a key-value cache. Imports the model; training does not know it."""
+
+from transfuse.generation.config import GenerationConfig as GenerationConfig
+from transfuse.generation.decoding import generate as generate

@@ -1,4 +1,4 @@
-"""Decoding walks: next token until a begin marker, then that modality's sampler, its end marker, and on.
+"""Decoding: next token until a begin marker, then that modality's sampler, its end marker, and on.
 
 Every document has one stream of the cache per guidance view: view 0 holds everything, each other one
 leaves out what it drops. All streams are laid out by the code that lays out training documents, and
@@ -8,6 +8,7 @@ itself as text is a droppable item, as prompts are; what it makes as an image is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.generation.config import GenerationConfig
 from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import all_views, check_views
 from transfuse.model.model import Model
@@ -28,65 +30,52 @@ WHOLE = View(frozenset())
 
 
 @dataclass
-class _Written:
-    """One document being written, and its streams: stream of view v is ``first + v``."""
+class _Continued:
+    """One document being continued, and its streams: stream of view v is ``first + v``."""
 
     index: int
     document: Document
     first: int
     cursors: list[DocumentCursor]
     logits: list[Tensor]  # a view, [V], at its last position
-    given: int  # items of the prompt
-    open_ids: list[int] = field(default_factory=list)  # text not yet closed into an item
-    said: int = 0  # tokens of text so far
-    label: tuple[str, str] | None = None  # (modality, label) of a begun item
+    prompt_items: int
+    ids: list[int] = field(default_factory=list)  # text not yet closed into an item
+    tokens: int = 0  # of text so far
+    begun: tuple[str, str] | None = None  # (modality, label) of an item whose begin marker was chosen
     done: bool = False
 
 
 def generate(
     model: Model,
     prompts: Sequence[Document],
+    config: GenerationConfig | None = None,
     *,
-    want: str | None = None,
-    seed: int = 0,
-    tokens: int = 32,
-    items: int = 8,
     indices: Sequence[int] | None = None,
-    greedy: bool = False,
+    **settings: Any,
 ) -> list[Document]:
     """Each prompt continued, raw data decoded.
 
-    want: None goes on until the model ends the document. A modality's name asks for one item of it:
-        with begin markers, the model only chooses which; without (text), the item ends with the document.
-    tokens: at most so many tokens of open-ended text a document; items: at most so many items.
+    settings: fields of `GenerationConfig`, instead of one or on top of it: ``want="image", seed=3``.
     indices: what keys each prompt's randomness, by default its place in ``prompts``.
-    greedy: text is the likeliest token at each place, whatever the modality's temperature.
     Raises TransfuseError where a prompt is wrong, naming document and item.
     """
+    config = replace(config or GenerationConfig(), **settings)
     with torch.inference_mode():
         was_training = model.training
         model.eval()
         try:
-            return _Decoder(model, prompts, want, Key(seed), tokens, items, indices, greedy).run()
+            return _Decoder(model, prompts, config, indices or range(len(prompts))).run()
         finally:
             model.train(was_training)
 
 
 class _Decoder:
     def __init__(
-        self,
-        model: Model,
-        prompts: Sequence[Document],
-        want: str | None,
-        key: Key,
-        tokens: int,
-        items: int,
-        indices: Sequence[int] | None,
-        greedy: bool,
+        self, model: Model, prompts: Sequence[Document], config: GenerationConfig, indices: Sequence[int]
     ) -> None:
-        self.model, self.layout, self.key, self.want = model, model.layout, key, want
+        self.model, self.layout, self.config, self.key = model, model.layout, config, Key(config.seed)
         self.modalities = model.modalities
-        self.tokens, self.items, self.greedy = tokens, items, greedy
+        want = config.want
         if want is not None and want not in self.modalities:
             raise TransfuseError(
                 f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
@@ -98,8 +87,6 @@ class _Decoder:
             )
         if want is not None and want != marker_modality and not self.modalities[want].labels():
             raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
-        if tokens < 1 or items < 1:
-            raise TransfuseError(f"tokens and items must be at least 1, not {tokens} and {items}")
         if not prompts:
             raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
         self.begins = {  # by the id of a begin marker
@@ -113,14 +100,14 @@ class _Decoder:
         capacity = max(len(sequence) for sequence, _ in laid) + self._room()
         self.incremental = IncrementalModel(model, len(laid), capacity)
         logits = list(self.incremental.append(range(len(laid)), [sequence for sequence, _ in laid]))
-        self.written = [
-            _Written(
-                index=indices[i] if indices is not None else i,
+        self.continued = [
+            _Continued(
+                index=indices[i],
                 document=document,
                 first=i * len(self.views),
                 cursors=[cursor for _, cursor in laid[i * len(self.views) : (i + 1) * len(self.views)]],
                 logits=logits[i * len(self.views) : (i + 1) * len(self.views)],
-                given=len(document.items),
+                prompt_items=len(document.items),
             )
             for i, document in enumerate(prompts)
         ]
@@ -130,64 +117,66 @@ class _Decoder:
         longest = 0
         for name, label in self.begins.values():
             longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
-        return self.tokens + (1 if self.want else self.items) * longest
+        return self.config.tokens + (1 if self.config.want else self.config.items) * longest
 
-    # -- the loop
+    # -- token by token
 
     def run(self) -> list[Document]:
-        while active := [w for w in self.written if not w.done]:
-            speaking = [w for w in active if w.label is None]
-            if speaking:
-                self._speak(speaking)
+        while active := [one for one in self.continued if not one.done]:
+            in_text = [one for one in active if one.begun is None]
+            if in_text:
+                self._next_tokens(in_text)
             else:
-                # Documents that begun items of one shape go through its sampler together.
-                first = active[0].label
+                # Documents that began items of one shape go through its sampler together.
+                first = active[0].begun
                 assert first is not None
-                self._make([w for w in active if w.label == first], *first)
-        return [w.document for w in self.written]
+                self._sample_items([one for one in active if one.begun == first], *first)
+        return [one.document for one in self.continued]
 
-    def _speak(self, documents: list[_Written]) -> None:
+    def _next_tokens(self, documents: list[_Continued]) -> None:
         """One more token for each: text, a begin marker, or the end."""
         marker_modality = self.layout.marker_modality
-        grown: list[tuple[_Written, int, DocumentSequence]] = []
-        for w in documents:
-            id = self._next(w, marker_modality)
+        grown: list[tuple[_Continued, int, DocumentSequence]] = []
+        for one in documents:
+            id = self._next(one, marker_modality)
             owner = self.begins.get(id)
             if owner is not None:
-                self._close(w)
-                w.label = owner
+                self._close_text(one)
+                one.begun = owner
             elif id == self.model.vocabulary.marker(END):
-                self._close(w)
-                w.done = True
+                self._close_text(one)
+                one.done = True
             else:
                 assert marker_modality is not None
                 payload = np.array([id - self.model.vocabulary.range(marker_modality).start])
-                said = Item(marker_modality, None, droppable=True)
+                token = Item(marker_modality, None, droppable=True)
                 for v, view in enumerate(self.views):
-                    if view.keeps(said):
-                        cursor = replace(w.cursors[v], item=len(w.document.seen(view).items))
-                        sequence, w.cursors[v] = self.layout.continuation(w.document, said, payload, cursor)
-                        grown.append((w, v, sequence))
-                w.open_ids.append(int(payload[0]))
-                w.said += 1
+                    if view.keeps(token):
+                        cursor = replace(one.cursors[v], item=len(one.document.seen(view).items))
+                        sequence, one.cursors[v] = self.layout.continuation(
+                            one.document, token, payload, cursor
+                        )
+                        grown.append((one, v, sequence))
+                one.ids.append(int(payload[0]))
+                one.tokens += 1
         if grown:
             logits = self.incremental.append(
-                [w.first + v for w, v, _ in grown], [sequence for _, _, sequence in grown]
+                [one.first + v for one, v, _ in grown], [sequence for _, _, sequence in grown]
             )
-            for (w, v, _), row in zip(grown, logits, strict=True):
-                w.logits[v] = row
+            for (one, v, _), row in zip(grown, logits, strict=True):
+                one.logits[v] = row
 
-    def _next(self, w: _Written, marker_modality: str | None) -> int:
+    def _next(self, one: _Continued, marker_modality: str | None) -> int:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
-        allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=w.logits[0].device)
-        begins = [id for id, (name, _) in self.begins.items() if self.want in (None, name)]
-        open_ended = self.want is None or not begins
-        more = len(w.document.items) - w.given + bool(w.open_ids) < self.items
+        allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=one.logits[0].device)
+        begins = [id for id, (name, _) in self.begins.items() if self.config.want in (None, name)]
+        open_ended = self.config.want is None or not begins
+        more = len(one.document.items) - one.prompt_items + bool(one.ids) < self.config.items
         if open_ended:
             allowed[begins] = more
-            allowed[vocabulary.marker(END)] = self.want is None or bool(w.open_ids)
-            if marker_modality is not None and w.said < self.tokens and (more or w.open_ids):
+            allowed[vocabulary.marker(END)] = self.config.want is None or bool(one.ids)
+            if marker_modality is not None and one.tokens < self.config.tokens and (more or one.ids):
                 r = vocabulary.range(marker_modality)
                 allowed[r.start : r.stop] = True
         elif marker_modality is None:
@@ -196,13 +185,13 @@ class _Decoder:
             allowed[begins] = True
             if not self.model.predictable[begins].any():
                 raise TransfuseError(
-                    f"the model was never trained to begin {self.want!r}; train it on documents that hold some"
+                    f"the model was never trained to begin {self.config.want!r}; train it on documents that hold some"
                 )
         chooser = self.model.token_modalities.get(marker_modality) if marker_modality is not None else None
-        logits = w.logits[0].masked_fill(~allowed, -torch.inf)
-        if self.greedy or chooser is None or not open_ended:
+        logits = one.logits[0].masked_fill(~allowed, -torch.inf)
+        if self.config.greedy or chooser is None or not open_ended:
             return int(logits.argmax())
-        generator = self.key.generator("text", w.index, len(w.document.items), len(w.open_ids))
+        generator = self.key.generator("text", one.index, len(one.document.items), len(one.ids))
         return chooser.choose(logits[None], generator, 1.0)
 
     def _only(self, begins: list[int]) -> int:
@@ -214,20 +203,20 @@ class _Decoder:
             )
         return begins[0]
 
-    def _close(self, w: _Written) -> None:
-        """What was said becomes an item."""
+    def _close_text(self, one: _Continued) -> None:
+        """The tokens since the last item become an item."""
         marker_modality = self.layout.marker_modality
-        if w.open_ids and marker_modality is not None:
-            raw = self.modalities[marker_modality].decode(np.array(w.open_ids))
-            self._append(w, Item(marker_modality, raw, droppable=True))
-            w.cursors = [
-                replace(cursor, item=len(w.document.seen(view).items))
-                for cursor, view in zip(w.cursors, self.views, strict=True)
+        if one.ids and marker_modality is not None:
+            raw = self.modalities[marker_modality].decode(np.array(one.ids))
+            self._append(one, Item(marker_modality, raw, droppable=True))
+            one.cursors = [
+                replace(cursor, item=len(one.document.seen(view).items))
+                for cursor, view in zip(one.cursors, self.views, strict=True)
             ]
-            w.open_ids = []
+            one.ids = []
 
-    def _append(self, w: _Written, item: Item) -> None:
-        w.document = replace(w.document, items=(*w.document.items, item))
+    def _append(self, one: _Continued, item: Item) -> None:
+        one.document = replace(one.document, items=(*one.document.items, item))
 
     # -- items that a begin marker opens
 
@@ -237,31 +226,33 @@ class _Decoder:
         payload = modality.blank(label)
         return payload, modality.spans(Item(name, None), payload)
 
-    def _make(self, documents: list[_Written], name: str, label: str) -> None:
+    def _sample_items(self, documents: list[_Continued], name: str, label: str) -> None:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
         payload, _ = self._blank(name, label)
         own = [self.views.index(view) for view in (WHOLE, *self.modalities[name].views)]
-        owners = [(w, v) for v in own for w in documents]  # view by view
-        streams = [w.first + v for w, v in owners]
+        owners = [(one, v) for v in own for one in documents]  # view by view
+        streams = [one.first + v for one, v in owners]
         laid = [
-            self.layout.continuation(Document(()), Item(name, None), payload, w.cursors[v])[0]
-            for w, v in owners
+            self.layout.continuation(Document(()), Item(name, None), payload, one.cursors[v])[0]
+            for one, v in owners
         ]
         if name in self.model.token_modalities:
-            payloads, written = self._spell(documents, streams, laid, name)
+            payloads, kept = self._choose_ids(documents, streams, laid, name)
         else:
             start, stop = _sampled(laid[0])
             if start:
                 self.incremental.append(streams, [s.slice(0, start) for s in laid])
             evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
-            generators = [self.key.generator("sample", w.index, len(w.document.items)) for w in documents]
+            generators = [
+                self.key.generator("sample", one.index, len(one.document.items)) for one in documents
+            ]
             sampled = self.model.span_modalities[name].sample(evaluate, label, generators)
-            payloads, written = sampled.cpu().numpy(), start
+            payloads, kept = sampled.cpu().numpy(), start
         payloads = payloads.reshape(len(documents), *payload.shape)
-        self._commit(documents, name, payloads, dict.fromkeys(streams, written))
+        self._commit(documents, name, payloads, dict.fromkeys(streams, kept))
 
-    def _spell(
-        self, documents: list[_Written], streams: list[int], laid: list[DocumentSequence], name: str
+    def _choose_ids(
+        self, documents: list[_Continued], streams: list[int], laid: list[DocumentSequence], name: str
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         modality, r = self.model.token_modalities[name], self.model.vocabulary.range(name)
@@ -273,30 +264,35 @@ class _Decoder:
             logits = self.incremental.append(streams, pieces).unflatten(0, (views, len(documents)))
             own = torch.full_like(logits, -torch.inf)
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
-            for d, w in enumerate(documents):
-                generator = self.key.generator("sample", w.index, len(w.document.items), i)
+            for d, one in enumerate(documents):
+                generator = self.key.generator("sample", one.index, len(one.document.items), i)
                 ids[d, i] = modality.choose(own[:, d], generator, (n - i) / n) - r.start
         return ids, n
 
     def _commit(
-        self, documents: list[_Written], name: str, payloads: np.ndarray, written: Mapping[int, int]
+        self, documents: list[_Continued], name: str, payloads: np.ndarray, kept: Mapping[int, int]
     ) -> None:
-        """The finished item, clean, in every view of its document; ``written``: positions a stream has of it."""
+        """The finished item, clean, in every view of its document; ``kept``: positions a stream has of it."""
         modality = self.modalities[name]
         streams: list[int] = []
         laid: list[DocumentSequence] = []
-        for w, payload in zip(documents, payloads, strict=True):
+        for one, payload in zip(documents, payloads, strict=True):
             item = Item(name, modality.decode(payload), noised=False)
             for v in range(len(self.views)):
-                sequence, w.cursors[v] = self.layout.continuation(w.document, item, payload, w.cursors[v])
-                streams.append(w.first + v)
-                laid.append(sequence.slice(written.get(w.first + v, 0), len(sequence)))
-            self._append(w, item)
-            w.label = None
-            w.done = self.want is not None or len(w.document.items) - w.given >= self.items
+                sequence, one.cursors[v] = self.layout.continuation(
+                    one.document, item, payload, one.cursors[v]
+                )
+                streams.append(one.first + v)
+                laid.append(sequence.slice(kept.get(one.first + v, 0), len(sequence)))
+            self._append(one, item)
+            one.begun = None
+            one.done = (
+                self.config.want is not None
+                or len(one.document.items) - one.prompt_items >= self.config.items
+            )
         logits = self.incremental.append(streams, laid)
-        for i, w in enumerate(documents):
-            w.logits = list(logits[i * len(self.views) : (i + 1) * len(self.views)])
+        for i, one in enumerate(documents):
+            one.logits = list(logits[i * len(self.views) : (i + 1) * len(self.views)])
 
 
 def _sampled(sequence: DocumentSequence) -> tuple[int, int]:

@@ -1,4 +1,11 @@
-"""A training step and what it needs: the stream, loss combination, schedules.
+"""A training step and what it needs: the stream of documents, the combined loss, schedules, the trainer.
 
-For other people's loops too. Imports model and checkpoints.
+For the lab and for anybody's own loop; nothing in core imports it. Imports model and checkpoints.
 """
+
+from transfuse.training.combiner import Combiner as Combiner
+from transfuse.training.combiner import add_counts as add_counts
+from transfuse.training.schedules import learning_rate as learning_rate
+from transfuse.training.stream import Stream as Stream
+from transfuse.training.trainer import Progress as Progress
+from transfuse.training.trainer import Trainer as Trainer

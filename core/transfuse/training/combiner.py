@@ -59,11 +59,11 @@ class Combiner:
         return self.weights[modality]
 
 
-def add_counts(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def add_counts(micro_batches: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The counts of a step from those of its micro-batches."""
     total: dict[str, float] = {}
-    for part in parts:
-        for name, count in part.items():
+    for counts in micro_batches:
+        for name, count in counts.items():
             total[name] = total.get(name, 0) + count
     return total
 

@@ -1,16 +1,22 @@
-"""One training run in memory: rows from the stream, the combined loss, AdamW, one step at a time."""
+"""One training run in memory: rows from the stream, the combined loss, AdamW, one step at a time.
+
+    trainer = Trainer(recipe, model, data)
+    while not trainer.done:
+        measured = trainer.step()
+
+Where it runs, what is logged, and when it is saved is the caller's affair.
+"""
 
 import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from transfuse import checkpoints
+from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
@@ -29,43 +35,52 @@ from transfuse.training.stream import Stream
 
 
 @dataclass
-class Spent:
-    """What training has used up so far; all of it is saved and resumed."""
+class Progress:
+    """How far training has come; all of it is saved and resumed.
+
+    flops: by formula, forward and backward, codec training excluded. positions: without filler.
+    seconds: process CPU time of the steps.
+    """
 
     step: int = 0
     flops: float = 0.0
     documents: int = 0
     positions: int = 0
-    seconds: float = 0.0  # process CPU time of the steps
+    seconds: float = 0.0
 
     def share(self, recipe: Recipe) -> float:
-        """The share of the budget that is spent."""
+        """The share of the recipe's budget that is spent."""
         train = recipe.train
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
 
 
-@dataclass
 class Trainer:
-    """One run: its model, optimiser and stream; ``step`` goes on by one optimiser step."""
+    """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
-    recipe: Recipe
-    model: Model
-    data: DataSet
-    spent: Spent = field(default_factory=Spent)
+    model: the recipe's, put into training mode. data: its split ``train`` is read, in an order that
+    ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal arguments give equal steps.
+    Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale`` that the model has no
+    place for.
 
-    def __post_init__(self) -> None:
-        train = self.recipe.train
+    progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
+    rows: the packed rows of the stream, without end; each is trained on once.
+    """
+
+    def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
+        self.recipe, self.model, self.progress = recipe, model, Progress()
+        train = recipe.train
         self.key = Key(train.seed)
-        self.combiner = Combiner(self.recipe.loss)
-        self.stream = Stream(self.data, self.model.layout, self.key, train.drop)
+        self.modalities = model.modalities
+        self.combiner = Combiner(recipe.loss)
+        self.stream = Stream(data, model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
         )
-        self.gradient_scales = factor_by_parameter(self.model, train.grad_scale, "train.grad_scale")
-        self.ema = EMA(self.model, train.ema) if train.ema else None
-        self.model.train()
+        self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
+        self.ema = EMA(model, train.ema) if train.ema else None
+        model.train()
 
     def _groups(self) -> list[dict[str, Any]]:
         """The trained weights by their factor on the learning rate; norms and biases do not decay."""
@@ -83,40 +98,56 @@ class Trainer:
     # -- state
 
     def state(self) -> dict[str, Any]:
+        """Where it is, as JSON: its progress, and where the packer is in the stream."""
         return {
-            "spent": vars(self.spent).copy(),
+            "progress": asdict(self.progress),
             "waiting": [place for place, _ in self.packer.waiting],
             "arrived": self.packer.arrived,
         }
 
-    def resume(self, folder: Path, saved: checkpoints.Checkpoint) -> None:
-        """Go on from a checkpoint whose weights the model has already."""
-        state = saved.state
-        self.spent = Spent(**state["spent"])
-        self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
-        self.packer.arrived = state["arrived"]
-        self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
-        checkpoints.restore_optimizer(self.model, self.optimizer, saved.optimizer)
-        if self.ema is not None:
-            checkpoints.restore_ema(folder, self.ema, saved)
+    def save(self, run: RunFolder) -> None:
+        """A checkpoint of this moment; the run's description is written apart, once."""
+        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), self.ema)
 
-    def evaluated(self) -> AbstractContextManager[None]:
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same recipe and data, bit for bit.
+
+        Raises TransfuseError naming the file that is missing, damaged or of another model.
+        """
+        checkpoint.load_weights(self.model)
+        state = checkpoint.state
+        try:
+            self.progress = Progress(**state["progress"])
+            self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
+            self.packer.arrived = state["arrived"]
+            self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
+        except (KeyError, TypeError) as error:
+            raise TransfuseError(
+                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): restore it, or train again"
+            ) from error
+        checkpoint.restore_optimizer(self.model, self.optimizer)
+        if self.ema is not None:
+            checkpoint.restore_ema(self.ema)
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
         return nullcontext() if self.ema is None else self.ema.applied()
 
-    def check(self) -> None:
+    def check_mask(self) -> None:
         """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
         packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
         check_leak(self.model.mask, next(packer.rows(self.stream.sequences())))
 
     @property
     def done(self) -> bool:
-        return self.spent.share(self.recipe) >= 1
+        """Whether the recipe's budget is spent."""
+        return self.progress.share(self.recipe) >= 1
 
     # -- one step
 
     def batch(self, row: Row) -> Batch:
-        return collate(row, self.model.modalities, self.key, self.recipe.model.rope).to(
+        """A row with its noise drawn, on the model's device."""
+        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(
             self.model.tokens.weight.device
         )
 
@@ -129,7 +160,9 @@ class Trainer:
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
         batches = [self.batch(row) for row in rows]
         counts = add_counts(batch.counts for batch in batches)
-        rate = learning_rate(self.recipe, self.spent.share(self.recipe) + 0.5 / max(1, self._steps_ahead()))
+        rate = learning_rate(
+            self.recipe, self.progress.share(self.recipe) + 0.5 / max(1, self._steps_ahead())
+        )
         self.optimizer.zero_grad(set_to_none=True)
         means: dict[str, float] = {}
         for batch in batches:  # predictable for the whole step, so that its rows add up to one batch
@@ -149,18 +182,18 @@ class Trainer:
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
-        self.spent.step += 1
-        self.spent.flops += sum(flops(self.model, row) for row in rows)
-        self.spent.documents += sum(len(row.arrivals) for row in rows)
-        self.spent.positions += sum(row.used for row in rows)
-        self.spent.seconds += time.process_time() - started
+        self.progress.step += 1
+        self.progress.flops += sum(flops(self.model, row) for row in rows)
+        self.progress.documents += sum(len(row.arrivals) for row in rows)
+        self.progress.positions += sum(row.used for row in rows)
+        self.progress.seconds += time.process_time() - started
         return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
 
     def _steps_ahead(self) -> float:
         """About how many steps the whole budget is: half a step sets the rate in a step's middle."""
         if self.recipe.train.steps:
             return self.recipe.train.steps
-        each = self.spent.flops / self.spent.step if self.spent.step else math.inf
+        each = self.progress.flops / self.progress.step if self.progress.step else math.inf
         return (self.recipe.train.flops or math.inf) / each if each != math.inf else 1000
 
     def _check_finite(self, means: Mapping[str, float], norm: float, rows: list[Row]) -> None:
@@ -169,6 +202,6 @@ class Trainer:
             what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
             first = ", ".join(source for row in rows for source in row.sources[:3])
             raise TransfuseError(
-                f"step {self.spent.step}: {what} is not finite, and no weight was changed; the step holds "
+                f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )

@@ -1,4 +1,4 @@
-"""One file a command of the command line: what it prints, and nothing another room could use.
+"""One file a command, or two that belong together: what it opens, what it prints, where its files go.
 
-Nothing imports it but `cli`.
+Nothing another room could use; nothing imports it but `cli`.
 """

@@ -1,10 +1,43 @@
-"""What texts on the command line mean: seeds, and axes of a comparison."""
+"""What the command line says, as values: light to import, so that a mistake is found before anything is loaded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from transfuse.errors import TransfuseError
 
 CLOSING = {")": "(", "]": "[", "}": "{"}
+
+
+@dataclass(frozen=True)
+class RecipeOnData:
+    """A recipe by name, with ``key=value`` overrides, and what ``--data`` takes; registry: laid over all others."""
+
+    recipe: str
+    data: str
+    overrides: tuple[str, ...] = ()
+    registry: Path | None = None
+
+
+@dataclass(frozen=True)
+class SampleArguments:
+    """What a run is to continue: prompts, an image to caption, or a document; exactly one of the three.
+
+    n: samples of each. tokens: the most tokens of text in one. out: where pictures go.
+    """
+
+    run: Path
+    prompts: tuple[str, ...] = ()
+    image: Path | None = None
+    document: Path | None = None
+    n: int = 1
+    tokens: int = 256
+    out: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if sum(bool(given) for given in (self.prompts, self.image, self.document)) != 1:
+            raise TransfuseError("give exactly one of --prompt, --image and --document")
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

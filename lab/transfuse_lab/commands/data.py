@@ -6,7 +6,7 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
-from transfuse_lab.datasets import open_data
+from transfuse_lab.datasets import open_data, open_section
 from transfuse_lab.datasets.opening import STORE_SUFFIX
 
 BUILT = ("emoji",)  # data sets that are fetched and built once; the others are at hand
@@ -34,5 +34,4 @@ def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
     """
     if Path(out).suffix != STORE_SUFFIX:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
-    store = plugins.choose("dataset", {"name": "store", "path": str(out)}, place="data")
-    return store.build(source=open_data(name, plugins))
+    return open_section({"name": "store", "path": str(out)}, plugins, source=open_data(name, plugins))

@@ -25,7 +25,7 @@ class Finding:
 
     topic: str
     name: str
-    says: str
+    text: str
     fault: bool = False
 
 
@@ -39,24 +39,24 @@ def examine(registry: Path | None = None) -> list[Finding]:
         ]
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", PluginWarning)
-            opened = Registry.load(None, files)
+            loaded = Registry.load(None, files)
     except TransfuseError as error:
         return [*findings, Finding("registry", "does not load", str(error), fault=True)]
     findings += [
         Finding("plugin", row.name, ", ".join(row.provides) or row.reason, fault=row.status == "broken")
-        for row in opened.plugins.listing()
+        for row in loaded.plugins.listing()
     ]
-    shown = {str(error) for error in opened.plugins.broken}
+    shown = {str(error) for error in loaded.plugins.broken}
     other = {str(warning.message) for warning in warned} - shown
     findings += [Finding("plugin", "warning", text, fault=True) for text in sorted(other)]
-    findings += [Finding("registry", "fault", str(error), fault=True) for error in opened.faults()]
-    return [*findings, *_attention(opened)]
+    findings += [Finding("registry", "fault", str(error), fault=True) for error in loaded.faults()]
+    return [*findings, *_attention(loaded)]
 
 
 def doctor_command(registry: Path | None) -> int:
     """Prints the findings; returns how many are faults."""
     findings = examine(registry)
-    rows = [(f.topic, f.name, f"{'FAULT: ' if f.fault else ''}{f.says}") for f in findings]
+    rows = [(f.topic, f.name, f"{'FAULT: ' if f.fault else ''}{f.text}") for f in findings]
     print_table(("topic", "name", "what there is"), rows)
     faults = sum(finding.fault for finding in findings)
     print("all is well" if not faults else f"{faults} fault{'s' if faults > 1 else ''} to look at")

@@ -4,22 +4,22 @@ from pathlib import Path
 
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
-from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.tables import print_table
 
 
-def list_recipes(registry: Registry) -> None:
+def recipes_command(registry: Path | None) -> None:
     """Every recipe with what it is made of; one that does not resolve is shown with its fault."""
-    rows = [_recipe_row(registry, name) for name in registry.names("recipes")]
+    known = Registry.open(registry)
+    rows = [_recipe_row(known, name) for name in known.names("recipes")]
     print_table(("recipe", "modalities", "mask", "loss", "model", "budget", "summary"), rows)
 
 
-def list_plugins(plugins: Plugins) -> None:
+def plugins_command(registry: Path | None) -> None:
     """Every plugin, loaded or not, with what it offers, or why it is not loaded."""
     rows = [
         (row.name, row.distribution, row.version, row.status, ", ".join(row.provides) or row.reason)
-        for row in plugins.listing()
+        for row in Registry.open(registry).plugins.listing()
     ]
     print_table(("plugin", "distribution", "version", "status", "offers, or why not"), rows)
 
@@ -39,11 +39,3 @@ def _recipe_row(registry: Registry, name: str) -> tuple[str, ...]:
         f"{train.steps} steps" if train.steps is not None else f"{train.flops:g} FLOPs",
         registry.summary(name),
     )
-
-
-def recipes_command(registry: Path | None) -> None:
-    list_recipes(Registry.open(registry))
-
-
-def plugins_command(registry: Path | None) -> None:
-    list_plugins(Registry.open(registry).plugins)

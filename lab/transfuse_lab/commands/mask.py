@@ -15,14 +15,14 @@ WIDEST, CELL = 1200, 24
 """Pixels: pictures are about so wide at most, where their cells then are one pixel or more; a cell is at most so."""
 
 
-def run(expr: str, layout: str, out: Path | None = None, registry: Path | None = None) -> str:
+def mask_command(expr: str, layout: str, out: Path | None = None, registry: Path | None = None) -> str:
     """What to print: the picture and the counts. With `out` (a .png or .svg) the picture is written there too.
 
     expr: an expression, or a mask's name in the registry, over which the file `registry` is laid.
     Raises TransfuseError for a wrong expression, name, layout or file name.
     """
     mask, columns = named(expr, registry), mask_layout.columns(layout)
-    said = [picture.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
+    lines = [picture.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
     if out is not None:
         out = Path(out)
         if out.suffix.lower() not in FORMATS:
@@ -37,8 +37,8 @@ def run(expr: str, layout: str, out: Path | None = None, registry: Path | None =
             out.write_bytes(image)
         except OSError as fault:
             raise TransfuseError(f"--out {out}: {fault.strerror or fault}") from None
-        said.append(f"written to {out}")
-    return "\n".join(said)
+        lines.append(f"written to {out}")
+    return "\n".join(lines)
 
 
 def named(expr: str, registry: Path | None) -> masks.Mask:

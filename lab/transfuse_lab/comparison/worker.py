@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, write_json
@@ -16,35 +17,38 @@ from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.rows import join
 
-from transfuse_lab.commands.train_codec import fit_codecs
+from transfuse_lab.comparison.plan import mask_file
+from transfuse_lab.datasets import open_section
+from transfuse_lab.evaluation.evaluate import evaluate
+from transfuse_lab.evaluation.run_record import run_record
+from transfuse_lab.evaluation.shown import shown
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
+from transfuse_lab.runs.codecs import fit_codecs
+from transfuse_lab.runs.records import save_record
+from transfuse_lab.runs.trained import TrainedRun
+from transfuse_lab.runs.training import train
 
 
 def fit(job: dict[str, Any], plugins: Plugins) -> None:
     """Codecs of a recipe, left in ``job["folder"]``."""
-    folder = Path(job["folder"])
     recipe = Recipe.from_dump(job["recipe"], plugins)
-    data = plugins.choose("dataset", job["data"], "data").build()
-    fit_codecs(recipe, data, folder, say)
+    fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say)
 
 
 def run(job: dict[str, Any], plugins: Plugins) -> None:
-    """A run trained and evaluated; its ``record.json`` is written last."""
-    from transfuse_lab.evaluation.evaluation import record
-    from transfuse_lab.runs.records import save_record
-    from transfuse_lab.runs.training import train
-
-    folder = Path(job["folder"])
-    recipe = Recipe.from_dump(job["recipe"], plugins)
-    data = plugins.choose("dataset", job["data"], "data").build()
-    trainer = train(recipe, data, job["data"], folder, plugins, codecs=Path(job["codecs"]))
-    with trainer.evaluated():
-        made = record(folder, recipe, trainer.model, data, plugins, job["entry"])
+    """A run trained and evaluated; its record is written last."""
+    folder = RunFolder(Path(job["folder"]))
+    recipe, data = Recipe.from_dump(job["recipe"], plugins), open_section(job["data"], plugins)
+    trainer = train(recipe, data, job["data"], folder.path, plugins, codecs=Path(job["codecs"]))
+    with trainer.averaged_weights():
+        evaluation = evaluate(trainer.model, data, recipe.train.seed)
+    trained = TrainedRun(folder, recipe, trainer.model, data)
+    made = run_record(trained, evaluation, shown(evaluation), plugins, job["entry"])
     first = data.document("train", 0)
     both_ways = [first, replace(first, items=first.items[::-1])]
-    write_json(folder / "mask.json", drawing(trainer.model, both_ways))
-    save_record(folder / "record.json", made)
+    write_json(mask_file(folder), drawing(trainer.model, both_ways))
+    save_record(folder.record_file, made)
 
 
 def drawing(model: Model, documents: list) -> dict[str, Any]:

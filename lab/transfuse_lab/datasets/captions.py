@@ -6,13 +6,13 @@ from pathlib import Path
 
 from transfuse.errors import TransfuseError
 
-from transfuse_lab.datasets.listing import (
+from transfuse_lab.datasets.json_lines import (
     IMAGES,
     checked_text,
+    given_split,
     image_inside,
     objects,
     refuse_leading_out,
-    told_split,
 )
 
 LISTING = "captions.jsonl"
@@ -25,14 +25,14 @@ class CaptionedFile:
     """An image file with its caption.
 
     image: path inside the folder, with forward slashes.
-    split: ``train`` or ``heldout`` where the user said so, else None.
-    origin: where the caption was read, for error messages: ``pets/captions.jsonl line 3``.
+    split: ``train`` or ``heldout`` where the user gave it, else None.
+    source: where the caption was read, for error messages: ``pets/captions.jsonl line 3``.
     """
 
     image: str
     caption: str
     split: str | None
-    origin: str
+    source: str
 
 
 def captioned_files(folder: Path) -> list[CaptionedFile]:
@@ -66,16 +66,16 @@ def captioned_files(folder: Path) -> list[CaptionedFile]:
 
 
 def _listed(folder: Path, listing: Path) -> Iterator[CaptionedFile]:
-    for origin, record in objects(folder, listing, KEYS, '{"image": "a.png", "caption": "a cat"}'):
+    for source, record in objects(folder, listing, KEYS, '{"image": "a.png", "caption": "a cat"}'):
         for key, value in record.items():
             if not isinstance(value, str):
-                raise TransfuseError(f"{origin}: {key} must be a string, not {value!r:.80}")
+                raise TransfuseError(f"{source}: {key} must be a string, not {value!r:.80}")
         for key in ("image", "caption"):
             if key not in record:
-                raise TransfuseError(f"{origin}: {key!r} is missing")
-        split = told_split(record, origin)
-        image = image_inside(folder, record["image"], origin)
-        yield CaptionedFile(image, _caption(record["caption"], origin), split, origin)
+                raise TransfuseError(f"{source}: {key!r} is missing")
+        split = given_split(record, source)
+        image = image_inside(folder, record["image"], source)
+        yield CaptionedFile(image, _caption(record["caption"], source), split, source)
 
 
 def _beside(folder: Path, image: str) -> CaptionedFile | None:
@@ -92,5 +92,5 @@ def _beside(folder: Path, image: str) -> CaptionedFile | None:
     return CaptionedFile(image, _caption(text, str(path)), None, str(path))
 
 
-def _caption(text: str, origin: str) -> str:
-    return checked_text(text.strip(), "caption", origin, LONGEST_CAPTION)
+def _caption(text: str, source: str) -> str:
+    return checked_text(text.strip(), "caption", source, LONGEST_CAPTION)

@@ -9,12 +9,11 @@ from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 
 from transfuse_lab.datasets.captions import CaptionedFile, captioned_files
-from transfuse_lab.datasets.listed import Listed
-from transfuse_lab.datasets.pictures import check_form, read_images
-from transfuse_lab.datasets.splits import splits
+from transfuse_lab.datasets.images import check_form, read_images
+from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
 
-class Folder(Listed[CaptionedFile]):
+class Folder(ListedDataSet[CaptionedFile]):
     """The images of a folder with their captions; images are float32 ``[channels, side, side]``.
 
     path: the folder; the captions' formats are in ``transfuse_lab.datasets.captions``.
@@ -49,14 +48,14 @@ def _with_splits(files: list[CaptionedFile]) -> list[CaptionedFile]:
 
     All lines of one image share a split.
     """
-    said: dict[str, tuple[str, str]] = {}
+    given: dict[str, tuple[str, str]] = {}
     for file in files:
         if file.split is not None:
-            split, origin = said.setdefault(file.image, (file.split, file.origin))
+            split, source = given.setdefault(file.image, (file.split, file.source))
             if split != file.split:
                 raise TransfuseError(
-                    f"{file.origin}: {file.image} is {file.split} here but {split} in {origin}; "
+                    f"{file.source}: {file.image} is {file.split} here but {split} in {source}; "
                     "one image belongs to one split"
                 )
-    found = splits({file.image: said.get(file.image, (None, ""))[0] for file in files})
-    return [replace(file, split=found[file.image]) for file in files]
+    splits = choose_splits({file.image: given.get(file.image, (None, ""))[0] for file in files})
+    return [replace(file, split=splits[file.image]) for file in files]

@@ -10,10 +10,9 @@ import numpy as np
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
 
-from transfuse_lab.datasets.listed import Listed
-from transfuse_lab.datasets.listing import checked_text, image_inside, objects, told_split
-from transfuse_lab.datasets.pictures import check_form, read_images
-from transfuse_lab.datasets.splits import splits
+from transfuse_lab.datasets.images import check_form, read_images
+from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
+from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
 LISTING = "documents.jsonl"
 KEYS = ("items", "split")
@@ -25,14 +24,14 @@ MOST_ITEMS = 1000  # of one document
 
 @dataclass(frozen=True)
 class Line:
-    """A document as it was written. entries: items whose data is the text, or the image's path."""
+    """A document as its line has it. entries: items whose data is the text, or the image's path."""
 
     entries: tuple[Item, ...]
     split: str
-    origin: str
+    source: str
 
 
-class Interleaved(Listed[Line]):
+class Interleaved(ListedDataSet[Line]):
     """Documents from ``documents.jsonl``, one a line; images are float32 ``[channels, side, side]``.
 
     path: the folder that holds ``documents.jsonl``, or a file of that form; images are paths beside it.
@@ -72,7 +71,7 @@ class Interleaved(Listed[Line]):
         return Document(
             tuple(map(self._with_pixels, line.entries)),
             number,
-            f"{self.name} {split} {index} ({line.origin})",
+            f"{self.name} {split} {index} ({line.source})",
         )
 
     def _with_pixels(self, entry: Item) -> Item:
@@ -94,50 +93,50 @@ def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> 
 def _read(folder: Path, listing: Path, texts: Sequence[str], images: Sequence[str]) -> list[Line]:
     """Every document of the listing, with its split."""
     found: list[tuple[tuple[Item, ...], str | None, str]] = []
-    for origin, record in objects(folder, listing, KEYS, EXAMPLE):
-        written = record.get("items")
-        if not isinstance(written, list) or not 1 <= len(written) <= MOST_ITEMS:
-            raise TransfuseError(f"{origin}: items must be a list of 1 to {MOST_ITEMS}, like {EXAMPLE}")
+    for source, record in objects(folder, listing, KEYS, EXAMPLE):
+        items = record.get("items")
+        if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
+            raise TransfuseError(f"{source}: items must be a list of 1 to {MOST_ITEMS}, like {EXAMPLE}")
         entries = tuple(
-            _entry(folder, entry, texts, images, f"{origin}, item {place}")
-            for place, entry in enumerate(written)
+            _entry(folder, entry, texts, images, f"{source}, item {place}")
+            for place, entry in enumerate(items)
         )
-        found.append((entries, told_split(record, origin), origin))
+        found.append((entries, given_split(record, source), source))
     keys = [json.dumps([[entry.modality, entry.data] for entry in entries]) for entries, _, _ in found]
-    told: dict[str, str | None] = {}
-    for key, (_, split, origin) in zip(keys, found, strict=True):
-        if split is not None and (told.get(key) or split) != split:
-            raise TransfuseError(f"{origin}: the same document is {split} here and {told[key]} above")
-        told[key] = split or told.get(key)
-    chosen = splits(told)
-    return [Line(entries, chosen[key], origin) for key, (entries, _, origin) in zip(keys, found, strict=True)]
+    given: dict[str, str | None] = {}
+    for key, (_, split, source) in zip(keys, found, strict=True):
+        if split is not None and (given.get(key) or split) != split:
+            raise TransfuseError(f"{source}: the same document is {split} here and {given[key]} above")
+        given[key] = split or given.get(key)
+    splits = choose_splits(given)
+    return [Line(entries, splits[key], source) for key, (entries, _, source) in zip(keys, found, strict=True)]
 
 
-def _entry(folder: Path, entry: Any, texts: Sequence[str], images: Sequence[str], origin: str) -> Item:
-    """One item as it was written, its image known to be there but not yet read."""
+def _entry(folder: Path, entry: Any, texts: Sequence[str], images: Sequence[str], source: str) -> Item:
+    """One item as its line has it, its image known to be there but not yet read."""
     if not isinstance(entry, dict):
         raise TransfuseError(
-            f'{origin}: must be an object like {{"{texts[0] if texts else images[0]}": "..."}}'
+            f'{source}: must be an object like {{"{texts[0] if texts else images[0]}": "..."}}'
         )
     roles = [key for key in entry if key not in FLAGS]
     for key in roles:
         if key not in (*texts, *images):
             known = (*texts, *images, *FLAGS)
-            raise TransfuseError(f"{origin}: unknown key {key!r:.80}, {did_you_mean(key, known)}")
+            raise TransfuseError(f"{source}: unknown key {key!r:.80}, {did_you_mean(key, known)}")
     if len(roles) != 1:
         raise TransfuseError(
-            f"{origin}: holds {' and '.join(roles) or 'no data'}; an item is one text or one image"
+            f"{source}: holds {' and '.join(roles) or 'no data'}; an item is one text or one image"
         )
     (role,) = roles
     for flag in FLAGS:
         if not isinstance(entry.get(flag, True), bool):
-            raise TransfuseError(f"{origin}: {flag} must be true or false, not {entry[flag]!r:.80}")
+            raise TransfuseError(f"{source}: {flag} must be true or false, not {entry[flag]!r:.80}")
     data = entry[role]
     if not isinstance(data, str):
-        raise TransfuseError(f"{origin}: {role} must be a string, not {data!r:.80}")
+        raise TransfuseError(f"{source}: {role} must be a string, not {data!r:.80}")
     data = (
-        image_inside(folder, data, origin)
+        image_inside(folder, data, source)
         if role in images
-        else checked_text(data, role, origin, LONGEST_TEXT)
+        else checked_text(data, role, source, LONGEST_TEXT)
     )
     return Item(role, data, **{flag: entry[flag] for flag in FLAGS if flag in entry})

@@ -1,15 +1,18 @@
-"""What data sets share that a user wrote down: entries with a split each, numbered in the order written."""
+"""What data sets share that a user writes down: numbered entries, some of them held out."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from transfuse.datasets import SPLITS, DataSet, checked_index, checked_split, content_hash
 from transfuse.errors import TransfuseError
 
+HELDOUT_SHARE = 0.1
+
 
 class Entry(Protocol):
-    """One line of what was written."""
+    """What becomes one document."""
 
     @property
     def split(self) -> str | None: ...
@@ -18,7 +21,7 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-class Listed(DataSet, Generic[E]):
+class ListedDataSet(DataSet, Generic[E]):
     """A data set of such entries; a subclass says how one becomes a document."""
 
     def __init__(self, name: str, entries: Sequence[E], empty: str) -> None:
@@ -51,3 +54,22 @@ class Listed(DataSet, Generic[E]):
     @cached_property
     def _hash(self) -> str:
         return content_hash(self)
+
+
+def choose_splits(given: Mapping[str, str | None]) -> dict[str, str]:
+    """Each key with its split. given: the user's, None where none was given: then one in ten is held out.
+
+    By a hash of the key, so that adding keys moves none. Where that holds out nothing and the user nothing
+    either, the key with the lowest hash is held out, if another is left.
+    """
+    free = sorted((key for key, split in given.items() if split is None), key=_chance)
+    chosen = {key: "heldout" if _chance(key) < HELDOUT_SHARE else "train" for key in free}
+    found = {key: split or chosen[key] for key, split in given.items()}
+    if "heldout" not in found.values() and free and len(found) > 1:
+        found[free[0]] = "heldout"
+    return found
+
+
+def _chance(key: str) -> float:
+    """A number in [0, 1) fixed by the key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

@@ -26,7 +26,16 @@ def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = 
     settings: the same as a mapping; they win.
     Raises TransfuseError, with the nearest name, where it is none of these.
     """
-    return plugins.choose("dataset", data_section(text, plugins, settings), place="data").build()
+    return open_section(data_section(text, plugins, settings), plugins)
+
+
+def open_section(section: Mapping[str, Any], plugins: Plugins, place: str = "data", **given: Any) -> DataSet:
+    """The data set of a section such as ``{"name": "digits"}``: what `data_section` made, or a run has kept.
+
+    place: what messages call the section. given: what a data set is built from besides, as a store is from
+    its ``source``. Raises TransfuseError where it is not there or damaged.
+    """
+    return plugins.choose("dataset", section, place, DataSet).build(**given)
 
 
 def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -34,14 +43,14 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
 
     Paths are absolute, so that the section means the same from anywhere.
     """
-    text, told = (text, {}) if Path(text).exists() else _told(text)
-    told |= settings or {}
+    text, given = (text, {}) if Path(text).exists() else _with_settings(text)
+    given |= settings or {}
     names = plugins.parts("dataset")
     path = Path(text)
     if text in names:
-        return {"name": text, **told}
+        return {"name": text, **given}
     if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
-        return {"name": "store", "path": str(path.resolve()), **told}
+        return {"name": "store", "path": str(path.resolve()), **given}
     documents = path / DOCUMENTS
     if documents.is_file() and (path / CAPTIONS).is_file():
         raise TransfuseError(
@@ -49,20 +58,20 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
             "or move it elsewhere for the first"
         )
     if documents.is_file() or (path.suffix == ".jsonl" and path.is_file()):
-        return {"name": "interleaved", "path": str(path.resolve()), **told}
+        return {"name": "interleaved", "path": str(path.resolve()), **given}
     if text and path.is_dir():
-        return {"name": "folder", "path": str(path.resolve()), **told}
+        return {"name": "folder", "path": str(path.resolve()), **given}
     what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
     raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")
 
 
-def _told(text: str) -> tuple[str, dict[str, Any]]:
+def _with_settings(text: str) -> tuple[str, dict[str, Any]]:
     """What stands before the first semicolon, and the settings behind it."""
     text, *pairs = text.split(";")
-    told: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not key or not equals or key in told:
-            raise TransfuseError(f"--data: {pair!r} is no setting, or is said twice; write {text};key=value")
-        told[key] = yaml_text.read(value, f"--data {key}")[0]
-    return text, told
+        if not key or not equals or key in given:
+            raise TransfuseError(f"--data: {pair!r} is no setting, or is given twice; write {text};key=value")
+        given[key] = yaml_text.read(value, f"--data {key}")[0]
+    return text, given

@@ -130,13 +130,3 @@ def captions_are_classes(evaluation: Evaluation) -> bool:
 
 def _judge(evaluation: Evaluation) -> Classifier:
     return classifier_of(evaluation.train_images, evaluation.train_captions)
-
-
-METRICS: tuple[type[Metric], ...] = (
-    GenerationAccuracy,
-    CaptionAccuracy,
-    CaptionLikelihood,
-    FrechetDistance,
-    ReconstructionError,
-    OwnImageRank,
-)

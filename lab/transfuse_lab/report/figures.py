@@ -1,4 +1,4 @@
-"""What each metric is called, which way is better, and how its values are written."""
+"""What each metric is called, which way is better, and how its values are shown."""
 
 from dataclasses import dataclass
 from math import floor, log10

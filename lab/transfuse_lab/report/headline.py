@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from transfuse_lab.comparison.comparison_json import differences, summaries
-from transfuse_lab.comparison.statistics import FEWEST, Summary
+from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, summaries
 from transfuse_lab.report.figures import figure
 from transfuse_lab.runs.records import RunRecord
 

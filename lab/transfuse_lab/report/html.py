@@ -22,12 +22,12 @@ def tag(name_: str, *children: Any, **attributes: Any) -> Html:
     >>> tag("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
     """
-    said = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    inner = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
     if name_ in VOID:
-        return Html(f"<{name_}{said}>")
+        return Html(f"<{name_}{inner}>")
     if name_ in SHAPES and not children:
-        return Html(f"<{name_}{said}/>")
-    return Html(f"<{name_}{said}>{join(*children)}</{name_}>")
+        return Html(f"<{name_}{inner}/>")
+    return Html(f"<{name_}{inner}>{join(*children)}</{name_}>")
 
 
 def join(*children: Any) -> Html:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from transfuse_lab.comparison.comparison_json import metric_names
+from transfuse_lab.evaluation.statistics import metric_names
 from transfuse_lab.report.figures import figure, number, ordered
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.sections import Entries, section
@@ -38,8 +38,8 @@ def method(entries: Entries, data: Mapping[str, Any], command: str) -> Html:
             lines.append(join(tag("b", f"{figure(name).title}. "), figure(name).meaning, "."))
     versions = {key: value for run in runs for key, value in (run.facts.get(VERSIONS) or {}).items()}
     if versions:
-        said = ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
-        lines.append(join(tag("b", "Versions. "), said, "."))
+        found = ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))
+        lines.append(join(tag("b", "Versions. "), found, "."))
     again = tag("pre", tag("code", command)) if command else None
     facts = {f"{run.entry} · seed {run.seed}": flat({**run.facts}) for run in runs}
     return section(
@@ -53,20 +53,20 @@ def method(entries: Entries, data: Mapping[str, Any], command: str) -> Html:
 
 def _codec_times(entries: Entries) -> str:
     """``; it took 12 s (transfusion), 9 s (chameleon)``, where the runs say so."""
-    said = []
+    times_by_entry = []
     for entry, runs in entries.items():
         times = [sum(flat(run.facts[CODEC_SECONDS]).values()) for run in runs if CODEC_SECONDS in run.facts]
         if times:
-            said.append(f"{number(sum(times) / len(times))} s ({entry})")
-    return f"; a run's took {', '.join(said)}" if said else ""
+            times_by_entry.append(f"{number(sum(times) / len(times))} s ({entry})")
+    return f"; a run's took {', '.join(times_by_entry)}" if times_by_entry else ""
 
 
 def settings(entries: Entries) -> Html:
     """Every setting of every entry; those that differ come first and are marked."""
-    told = {entry: flat(runs[0].settings) for entry, runs in entries.items()}
-    if not any(told.values()):
+    by_entry = {entry: flat(runs[0].settings) for entry, runs in entries.items()}
+    if not any(by_entry.values()):
         return Html("")
-    return section("Settings", _matrix("Every setting; marked: where they differ", told, is_open=True))
+    return section("Settings", _matrix("Every setting; marked: where they differ", by_entry, is_open=True))
 
 
 def _matrix(head: str, columns: Mapping[str, Mapping[str, Any]], is_open: bool = False) -> Html:

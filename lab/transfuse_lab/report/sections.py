@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfuse_lab.comparison.comparison_json import differences, metric_names, summaries
-from transfuse_lab.comparison.statistics import FEWEST, Summary
+from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, metric_names, summaries
 from transfuse_lab.report.chart import Series, line_chart, strip
 from transfuse_lab.report.figures import Figure, figure, ordered
 from transfuse_lab.report.html import Html, join, tag

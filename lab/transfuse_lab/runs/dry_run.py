@@ -8,8 +8,7 @@ from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.registry.plugins import Plugins
-from transfuse.training.combiner import Combiner
-from transfuse.training.trainer import Trainer
+from transfuse.training import Trainer
 
 from transfuse_lab.runs.training import prepare
 
@@ -18,7 +17,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
     """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
     model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0)
     trainer = Trainer(recipe, model, data)
-    trainer.check()
+    trainer.check_mask()
     row = next(trainer.rows)
     batch = trainer.batch(row)
     kept: dict[int, int] = {}
@@ -29,7 +28,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         losses = model.losses(batch)
-        combined = Combiner(recipe.loss).combine(losses, batch.counts)
+        combined = trainer.combiner.combine(losses, batch.counts)
     combined.total.backward()
     weights = sum(p.numel() * p.element_size() for p in model.trained())
     averaged = trainer.ema is not None

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from transfuse.errors import TransfuseError
 from transfuse.files import write_text
 
+from transfuse_lab.datasets.images import picture
+
 LARGEST_RECORD = 512 * 2**20  # bytes
 
 
@@ -34,7 +36,7 @@ class CurvePoint(_Value):
 class Sample(_Value):
     """An image generated for a prompt.
 
-    image: as ``picture`` makes it. seen: what the classifier reads in it, None where none judged.
+    image: as ``png_base64`` makes it. seen: what the classifier reads in it, None where none judged.
     real: a real image with this caption. split: which split the prompt is from.
     """
 
@@ -96,15 +98,10 @@ def entry_name(recipe: str, axes: Mapping[str, Any] | None = None) -> str:
     return ";".join([recipe, *(f"{key}={value}" for key, value in sorted((axes or {}).items()))])
 
 
-def picture(image: np.ndarray) -> str:
+def png_base64(image: np.ndarray) -> str:
     """A PNG, base64, of a float image ``[channels, height, width]`` in [0, 1] (clipped; NaN is black)."""
-    from PIL import Image
-
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise TransfuseError(f"picture: an image is [1 or 3, height, width], not {image.shape}")
-    levels = (np.nan_to_num(image, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
     buffer = BytesIO()
-    Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)).save(buffer, "PNG")
+    picture(image).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -1,1 +1,1 @@
-"""Emoji with their names, built by npm from pinned packages; some compositions are held out."""
+"""The emoji: fetched by npm from pinned packages, built once, some compositions held out. Used by name only."""

@@ -11,7 +11,7 @@ from transfuse.errors import TransfuseError
 
 from transfuse_lab.datasets.emoji.emoji import COUNT, SIZES, emoji_file, read_built
 from transfuse_lab.datasets.emoji.npm import Package, fetch, members
-from transfuse_lab.datasets.picture import decode_image
+from transfuse_lab.datasets.images import decode_image
 
 PICTURES = Package(
     "emoji-datasource-twitter",

@@ -11,7 +11,7 @@ def cache_folder() -> Path:
 
     An ``XDG_CACHE_HOME`` that is not absolute is ignored, as the XDG base directory specification asks.
     """
-    if told := os.environ.get(VARIABLE):
-        return Path(told)
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "transfuse"

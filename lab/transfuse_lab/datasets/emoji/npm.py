@@ -51,9 +51,9 @@ def fetch(package: Package, folder: Path) -> Path:
         raise TransfuseError(f"npm could not fetch {package}: {error}"[:300]) from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
-        said = " ".join(re.sub(r"^npm (error|ERR!) ?", "", line) for line in lines[:4])[:300]
+        reason = " ".join(re.sub(r"^npm (error|ERR!) ?", "", line) for line in lines[:4])[:300]
         raise TransfuseError(
-            f"npm could not fetch {package}: {said or 'it did not say why'}; look at the network and at "
+            f"npm could not fetch {package}: {reason or 'it did not say why'}; look at the network and at "
             "`npm config get registry`, and give the command again"
         )
     path = folder / f"{package.name}-{package.version}.tgz"

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite, sqrt
 
 import numpy as np
+from transfuse.errors import TransfuseError
+
+from transfuse_lab.runs.records import RunRecord
 
 FEWEST = 3  # seeds, below which an interval says nothing
 
@@ -62,3 +66,45 @@ def paired_difference(one: Mapping[int, float | None], two: Mapping[int, float |
     seeds = sorted(one.keys() & two.keys())
     pairs = [(one[seed], two[seed]) for seed in seeds]
     return summarise([None if a is None or b is None else b - a for a, b in pairs])
+
+
+# -- of records
+
+
+def by_entry(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs by entry, in the order entries first appear, each sorted by seed.
+
+    Raises TransfuseError for two runs of one entry and seed.
+    """
+    entries: dict[str, list[RunRecord]] = {}
+    for record in records:
+        entries.setdefault(record.entry, []).append(record)
+    for entry, runs in entries.items():
+        runs.sort(key=lambda run: run.seed)
+        for one, two in pairwise(runs):
+            if one.seed == two.seed:
+                raise TransfuseError(f"comparison: {entry} has two runs of seed {one.seed}")
+    return entries
+
+
+def metric_names(records: Sequence[RunRecord]) -> list[str]:
+    """Every metric some run has, in the order they first appear."""
+    return list(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def summaries(runs: Sequence[RunRecord]) -> dict[str, Summary]:
+    """Each metric of one entry over its seeds."""
+    return {name: summarise([run.metrics.get(name) for run in runs]) for name in metric_names(runs)}
+
+
+def differences(one: Sequence[RunRecord], two: Sequence[RunRecord]) -> dict[str, Summary]:
+    """Each metric of ``two`` minus the same of ``one``, paired by seed; without those not shared."""
+    shared = {run.seed for run in one} & {run.seed for run in two}
+    if not shared:
+        return {}
+    names = [name for name in metric_names(one) if name in set(metric_names(two))]
+    return {name: paired_difference(_by_seed(one, name), _by_seed(two, name)) for name in names}
+
+
+def _by_seed(runs: Sequence[RunRecord], name: str) -> dict[int, float | None]:
+    return {run.seed: run.metrics.get(name) for run in runs}

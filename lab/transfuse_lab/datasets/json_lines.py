@@ -1,4 +1,4 @@
-"""A listing: one JSON object a line, which names files beside it; every fault is named with its line."""
+"""A listing in JSON lines, an object a line, which names files beside it; every fault is named with its line."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,44 +25,44 @@ def objects(
         raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; pack the data into a store")
     for number, line in enumerate(listing.read_bytes().split(b"\n"), start=1):
         if line.strip():
-            origin = f"{listing} line {number}"
-            yield origin, _object(line, origin, keys, example)
+            source = f"{listing} line {number}"
+            yield source, _object(line, source, keys, example)
 
 
-def _object(line: bytes, origin: str, keys: Sequence[str], example: str) -> dict[str, Any]:
+def _object(line: bytes, source: str, keys: Sequence[str], example: str) -> dict[str, Any]:
     try:
         record: Any = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise TransfuseError(f"{origin}: not JSON in UTF-8: {str(error)[:200]}") from error
+        raise TransfuseError(f"{source}: not JSON in UTF-8: {str(error)[:200]}") from error
     if not isinstance(record, dict):
-        raise TransfuseError(f"{origin}: not an object like {example}")
+        raise TransfuseError(f"{source}: not an object like {example}")
     for key in record:
         if key not in keys:
-            raise TransfuseError(f"{origin}: unknown key {key!r:.80}, {did_you_mean(key, keys)}")
+            raise TransfuseError(f"{source}: unknown key {key!r:.80}, {did_you_mean(key, keys)}")
     return record
 
 
-def told_split(record: dict[str, Any], origin: str) -> str | None:
-    """The split an object asks for, None where it does not."""
+def given_split(record: dict[str, Any], source: str) -> str | None:
+    """The split that an object gives, None where it gives none."""
     split = record.get("split")
     if split is not None and split not in SPLITS:
-        raise TransfuseError(f"{origin}: split must be one of {', '.join(SPLITS)}, not {split!r:.80}")
+        raise TransfuseError(f"{source}: split must be one of {', '.join(SPLITS)}, not {split!r:.80}")
     return split
 
 
-def image_inside(folder: Path, name: str, origin: str) -> str:
+def image_inside(folder: Path, name: str, source: str) -> str:
     """The image's path with forward slashes, once it is known to lie in the folder and be an image."""
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        raise TransfuseError(f"{origin}: image {name!r:.80} must be a path inside the folder, without '..'")
+        raise TransfuseError(f"{source}: image {name!r:.80} must be a path inside the folder, without '..'")
     if path.suffix.lower() not in IMAGES:
-        raise TransfuseError(f"{origin}: image {name!r:.80} is not one of {', '.join(IMAGES)}")
+        raise TransfuseError(f"{source}: image {name!r:.80} is not one of {', '.join(IMAGES)}")
     try:
         there = (folder / path).is_file()
     except OSError:  # a name too long for the file system
         there = False
     if not there:
-        raise TransfuseError(f"{origin}: image {name!r:.80} is not in the folder {folder}")
+        raise TransfuseError(f"{source}: image {name!r:.80} is not in the folder {folder}")
     refuse_leading_out(folder, path.as_posix())
     return path.as_posix()
 
@@ -73,12 +73,12 @@ def refuse_leading_out(folder: Path, name: str) -> None:
         raise TransfuseError(f"data folder {folder}: {name} is a link that leads out of the folder")
 
 
-def checked_text(text: str, what: str, origin: str, longest: int) -> str:
+def checked_text(text: str, what: str, source: str, longest: int) -> str:
     """The text, once it is known to be some, encodable and of at most ``longest`` characters."""
     if not text:
-        raise TransfuseError(f"{origin}: the {what} is empty")
+        raise TransfuseError(f"{source}: the {what} is empty")
     if len(text) > longest:
-        raise TransfuseError(f"{origin}: the {what} is longer than {longest} characters")
+        raise TransfuseError(f"{source}: the {what} is longer than {longest} characters")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise TransfuseError(f"{origin}: the {what} holds half a surrogate pair, which is not text")
+        raise TransfuseError(f"{source}: the {what} holds half a surrogate pair, which is not text")
     return text

@@ -1,13 +1,15 @@
-"""One image file as an array, with every way it can be wrong turned into a named error."""
+"""Images as arrays: read from one file or all of a folder, with a named error for all that can be wrong; and back."""
 
 import warnings
+from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from transfuse.errors import TransfuseError
 
 LARGEST_IMAGE = 4096 * 4096  # pixels, checked on the header, before anything is decoded
+LARGEST_FOLDER = 4 * 2**30  # bytes of decoded pixels held in memory
 
 
 def read_image(path: Path, channels: int, side: int | None = None) -> np.ndarray:
@@ -56,3 +58,47 @@ def _eight_bit(image):
         drawn = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
     return image if image.mode == "L" else image.convert("RGB")
+
+
+def picture(image: np.ndarray) -> Any:
+    """A Pillow image of a float image ``[1 or 3, height, width]`` in [0, 1]: clipped, NaN is black."""
+    from PIL import Image
+
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise TransfuseError(f"picture: an image is [1 or 3, height, width], not {image.shape}")
+    levels = (np.nan_to_num(image, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
+
+
+def check_form(folder: Path, side: int | None, channels: int) -> None:
+    """Raises TransfuseError where images cannot be read in this form."""
+    if channels not in (1, 3):
+        raise TransfuseError(f"data folder {folder}: channels must be 1 or 3, not {channels!r}")
+    if side is not None and not 1 <= side <= 4096:
+        raise TransfuseError(f"data folder {folder}: size must be from 1 to 4096, not {side!r}")
+
+
+def read_images(folder: Path, names: list[str], side: int | None, channels: int) -> dict[str, np.ndarray]:
+    """uint8 images ``[channels, height, width]`` by name, all of one shape, resized if ``side`` says so."""
+    images: dict[str, np.ndarray] = {}
+    held = 0
+    for name in names:
+        images[name] = read_image(folder / name, channels, side)
+        held += images[name].nbytes
+        if held > LARGEST_FOLDER:
+            raise TransfuseError(
+                f"data folder {folder}: its images need more than {LARGEST_FOLDER} bytes; give a smaller size"
+            )
+    shapes = Counter(image.shape for image in images.values())
+    if len(shapes) > 1:
+        (usual, _), *_ = shapes.most_common()
+        odd = next(name for name, image in images.items() if image.shape != usual)
+        raise TransfuseError(
+            f"data folder {folder}: {odd} is {_size(images[odd])} pixels, others are "
+            f"{usual[2]} x {usual[1]}; give a size to resize all to one square: --data '{folder};size=32'"
+        )
+    return images
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[2]} x {image.shape[1]}"

@@ -2,52 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
 from transfuse.files import write_text
 
-from transfuse_lab.comparison.statistics import Summary, paired_difference, summarise
+from transfuse_lab.evaluation.statistics import by_entry, differences, summaries
 from transfuse_lab.runs.records import RunRecord, plain
 
 FORMAT = "transfuse comparison 1"
-
-
-def by_entry(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by entry, in the order entries first appear, each sorted by seed.
-
-    Raises TransfuseError for two runs of one entry and seed.
-    """
-    entries: dict[str, list[RunRecord]] = {}
-    for record in records:
-        entries.setdefault(record.entry, []).append(record)
-    for entry, runs in entries.items():
-        runs.sort(key=lambda run: run.seed)
-        for one, two in pairwise(runs):
-            if one.seed == two.seed:
-                raise TransfuseError(f"comparison: {entry} has two runs of seed {one.seed}")
-    return entries
-
-
-def metric_names(records: Sequence[RunRecord]) -> list[str]:
-    """Every metric some run has, in the order they first appear."""
-    return list(dict.fromkeys(name for record in records for name in record.metrics))
-
-
-def summaries(runs: Sequence[RunRecord]) -> dict[str, Summary]:
-    """Each metric of one entry over its seeds."""
-    return {name: summarise([run.metrics.get(name) for run in runs]) for name in metric_names(runs)}
-
-
-def differences(one: Sequence[RunRecord], two: Sequence[RunRecord]) -> dict[str, Summary]:
-    """Each metric of ``two`` minus the same of ``one``, paired by seed; without those not shared."""
-    shared = {run.seed for run in one} & {run.seed for run in two}
-    if not shared:
-        return {}
-    names = [name for name in metric_names(one) if name in set(metric_names(two))]
-    return {name: paired_difference(_by_seed(one, name), _by_seed(two, name)) for name in names}
 
 
 def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: str = "") -> dict[str, Any]:
@@ -89,7 +53,3 @@ def write_comparison(
     """Writes compare.json, whole or not at all."""
     text = json.dumps(comparison(records, data, command), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(path, text + "\n")
-
-
-def _by_seed(runs: Sequence[RunRecord], name: str) -> dict[int, float | None]:
-    return {run.seed: run.metrics.get(name) for run in runs}

@@ -1,0 +1,77 @@
+"""Codecs on disk, apart from any model: what modalities learnt from the data, and what they learnt it from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.checkpoints.weights import load_weights, save_tensors
+from transfuse.config.merge import differing
+from transfuse.config.recipe import Recipe
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.files import read_mapping, write_json
+from transfuse.modalities.modality import Modality
+
+LISTING = "codecs.json"
+
+
+def provenance(recipe: Recipe, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe's codecs are fit from, as JSON: equal provenance, equal codecs.
+
+    By role, the settings that their fit depends on (`Settings.fit_by`), and the data set's identity.
+    """
+    learnt = {role: chosen.learnt() for role, chosen in recipe.modalities.items()}
+    return {"modalities": learnt, "data": dict(identity)}
+
+
+def check_provenance(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raises TransfuseError naming what differs where a folder's codecs are not the recipe's.
+
+    The folder may hold further roles.
+    """
+    roles = sorted(there["modalities"].keys() & here["modalities"].keys())
+    before, now = ({role: side["modalities"][role] for role in roles} for side in (there, here))
+    unlike = differing(before, now) or differing({"data": there["data"]}, {"data": here["data"]})
+    if unlike:
+        raise TransfuseError(
+            f"{folder} holds codecs fit otherwise: {unlike}; fit these with `transfuse train-codec`, or "
+            f"repeat the settings and data of those"
+        )
+
+
+def has_codecs(folder: Path) -> bool:
+    """Whether a complete set of codecs lies in a folder."""
+    return (folder / LISTING).is_file()
+
+
+def save_codecs(
+    folder: Path, modalities: Mapping[str, Modality], fit_from: Mapping[str, Any] | None = None
+) -> None:
+    """Facts and frozen weights of modalities that belong to no model yet. fit_from: their `provenance`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, modality in modalities.items():
+        save_tensors(folder / f"{name}.safetensors", modality.state_dict())
+    # Written last: a folder without it is not complete.
+    facts = {name: modality.facts() for name, modality in modalities.items()}
+    write_json(folder / LISTING, {"modalities": facts, "provenance": fit_from})
+
+
+def restore_codecs(
+    folder: Path, modalities: Mapping[str, Modality], fit_from: Mapping[str, Any] | None = None
+) -> None:
+    """The inverse, into modalities built from the same settings and not yet connected.
+
+    fit_from: the `provenance` that they must have; TransfuseError names what differs.
+    """
+    path = folder / LISTING
+    saved = read_mapping(path, "set of codecs", "modalities", "provenance")
+    facts = saved["modalities"]
+    if fit_from is not None and saved["provenance"] is not None:
+        check_provenance(folder, saved["provenance"], fit_from)
+    for name, modality in modalities.items():
+        if name not in facts:
+            raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")
+        try:
+            modality.restore(facts[name])
+        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
+            raise TransfuseError(f"{path} is damaged ({error!r}): delete the folder") from error
+        load_weights(modality, folder / f"{name}.safetensors")

@@ -1,0 +1,184 @@
+"""A run's folder: which files a training run keeps, how they are written, and what they say, each read once.
+
+``recipe.json`` is the resolved recipe; ``modalities.json`` the description: what rebuilds the modalities,
+and facts that the run was begun with; ``metrics.jsonl`` the log, a line a step; ``checkpoints/STEP/`` a
+`Checkpoint`, and ``checkpoints/latest`` names the newest complete STEP; ``record.json`` is what an
+evaluation leaves. No pickle is read or written.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, Checkpoint, optimizer_tensors
+from transfuse.checkpoints.weights import module_tensors, save_tensors
+from transfuse.config.recipe import Recipe
+from transfuse.errors import TransfuseError
+from transfuse.files import read_json, read_mapping, write_json, write_text
+from transfuse.model.build import build_modalities, build_model
+from transfuse.model.ema import EMA
+from transfuse.model.model import Model
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's files. A description or state is read when it is first asked for; once written, it is read anew.
+
+    All that reads raises TransfuseError naming the file that is missing, damaged or of another model.
+    """
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def description_file(self) -> Path:
+        return self.path / "modalities.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def record_file(self) -> Path:
+        return self.path / "record.json"
+
+    # -- what the run is
+
+    def recipe(self, plugins: Plugins) -> Recipe:
+        """The resolved recipe."""
+        if not self.path.is_dir():
+            raise TransfuseError(
+                f"{self.path} is not there: name the folder of a run (transfuse train ... --out DIR)"
+            )
+        return Recipe.from_dump(read_json(self.recipe_file, "run"), plugins, source=str(self.recipe_file))
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Each modality's facts, the vocabulary, and the facts that the run was begun with."""
+        described = read_mapping(self.description_file, "run", "format", "modalities", "vocabulary")
+        if described["format"] != FORMAT:
+            raise TransfuseError(
+                f"{self.description_file}: format {described['format']} is not this version's {FORMAT}"
+            )
+        return described
+
+    def build_model(self, recipe: Recipe, plugins: Plugins) -> Model:
+        """The model as it was before training, its modalities restored; weights are loaded apart."""
+        path, described = self.description_file, self.description
+        modalities = build_modalities(recipe)
+        try:
+            for name, modality in modalities.items():
+                modality.restore(described["modalities"][name])
+            vocabulary = Vocabulary.from_dump(described["vocabulary"])
+            lacks = vocabulary_for(modalities, vocabulary).size - vocabulary.size
+        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
+            raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+        if lacks:
+            raise TransfuseError(
+                f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
+            )
+        return build_model(recipe, modalities, plugins, vocabulary, start=False)
+
+    def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:
+        """What rebuilds the model: the recipe, each modality's facts, the vocabulary; and further facts."""
+        write_json(self.recipe_file, recipe.dump())
+        described = {
+            "format": FORMAT,
+            "modalities": {name: modality.facts() for name, modality in model.modalities.items()},
+            "vocabulary": model.vocabulary.dump(),
+            **(facts or {}),
+        }
+        write_json(self.description_file, described)
+        self._read_anew("description")
+
+    # -- checkpoints
+
+    @cached_property
+    def latest(self) -> Path | None:
+        """The folder of the newest complete checkpoint, None where there is none yet."""
+        pointer = self.path / "checkpoints" / "latest"
+        if not pointer.is_file():
+            return None
+        step = pointer.read_text().strip()
+        if not step.isdecimal():
+            raise TransfuseError(f"{pointer} is damaged: it should hold a step, not {step!r:.40}")
+        return pointer.parent / step
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The newest complete checkpoint, where there has to be one."""
+        if self.latest is None:
+            raise TransfuseError(
+                f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
+            )
+        return Checkpoint.read(self.latest)
+
+    @property
+    def has_trained_steps(self) -> bool:
+        """Whether checkpoints beyond the one that begins a run lie there, with or without ``latest``."""
+        steps = (self.path / "checkpoints").glob("[0-9]*")
+        return any(path.name.isdecimal() and int(path.name) > 0 for path in steps)
+
+    def load(self, plugins: Plugins) -> tuple[Recipe, Model]:
+        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some."""
+        recipe = self.recipe(plugins)
+        model = self.build_model(recipe, plugins)
+        checkpoint = self.checkpoint
+        checkpoint.load_weights(model)
+        if recipe.train.ema:
+            ema = EMA(model, recipe.train.ema)
+            checkpoint.restore_ema(ema)
+            ema.apply()
+        return recipe, model.eval()
+
+    def write_checkpoint(
+        self,
+        step: int,
+        model: Model,
+        optimizer: torch.optim.Optimizer | None = None,
+        state: Mapping[str, Any] | None = None,
+        ema: EMA | None = None,
+    ) -> None:
+        """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted.
+
+        Training goes on only from one with its optimiser and state; a model can be used without.
+        """
+        home = self.path / "checkpoints"
+        fresh, final = home / f".{step}.new", home / str(step)
+        if final.is_dir() and self.latest == final:
+            return  # saved already: a step has one state
+        for leftover in (fresh, final):  # of a process that died before ``latest`` moved
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        save_tensors(fresh / MODEL, module_tensors(model))
+        if optimizer is not None:
+            save_tensors(fresh / OPTIMIZER, optimizer_tensors(model, optimizer))
+        if ema is not None:
+            save_tensors(fresh / EMA_FILE, ema.tensors())
+        write_json(fresh / STATE, {"step": step, **(state or {})})
+        for file in fresh.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        os.replace(fresh, final)
+        write_text(home / "latest", str(step))
+        self._read_anew("latest", "checkpoint")
+        for old in home.iterdir():
+            if old.is_dir() and old != final:
+                shutil.rmtree(old)
+
+    def _read_anew(self, *names: str) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)

@@ -1,0 +1,27 @@
+"""What generation is asked for: which modality, how much of it, and how text is chosen."""
+
+from dataclasses import dataclass
+
+from transfuse.errors import TransfuseError
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """How documents are continued.
+
+    want: None goes on until the model ends the document. A modality's name asks for one item of it: with
+        begin markers, the model only chooses which; without (text), the item ends with the document.
+    tokens: at most so many tokens of open-ended text a document. items: at most so many items.
+    greedy: text is the likeliest token at each place, whatever the modality's temperature.
+    seed: what all randomness is keyed by, with a document's index: equal seeds, equal samples.
+    """
+
+    want: str | None = None
+    tokens: int = 32
+    items: int = 8
+    greedy: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.items < 1:
+            raise TransfuseError(f"tokens and items must be at least 1, not {self.tokens} and {self.items}")

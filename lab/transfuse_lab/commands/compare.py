@@ -1,0 +1,37 @@
+"""``transfuse compare``: recipes trained on one stream to one FLOP budget, evaluated, and reported."""
+
+from transfuse.registry import Registry
+
+from transfuse_lab.comparison.compare import fit_codecs, mask_pictures, missing, table, train_and_evaluate
+from transfuse_lab.comparison.compare_json import write_comparison
+from transfuse_lab.comparison.jobs import cores
+from transfuse_lab.comparison.plan import plan
+from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.progress import say
+from transfuse_lab.report.page import write_report
+from transfuse_lab.runs.records import load_record
+from transfuse_lab.runs.training import make_folder
+
+
+def compare_command(settings: ComparisonSettings) -> None:
+    """Leaves ``compare.json`` and ``report.html`` in ``settings.out``."""
+    registry = Registry.open(settings.registry)
+    section = data_section(settings.data, registry.plugins)
+    identity = open_section(section, registry.plugins).identity()
+    make_folder(settings.out)
+    runs = plan(settings, registry, identity)
+    todo = missing(runs)
+    say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
+        f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip
+    common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
+    fit_codecs(todo, common)
+    train_and_evaluate(todo, common)
+    records = [load_record(run.folder.record_file) for run in runs]
+    figures, page = settings.out / "compare.json", settings.out / "report.html"
+    write_comparison(figures, records, identity, settings.command)
+    write_report(page, records, identity, list(mask_pictures(runs)), settings.command)
+    for line in table(records):
+        say(line)
+    say(f"figures: {figures}")
+    say(f"report:  {page}")

@@ -1,0 +1,97 @@
+"""``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
+from transfuse.config.recipe import Recipe
+from transfuse.datasets import DataSet
+from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality
+from transfuse.model.build import build_modalities
+from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
+
+from transfuse_lab.commands.arguments import RecipeOnData
+from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.drawing.grid import grid, save_image
+from transfuse_lab.memory import keep_freed_memory
+from transfuse_lab.progress import say
+from transfuse_lab.runs.codecs import fit_codecs
+from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.training import make_folder, train
+
+MEASURED = 256  # held-out images on which reconstruction is measured
+SHOWN, ACROSS = 36, 12  # of them in the picture, and in a row of it
+
+
+def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
+    """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
+    keep_freed_memory()
+    recipe, data, section, plugins = _resolve(chosen)
+    progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
+    say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
+    say(f"next: transfuse eval {out}   or   transfuse sample {out} --prompt ... --n 16 --out grid.png")
+
+
+def dry_run_command(chosen: RecipeOnData) -> None:
+    """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
+    recipe, data, _, plugins = _resolve(chosen)
+    say(describe(recipe, data, plugins))
+
+
+def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
+    """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+    recipe, data, _, _ = _resolve(chosen)
+    make_folder(out)
+    if RunFolder(out).recipe_file.is_file():
+        raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
+    if has_codecs(out):
+        modalities = build_modalities(recipe)
+        restore_codecs(out, modalities, provenance(recipe, data.identity()))
+        say(f"{out} holds these codecs already; delete it to fit them again")
+    else:
+        modalities = fit_codecs(recipe, data, out, say)
+    for role, modality in modalities.items():
+        _judge(role, modality, data, out)
+    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
+
+
+def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plugins]:
+    """The recipe, resolved for the data set; the data set, and the section that opens it again."""
+    registry = Registry.open(chosen.registry)
+    section = data_section(chosen.data, registry.plugins)
+    data = open_section(section, registry.plugins)
+    return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry.plugins
+
+
+def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
+    """The reconstruction error on held-out images, and ``ROLE.png``: originals over what codes give back."""
+    originals = list(islice(_images(data, role), MEASURED))
+    if not originals:
+        return
+    back = [modality.decode(modality.encode(image)) for image in originals]
+    error = np.mean([np.square(b - a).mean() for a, b in zip(originals, back, strict=True)])
+    facts = modality.facts().get("codec", {})
+    rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
+    path = out / f"{role}.png"
+    save_image(grid(list(_pairs(originals[:SHOWN], back[:SHOWN])), across=ACROSS), path)
+    say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out images{rest}; shown in {path}")
+
+
+def _images(data: DataSet, role: str) -> Iterator[Any]:
+    for raw in data.raw("heldout", role):
+        if isinstance(raw, np.ndarray) and raw.ndim == 3:
+            yield raw
+
+
+def _pairs(originals: list[np.ndarray], back: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Rows of originals, each over the row of its reconstructions, whole rows but for the last."""
+    for start in range(0, len(originals), ACROSS):
+        row = originals[start : start + ACROSS]
+        yield from row
+        yield from [np.ones_like(row[0])] * (ACROSS - len(row))
+        yield from back[start : start + ACROSS]

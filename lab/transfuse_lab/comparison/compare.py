@@ -1,0 +1,112 @@
+"""A comparison carried out: what is missing is trained and evaluated, then all of it is put side by side.
+
+Every run leaves its record as it ends; a comparison that was stopped goes on with what is missing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from transfuse.checkpoints import RunFolder, has_codecs
+from transfuse.files import read_json
+
+from transfuse_lab.comparison.jobs import Job, run_all
+from transfuse_lab.comparison.plan import Run, mask_file
+from transfuse_lab.evaluation.statistics import by_entry, summaries
+from transfuse_lab.progress import bar
+from transfuse_lab.report.figures import figure, ordered
+from transfuse_lab.report.pictures import MaskPicture
+from transfuse_lab.runs.records import RunRecord
+
+
+def missing(runs: Sequence[Run]) -> list[Run]:
+    """Those that have no record yet."""
+    return [run for run in runs if not run.folder.record_file.is_file()]
+
+
+def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
+    """Each set of codecs that some run needs and nobody has fit, once. common: what every job is given."""
+    jobs = {
+        run.codecs: Job(
+            f"the codecs of {run.entry}",
+            run.codecs,
+            {**common, "kind": "fit", "recipe": run.recipe.dump(), "folder": str(run.codecs)},
+        )
+        for run in runs
+        if not has_codecs(run.codecs)
+    }
+    if jobs:
+        with bar("codecs") as progress:
+            run_all(
+                list(jobs.values()), lambda active, done: progress.update(done / len(jobs), _names(active))
+            )
+
+
+def train_and_evaluate(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
+    """Every run, to its record."""
+    if not runs:
+        return
+    jobs = [
+        Job(
+            run.name,
+            run.folder.path,
+            {
+                **common,
+                "kind": "run",
+                "recipe": run.recipe.dump(),
+                "folder": str(run.folder.path),
+                "codecs": str(run.codecs),
+                "entry": run.entry,
+            },
+        )
+        for run in runs
+    ]
+    with bar("train and evaluate") as progress:
+        run_all(jobs, lambda active, done: progress.update(share_done(jobs, active, done), _names(active)))
+
+
+def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
+    """The share of all runs that is done; an active one counts by its budget, evaluation as the last fifth."""
+    return (done + sum(0.8 * _trained(job) for job in active)) / len(jobs)
+
+
+def _trained(job: Job) -> float:
+    try:
+        last = json.loads(RunFolder(job.folder).metrics_file.read_text().splitlines()[-1])
+        return min(1.0, last["flops"] / job.work["recipe"]["train"]["flops"])
+    except (OSError, IndexError, ValueError, KeyError):
+        return 0.0
+
+
+def _names(active: Sequence[Job]) -> str:
+    return " | ".join(job.name for job in active)
+
+
+def mask_pictures(runs: Sequence[Run]) -> Iterator[MaskPicture]:
+    """Each mask once, with the entries that use it."""
+    drawn: dict[tuple, list[str]] = {}
+    for run in runs:
+        made = read_json(mask_file(run.folder), "mask")
+        key = (made["expression"], tuple(made["drawing"]), tuple(made["labels"]))
+        entries = drawn.setdefault(key, [])
+        if run.entry not in entries:
+            entries.append(run.entry)
+    for (expression, drawing, labels), entries in drawn.items():
+        yield MaskPicture(tuple(entries), expression, drawing, labels)
+
+
+def table(records: Sequence[RunRecord]) -> Iterator[str]:
+    """The figures as lines: one a metric, a column an entry, with intervals from 3 seeds on."""
+    found = {entry: summaries(runs) for entry, runs in by_entry(records).items()}
+    yield f"{'':26}" + "".join(f"{entry:>28}" for entry in found)
+    for name in ordered(sorted({name for each in found.values() for name in each})):
+        one, cells = figure(name), []
+        for each in found.values():
+            summary = each.get(name)
+            if summary is None or summary.mean is None:
+                cells.append("–")
+            elif summary.low is None:
+                cells.append(f"{one.show(summary.mean)} ({', '.join(one.show(v) for v in summary.values)})")
+            else:
+                cells.append(f"{one.show(summary.mean)} [{one.show(summary.low)}, {one.show(summary.high)}]")
+        yield f"{name:26}" + "".join(f"{cell:>28}" for cell in cells)

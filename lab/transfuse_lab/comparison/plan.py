@@ -1,0 +1,87 @@
+"""The runs of a comparison: one for each recipe, value of an axis and seed, all of one budget."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from transfuse.checkpoints import RunFolder, provenance
+from transfuse.config.recipe import Recipe
+from transfuse.errors import TransfuseError
+from transfuse.registry import Registry
+
+from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.runs.records import entry_name
+from transfuse_lab.runs.training import versions
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of a comparison: an entry (a recipe, with axes), and a seed. codecs: the folder of its codecs."""
+
+    entry: str
+    recipe: Recipe
+    folder: RunFolder
+    codecs: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry}, seed {self.recipe.train.seed}"
+
+
+def mask_file(folder: RunFolder) -> Path:
+    """Where a run of a comparison keeps its mask, drawn over an example."""
+    return folder.path / "mask.json"
+
+
+def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str, Any]) -> list[Run]:
+    """Every run, seed by seed, so that an early stop leaves pairs. identity: the data set's.
+
+    Folders carry a hash of recipe, data, and versions of transfuse, torch and plugins, so that other
+    settings never meet old results. Work on the code itself is not seen: use another ``out`` then.
+    Raises TransfuseError where budgets are not equal FLOPs.
+    """
+    recipes = settings.recipes or tuple(registry.recipes())
+    twice = sorted({name for name in recipes if recipes.count(name) > 1})
+    if twice:
+        raise TransfuseError(
+            f"compare: recipe {twice[0]!r} stands twice; give it once, and what varies as --axis"
+        )
+    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **versions(registry.plugins)}
+    runs = []
+    for seed, name, values in product(settings.seeds, recipes, product(*settings.axes.values())):
+        chosen = dict(zip(settings.axes, values, strict=True))
+        by_axes = [f"{key}={value}" for key, value in chosen.items()]
+        overrides = [*settings.overrides, *by_axes, f"train.seed={seed}"]
+        recipe = registry.recipe(name, overrides, identity["name"])
+        entry = entry_name(name, chosen)
+        slug = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80]
+        digest = _hash({"recipe": recipe.dump(), "data": identity, "by": made_by})
+        folder = RunFolder(settings.out / "runs" / f"{slug}-seed{seed}-{digest}")
+        codecs = settings.out / "codecs" / _hash(provenance(recipe, identity))
+        runs.append(Run(entry, recipe, folder, codecs))
+    _check_budgets(runs, settings.axes)
+    return runs
+
+
+def _check_budgets(runs: Sequence[Run], axes: Mapping[str, Sequence[str]]) -> None:
+    by_steps = sorted({run.entry for run in runs if run.recipe.train.flops is None})
+    if by_steps:
+        raise TransfuseError(
+            f"compare: {by_steps[0]} has a budget of steps, and steps of different recipes cost different "
+            f"compute; give every recipe the same one with --set train.flops=2e12"
+        )
+    budgets = {run.recipe.train.flops for run in runs}
+    if len(budgets) > 1 and "train.flops" not in axes:
+        raise TransfuseError(
+            f"compare: the recipes have unequal budgets of {sorted(b or 0 for b in budgets)} FLOPs; "
+            f"give them one with --set train.flops=2e12, or make it an axis"
+        )
+
+
+def _hash(value: Any) -> str:
+    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=5).hexdigest()

@@ -1,0 +1,29 @@
+"""Codecs fit to a data set apart from any run, and kept in a folder that many runs can take them from."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from transfuse.checkpoints import provenance, save_codecs
+from transfuse.config.recipe import Recipe
+from transfuse.datasets import DataSet
+from transfuse.files import read_json, write_json
+from transfuse.modalities.modality import Modality, Report
+from transfuse.model.build import build_modalities, fit_modalities
+
+SECONDS = "seconds.json"
+
+
+def fit_codecs(recipe: Recipe, data: DataSet, folder: Path, report: Report) -> Mapping[str, Modality]:
+    """A recipe's modalities fit to the data, and left in a folder that `training.train` takes as ``codecs``."""
+    began = time.process_time()
+    modalities = fit_modalities(build_modalities(recipe), data, 0, report)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SECONDS, time.process_time() - began)
+    save_codecs(folder, modalities, provenance(recipe, data.identity()))
+    return modalities
+
+
+def codec_seconds(folder: Path) -> float:
+    """Process CPU seconds that fitting a folder's codecs took."""
+    return float(read_json(folder / SECONDS, "set of codecs"))
