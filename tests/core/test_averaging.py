@@ -15,7 +15,7 @@ from transfuse.errors import TransfuseError
 from transfuse.model.ema import EMA, decay_after
 
 from tests.tiny.models import Kit, plugins
-from tests.tiny.runs import NAMES, adam, back, same, train
+from tests.tiny.runs import NAMES, adam, back, recipe_of, same, train
 
 
 class Point(nn.Module):
