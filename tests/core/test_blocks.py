@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transfuse.config.parts import Chosen, Part, Settings
 from transfuse.config.recipe import ModelSettings, Recipe
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
@@ -68,6 +69,12 @@ def test_a_document_is_the_same_beside_another_and_before_filler(kit: Kit, kind:
     shared = hidden(model, batch_of(model, one, two, length=60))
     start = len(model.layout.sequence(one))
     torch.testing.assert_close(shared[start : start + len(alone)], alone, rtol=0, atol=1e-5)
+
+
+def test_what_is_built_must_be_a_backbone(kit: Kit) -> None:
+    part = Part("block", "bare", Settings, lambda settings, model: torch.nn.Identity())
+    with pytest.raises(TypeError, match="block 'bare' was built as Identity, not a Backbone"):
+        kit.model(block=Chosen(part, Settings()))
 
 
 # -- what blocks are told of a row

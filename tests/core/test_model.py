@@ -1,22 +1,31 @@
 """The model over packed rows: documents do not touch each other, nothing idles, nothing leaks, FLOPs by hand."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transfuse import masks
+from transfuse.attention import Backend, Dense
+from transfuse.config.parts import Part, Settings
+from transfuse.config.recipe import Recipe
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.model.build import backends
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
 from transfuse.randomness import Key
+from transfuse.registry.hooks import hookimpl
+from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
+from tests.core import tiny
 from tests.core.standins import Blob, Letters, document
-from tests.core.tiny import CAUSAL, TRANSFUSION, WORDS, Kit, captioned
+from tests.core.tiny import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, captioned
 
 MIXED = [
     captioned(0), captioned(1, side=8), captioned(2, first="image"), captioned(3, image="image_vq"),
@@ -222,3 +231,28 @@ def test_flops_of_a_tiny_model_by_hand(kit: Kit) -> None:
     forward = 2 * 2 * block * 7 + 2 * 4 * tokens * 3 + 2 * blob * 2 + 4 * 4 * 2 * pairs
     assert flops(model, row) == 3 * forward
     assert np.isclose(flops(model, join([model.layout.sequence(document("a", [1.0, 2.0]))])), 3 * forward)
+
+
+def test_attention_backends_are_built_when_they_are_asked_for() -> None:
+    asked: list[str] = []
+
+    def build(settings: Settings) -> Backend:
+        asked.append("slow")
+        return Dense()
+
+    slow = types.SimpleNamespace(
+        transfuse_attention_backends=hookimpl(lambda: [Part("attention", "slow", Settings, build)])
+    )
+    section = {
+        "name": "r", "modalities": {"text": SECTIONS["text"]}, "mask": str(CAUSAL), "loss": {"text": 1},
+        "train": {"steps": 1},
+    }  # fmt: skip
+    plugins = Plugins([*tiny.plugins().offers, *Plugins.of({"slow": slow}).offers])
+    for attention in ("auto", "slow"):
+        name, offered = backends(Recipe.from_dump({**section, "attention": attention}, plugins), plugins)
+        assert name == attention
+        assert set(offered) == {"dense", "tiles", "slow"}
+        assert not asked
+        assert isinstance(offered["dense"], Dense)
+    assert offered["slow"] is offered["slow"]
+    assert asked == ["slow"]

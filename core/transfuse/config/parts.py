@@ -172,23 +172,35 @@ class PartOf:
     ...     sampler: Annotated[Chosen | None, PartOf("sampler")] = None
 
     The field takes a section or a `Chosen`. A section without a name changes the default's settings.
-    Sections are read with the loaded plugins as pydantic's validation context.
+    Sections are read with the loaded plugins as pydantic's validation context. core: names of parts that come
+    with core and have no settings; such a name stays one.
     """
 
     kind: str
+    core: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         optional = get_origin(source) in (Union, types.UnionType) and type(None) in get_args(source)
 
-        def validate(value: Any, info: ValidationInfo) -> Chosen | None:
+        def validate(value: Any, info: ValidationInfo) -> Chosen | str | None:
             if value is None and optional:
                 return None
-            if info.context is None and not isinstance(value, Chosen):
+            offers: Any = info.context
+            if self.core:
+                section = value if isinstance(value, Mapping) else {"name": value}
+                name = section.get("name")
+                if name in self.core:
+                    fit(Settings, {key: section[key] for key in section if key != "name"})
+                    return name
+                if isinstance(name, str) and offers is not None and name not in offers.parts(self.kind):
+                    hint = did_you_mean(name, {*self.core, *offers.parts(self.kind)})
+                    raise Misfit([((), f"unknown {noun(self.kind)} {name!r}, {hint}")])
+            if offers is None and not isinstance(value, Chosen):
                 raise Misfit([((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")])
-            return choose(info.context, self.kind, value)  # type: ignore[arg-type]
+            return choose(offers, self.kind, value)  # type: ignore[arg-type]
 
-        def dump(value: Chosen | None) -> dict[str, Any] | None:
-            return None if value is None else value.dump()
+        def dump(value: Chosen | str | None) -> dict[str, Any] | str | None:
+            return value.dump() if isinstance(value, Chosen) else value
 
         return core_schema.with_info_plain_validator_function(
             validate, serialization=core_schema.plain_serializer_function_ser_schema(dump)

@@ -57,30 +57,6 @@ class RopeScaling(Settings):
         return self
 
 
-LLAMA = "llama"
-"""The block that comes with core."""
-
-
-def _block(value: Any, info: ValidationInfo) -> str | Chosen:
-    """`LLAMA`, or a block that a plugin offers, with settings."""
-    section = {"name": value} if isinstance(value, str) else value
-    name = section.get("name") if isinstance(section, Mapping) else None
-    if name == LLAMA:
-        fit(Settings, {key: section[key] for key in section if key != "name"})  # it has none
-        return LLAMA
-    offered = {} if info.context is None else info.context.parts("block")
-    if isinstance(name, str) and name not in offered:
-        raise Misfit([((), f"unknown block {name!r}, {did_you_mean(name, {LLAMA, *offered})}")])
-    return choose(info.context, "block", value)  # type: ignore[arg-type]
-
-
-Block = Annotated[
-    Any,
-    PlainValidator(_block),
-    PlainSerializer(lambda value: value if isinstance(value, str) else value.dump()),
-]
-
-
 class ModelSettings(Settings):
     """The backbone.
 
@@ -112,7 +88,7 @@ class ModelSettings(Settings):
     rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
     rope_scaling: RopeScaling | None = None
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
-    block: Block = LLAMA
+    block: Annotated[Chosen | str, PartOf("block", core=("llama",))] = "llama"
 
     @model_validator(mode="before")
     @classmethod
