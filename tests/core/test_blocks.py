@@ -81,19 +81,21 @@ def test_what_is_built_must_be_a_backbone(kit: Kit) -> None:
 
 
 def test_what_a_row_says_by_eye(kit: Kit) -> None:
-    """Two spans of four positions, in two documents, and filler; each position of a span has that span's value."""
+    """Spans of two shapes in two documents, and filler; each position of a span has that span's value."""
     model = kit.model()
-    batch = batch_of(model, captioned(0, first="image"), captioned(1, first="image"), length=40)
+    batch = batch_of(model, captioned(0, first="image"), captioned(1, first="image", side=8), length=50)
     row = RowContext.of(batch, marker_modality=0)
-    first, second = (index.tolist() for index in batch.groups[0].index)
-    assert {i: int(s) for i, s in enumerate(row.span) if s != NONE} == dict.fromkeys(
-        first, 0
-    ) | dict.fromkeys(second, 1)
+    first, second = (group.index.flatten().tolist() for group in batch.groups)
+    assert (len(first), len(second)) == (4, 16)
+    assert {i: int(s) for i, s in enumerate(row.span) if s != NONE} == {
+        **dict.fromkeys(first, 0),
+        **dict.fromkeys(second, 1),
+    }
     assert np.flatnonzero(row.modality).tolist() == [*first, *second]
     spread = row.by_span(torch.tensor([[2.0, 3.0], [4.0, 5.0]]))
     assert spread[first].eq(torch.tensor([2.0, 3.0])).all()
     assert spread[second].eq(torch.tensor([4.0, 5.0])).all()
-    assert float(spread.sum()) == 4 * (2 + 3 + 4 + 5)
+    assert float(spread.sum()) == 4 * (2 + 3) + 16 * (4 + 5)
 
 
 # -- scale and shift by time

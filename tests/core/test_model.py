@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 from transfuse import masks
-from transfuse.attention import Backend, Dense
+from transfuse.attention import Backend, Dense, Request, Tiles
 from transfuse.config.parts import Part, Settings
 from transfuse.config.recipe import Recipe
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.masks import NONE
 from transfuse.model.build import backends
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
@@ -231,6 +232,22 @@ def test_flops_of_a_tiny_model_by_hand(kit: Kit) -> None:
     forward = 2 * 2 * block * 7 + 2 * 4 * tokens * 3 + 2 * blob * 2 + 4 * 4 * 2 * pairs
     assert flops(model, row) == 3 * forward
     assert np.isclose(flops(model, join([model.layout.sequence(document("a", [1.0, 2.0]))])), 3 * forward)
+
+
+class Refusing(Dense):
+    def supports(self, request: Request) -> list[str]:
+        return ["no"] if request.queries != request.keys else []
+
+
+@pytest.mark.parametrize("own", [Dense(), Refusing()])
+def test_over_a_cache_the_models_own_backend_attends_or_the_best_that_can(kit: Kit, own: Backend) -> None:
+    model = kit.model()
+    model.attention, model.backends = "own", {"own": own, "tiles": Tiles()}
+    three, five = (
+        {"doc": np.zeros(n, np.int64), "idx": np.arange(n), "span": np.full(n, NONE)} for n in (3, 5)
+    )
+    assert model.plan(three)[0] is own
+    assert (model.plan(three, five)[0] is own) == (type(own) is Dense)
 
 
 def test_attention_backends_are_built_when_they_are_asked_for() -> None:
