@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transfuse.config.parts import Chosen, Part, Settings
 from transfuse.config.recipe import ModelSettings, Recipe
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
@@ -70,23 +71,31 @@ def test_a_document_is_the_same_beside_another_and_before_filler(kit: Kit, kind:
     torch.testing.assert_close(shared[start : start + len(alone)], alone, rtol=0, atol=1e-5)
 
 
+def test_what_is_built_must_be_a_backbone(kit: Kit) -> None:
+    part = Part("bare", Settings, lambda settings, model: torch.nn.Identity())
+    with pytest.raises(TypeError, match="block 'bare' was built as Identity, not a Backbone"):
+        kit.model(block=Chosen(part, Settings()))
+
+
 # -- what blocks are told of a row
 
 
 def test_what_a_row_says_by_eye(kit: Kit) -> None:
-    """Two spans of four positions, in two documents, and filler; each position of a span has that span's value."""
+    """Spans of two shapes in two documents, and filler; each position of a span has that span's value."""
     model = kit.model()
-    batch = batch_of(model, captioned(0, first="image"), captioned(1, first="image"), length=40)
+    batch = batch_of(model, captioned(0, first="image"), captioned(1, first="image", side=8), length=50)
     row = RowContext.of(batch, marker_modality=0)
-    first, second = (index.tolist() for index in batch.groups[0].index)
-    assert {i: int(s) for i, s in enumerate(row.span) if s != NONE} == dict.fromkeys(
-        first, 0
-    ) | dict.fromkeys(second, 1)
+    first, second = (group.index.flatten().tolist() for group in batch.groups)
+    assert (len(first), len(second)) == (4, 16)
+    assert {i: int(s) for i, s in enumerate(row.span) if s != NONE} == {
+        **dict.fromkeys(first, 0),
+        **dict.fromkeys(second, 1),
+    }
     assert np.flatnonzero(row.modality).tolist() == [*first, *second]
     spread = row.by_span(torch.tensor([[2.0, 3.0], [4.0, 5.0]]))
     assert spread[first].eq(torch.tensor([2.0, 3.0])).all()
     assert spread[second].eq(torch.tensor([4.0, 5.0])).all()
-    assert float(spread.sum()) == 4 * (2 + 3 + 4 + 5)
+    assert float(spread.sum()) == 4 * (2 + 3) + 16 * (4 + 5)
 
 
 # -- scale and shift by time

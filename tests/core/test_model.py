@@ -1,24 +1,33 @@
 """The model over packed rows: documents do not touch each other, nothing idles, nothing leaks, FLOPs by hand."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse import masks
+from transfuse.attention import Backend, Dense, Request, Tiles
+from transfuse.config.parts import Part, Settings
+from transfuse.config.recipe import Recipe
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.masks import NONE
 from transfuse.modalities.modality import Column
+from transfuse.model.build import backends
 from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
 from transfuse.randomness import Key
+from transfuse.registry.hooks import hookimpl
+from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 from tests.tiny.modalities import Blob, Letters, document
-from tests.tiny.models import CAUSAL, TRANSFUSION, WORDS, Kit, captioned
+from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, captioned, plugins
 
 MIXED = [
     captioned(0), captioned(1, side=8), captioned(2, first="image"), captioned(3, image="image_vq"),
@@ -235,3 +244,44 @@ def test_an_image_modality_counts_its_own_work(kit: Kit) -> None:
         hidden, state = image.embed(payload, torch.zeros(1))
         image.head(hidden, state, torch.zeros(1))
     assert image.flops(hidden.shape[1]) == counted.get_total_flops()
+
+
+class Refusing(Dense):
+    def supports(self, request: Request) -> list[str]:
+        return ["no"] if request.queries != request.keys else []
+
+
+@pytest.mark.parametrize("own", [Dense(), Refusing()])
+def test_over_a_cache_the_models_own_backend_attends_or_the_best_that_can(kit: Kit, own: Backend) -> None:
+    model = kit.model()
+    model.attention, model.backends = "own", {"own": own, "tiles": Tiles()}
+    three, five = (
+        {"doc": np.zeros(n, np.int64), "idx": np.arange(n), "span": np.full(n, NONE)} for n in (3, 5)
+    )
+    assert model.plan(three)[0] is own
+    assert (model.plan(three, five)[0] is own) == (type(own) is Dense)
+
+
+def test_attention_backends_are_built_when_they_are_asked_for() -> None:
+    asked: list[str] = []
+
+    def build(settings: Settings) -> Backend:
+        asked.append("slow")
+        return Dense()
+
+    slow = types.SimpleNamespace(
+        transfuse_attention_backends=hookimpl(lambda: [Part("slow", Settings, build)])
+    )
+    section = {
+        "name": "r", "modalities": {"text": SECTIONS["text"]}, "mask": str(CAUSAL), "loss": {"text": 1},
+        "train": {"steps": 1},
+    }  # fmt: skip
+    both = Plugins([*plugins().loaded, *Plugins.of({"slow": slow}).loaded])
+    for attention in ("auto", "slow"):
+        name, offered = backends(Recipe.from_dump({**section, "attention": attention}, both), both)
+        assert name == attention
+        assert set(offered) == {"dense", "tiles", "slow"}
+        assert not asked
+        assert isinstance(offered["dense"], Dense)
+    assert offered["slow"] is offered["slow"]
+    assert asked == ["slow"]

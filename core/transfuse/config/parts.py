@@ -197,26 +197,38 @@ class PartOf:
     ...     sampler: Annotated[Chosen[Sampler] | None, PartOf("sampler")] = None
 
     The field takes a section or a `Chosen`. A section without a name changes the default's settings.
-    Sections are read with the loaded plugins as pydantic's validation context.
+    Sections are read with the loaded plugins as pydantic's validation context. core: names of parts that come
+    with core and have no settings; such a name stays one.
     """
 
     kind: str
+    core: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         members = get_args(source) if get_origin(source) in (Union, types.UnionType) else (source,)
         builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), object)
 
-        def check(value: Any, info: ValidationInfo) -> Chosen | None:
+        def check(value: Any, info: ValidationInfo) -> Chosen | str | None:
             if value is None and type(None) in members:
                 return None
-            if info.context is None and not isinstance(value, Chosen):
+            lookup: Any = info.context
+            if self.core:
+                section = value if isinstance(value, Mapping) else {"name": value}
+                name = section.get("name")
+                if name in self.core:
+                    validate(Settings, {key: section[key] for key in section if key != "name"})
+                    return name
+                if isinstance(name, str) and lookup is not None and name not in lookup.parts(self.kind):
+                    hint = did_you_mean(name, {*self.core, *lookup.parts(self.kind)})
+                    raise InvalidSettings([((), f"unknown {noun(self.kind)} {name!r}, {hint}")])
+            if lookup is None and not isinstance(value, Chosen):
                 raise InvalidSettings(
                     [((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")]
                 )
-            return choose(info.context, self.kind, value, builds)  # type: ignore[arg-type]
+            return choose(lookup, self.kind, value, builds)  # type: ignore[arg-type]
 
-        def dump(value: Chosen | None) -> dict[str, Any] | None:
-            return None if value is None else value.dump()
+        def dump(value: Chosen | str | None) -> dict[str, Any] | str | None:
+            return value.dump() if isinstance(value, Chosen) else value
 
         return core_schema.with_info_plain_validator_function(
             check, serialization=core_schema.plain_serializer_function_ser_schema(dump)

@@ -8,12 +8,11 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     StringConstraints,
-    ValidationInfo,
     model_validator,
 )
 
 from transfuse import masks
-from transfuse.config.parts import Chosen, PartOf, Settings, choose
+from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.config.pretrained_config import with_architecture
 from transfuse.config.validation import InvalidSettings, short, validate
 from transfuse.errors import TransfuseError, did_you_mean
@@ -56,30 +55,6 @@ class RopeScaling(Settings):
         return self
 
 
-LLAMA = "llama"
-"""The block that comes with core."""
-
-
-def _block(value: Any, info: ValidationInfo) -> str | Chosen:
-    """`LLAMA`, or a block that a plugin offers, with settings."""
-    section = {"name": value} if isinstance(value, str) else value
-    name = section.get("name") if isinstance(section, Mapping) else None
-    if name == LLAMA:
-        validate(Settings, {key: section[key] for key in section if key != "name"})  # it has none
-        return LLAMA
-    offered = {} if info.context is None else info.context.parts("block")
-    if isinstance(name, str) and name not in offered:
-        raise InvalidSettings([((), f"unknown block {name!r}, {did_you_mean(name, {LLAMA, *offered})}")])
-    return choose(info.context, "block", value)  # type: ignore[arg-type]
-
-
-Block = Annotated[
-    Any,
-    PlainValidator(_block),
-    PlainSerializer(lambda value: value if isinstance(value, str) else value.dump()),
-]
-
-
 class ModelSettings(Settings):
     """The backbone.
 
@@ -111,7 +86,7 @@ class ModelSettings(Settings):
     rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
     rope_scaling: RopeScaling | None = None
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
-    block: Block = LLAMA
+    block: Annotated[Chosen | str, PartOf("block", core=("llama",))] = "llama"
 
     @model_validator(mode="before")
     @classmethod
@@ -193,24 +168,6 @@ class TrainSettings(Settings):
         return self
 
 
-def _attention(value: Any, info: ValidationInfo) -> str | Chosen:
-    """``auto``, a backend that comes with core, or one that a plugin provides, with settings."""
-    provided = {} if info.context is None else info.context.parts("attention")
-    if not isinstance(value, str) or value in provided:
-        return choose(info.context, "attention", value)  # type: ignore[arg-type]
-    if value not in BACKENDS:
-        hint = did_you_mean(value, {*BACKENDS, *provided})
-        raise InvalidSettings([((), f"unknown attention backend {value!r}, {hint}")])
-    return value
-
-
-Attention = Annotated[
-    Any,
-    PlainValidator(_attention),
-    PlainSerializer(lambda value: value if isinstance(value, str) else value.dump()),
-]
-
-
 def as_mask(value: Any) -> Mask:
     """A mask as it is, or that of a text: here alone a recipe's mask is parsed. Raises `InvalidSettings`."""
     if isinstance(value, Mask):
@@ -240,7 +197,7 @@ class Recipe(Settings):
     loss: dict[Role, Weight]
     model: ModelSettings = ModelSettings()
     train: TrainSettings
-    attention: Attention = "auto"
+    attention: Annotated[Chosen | str, PartOf("attention", core=BACKENDS)] = "auto"
 
     @model_validator(mode="after")
     def _weights(self) -> "Recipe":

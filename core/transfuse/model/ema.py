@@ -45,7 +45,15 @@ class EMA:
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """The inverse, after so many updates. Raises TransfuseError where it is another module's."""
-        check_ema(self.trained, tensors)
+        for name in sorted(self.trained.keys() ^ tensors.keys()):
+            has, lacks = ("model", "saved average") if name in self.trained else ("saved average", "model")
+            raise TransfuseError(f"the {has} has weights {name!r}, which the {lacks} has not")
+        for name, parameter in self.trained.items():
+            if tensors[name].shape != parameter.shape:
+                raise TransfuseError(
+                    f"the averaged weights {name!r} are {tuple(tensors[name].shape)}, "
+                    f"and the model's {tuple(parameter.shape)}"
+                )
         with torch.no_grad():
             for name, averaged in self.tensors().items():
                 averaged.copy_(tensors[name])
@@ -69,16 +77,3 @@ class EMA:
     def _put(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self.current, values, strict=True):
             parameter.copy_(value)
-
-
-def check_ema(trained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Raises TransfuseError where a saved average is not one of these parameters."""
-    for name in sorted(trained.keys() ^ tensors.keys()):
-        has, lacks = ("model", "saved average") if name in trained else ("saved average", "model")
-        raise TransfuseError(f"the {has} has weights {name!r}, which the {lacks} has not")
-    for name, parameter in trained.items():
-        if tensors[name].shape != parameter.shape:
-            raise TransfuseError(
-                f"the averaged weights {name!r} are {tuple(tensors[name].shape)}, "
-                f"and the model's {tuple(parameter.shape)}"
-            )

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.attention import BUILT_IN, Backend, Request, select
-from transfuse.config.recipe import LLAMA, ModelSettings
-from transfuse.masks import Mask
+from transfuse.attention import BUILT_IN, Backend, Plan, Request, select
+from transfuse.config.parts import Chosen
+from transfuse.config.recipe import ModelSettings
+from transfuse.masks import Columns, Mask
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, SpanModality, TokenModality
 from transfuse.model.backbone import Attend, Backbone, RowContext
@@ -69,12 +69,10 @@ class Model(nn.Module):
         self.predictable: Tensor
 
     def _backbone(self) -> Backbone:
-        if self.settings.block == LLAMA:
+        chosen, names = self.settings.block, tuple(self.modalities)
+        if not isinstance(chosen, Chosen):
             return Llama(self.settings)
-        chosen = self.settings.block
-        built = chosen.build(
-            model=self.settings, modalities=tuple(self.modalities), marker_modality=self.marker_modality
-        )
+        built = chosen.build(model=self.settings, modalities=names, marker_modality=self.marker_modality)
         if not isinstance(built, Backbone):
             raise TypeError(f"block {chosen.name!r} was built as {type(built).__name__}, not a Backbone")
         return built
@@ -93,16 +91,26 @@ class Model(nn.Module):
         """What the backbone needs of a row besides vectors and times: made once, however often it is run."""
         return self.backbone.prepare(RowContext.of(batch, self.layout.names.index(self.marker_modality)))
 
-    def attend(self, columns: Mapping[str, np.ndarray]) -> list[Attend]:
-        """Attention among the positions of one row in each layer; planned once for all."""
-        s, length, weight = self.settings, len(columns["doc"]), self.tokens.weight
+    def plan(self, columns: Columns, keys: Columns | None = None) -> tuple[Backend, Plan]:
+        """The attention backend for queries of these columns, and its plan, which serves all layers.
+
+        keys: the columns of a cache; then it is the model's own backend where that can, else the best that can.
+        """
+        s, weight, length = self.settings, self.tokens.weight, len(columns["doc"])
         request = Request(
-            weight.device, weight.dtype, s.heads, s.key_value_heads, s.head_width, length, length,
-            torch.is_grad_enabled(),
+            weight.device, weight.dtype, s.heads, s.key_value_heads, s.head_width, length,
+            length if keys is None else len(keys["doc"]), keys is None and torch.is_grad_enabled(),
         )  # fmt: skip
-        backend = select(self.attention, request, self.backends)
-        plan = backend.plan(self.mask, columns, None, request)
-        return [lambda q, k, v: backend.attend(q, k, v, plan)] * s.layers
+        name, own = self.attention, self.backends.get(self.attention)
+        if keys is not None and (own is None or own.supports(request)):
+            name = "auto"
+        backend = select(name, request, self.backends)
+        return backend, backend.plan(self.mask, columns, keys, request)
+
+    def attend(self, columns: Columns) -> list[Attend]:
+        """Attention among the positions of one row, a callable a layer."""
+        backend, plan = self.plan(columns)
+        return [lambda q, k, v: backend.attend(q, k, v, plan)] * self.settings.layers
 
     def transform(
         self, batch: Batch, prepared: Any, attend: Sequence[Attend]
