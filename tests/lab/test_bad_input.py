@@ -115,7 +115,7 @@ class TestTrain:
     def test_a_registry_that_is_no_text(self, train: Callable, tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
         refused(train("--registry", tmp_path / "mine.yaml"), "mine.yaml", "is not UTF-8 text")
-        refused(train("--registry", tmp_path), f"{tmp_path}: there is no such file")
+        refused(train("--registry", tmp_path), f"{tmp_path} cannot be read")
 
     def test_unknown_modalities_of_a_recipe(self, train: Callable, tmp_path: Path) -> None:
         path = tmp_path / "mine.yaml"

@@ -34,12 +34,7 @@ class Settings(BaseModel):
     for no other autoencoder."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        validate_default=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
 
     @model_validator(mode="before")
@@ -47,13 +42,13 @@ class Settings(BaseModel):
     def _section(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             raise InvalidSettings([((), f"should be a mapping of settings, not {short(values)}")])
-        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias) if name}
-        unknown = [key for key in values if key not in known]
+        fields = cls.model_fields
+        unknown = [key for key in values if key not in fields]
         if unknown:
             raise InvalidSettings(
-                ((key,), f"unknown key, {did_you_mean(str(key), known)}") for key in unknown
+                ((key,), f"unknown key, {did_you_mean(str(key), fields)}") for key in unknown
             )
-        return {key: _over_default(cls.model_fields.get(key), tuples(value)) for key, value in values.items()}
+        return {key: _over_default(fields[key], tuples(value)) for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -231,8 +226,7 @@ def _taken(build: Callable[..., Any], context: dict[str, Any]) -> dict[str, Any]
     return {key: value for key, value in context.items() if key in names}
 
 
-def _over_default(field: FieldInfo | None, value: Any) -> Any:
+def _over_default(field: FieldInfo, value: Any) -> Any:
     """A nested part's section merged over the field's default section."""
-    if field is None or not any(isinstance(mark, PartOf) for mark in field.metadata):
-        return value
-    return merge(field.default, value)
+    nested = any(isinstance(mark, PartOf) for mark in field.metadata)
+    return merge(field.default, value) if nested else value

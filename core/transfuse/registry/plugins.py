@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from transfuse.config.located import Located
 from transfuse.config.parts import Chosen, Part, T, choose, noun
-from transfuse.config.validation import InvalidSettings
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugin_contents import PluginContents, PluginError, PluginIdentity, read
 
@@ -27,14 +27,15 @@ class PluginWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Row:
-    """A plugin in a list. status: ``loaded``, ``disabled`` or ``broken``; reason: why it is not loaded."""
+    """A plugin in a list."""
 
-    name: str
-    distribution: str
-    version: str
+    plugin: PluginIdentity
     status: str
-    reason: str
-    provides: tuple[str, ...]
+    """``loaded``, ``disabled`` or ``broken``."""
+    reason: str = ""
+    """Why it is not loaded."""
+    provides: tuple[str, ...] = ()
+    """Kind and name of each part."""
 
 
 class Plugins:
@@ -127,20 +128,18 @@ class Plugins:
 
         Raises `TransfuseError` naming the dotted place, counted from ``place``, of all that is wrong.
         """
-        try:
+        with Located.from_source("", section, (place or kind,)).errors():
             return choose(self, kind, section, builds)
-        except InvalidSettings as invalid:
-            raise invalid.error(place or kind) from invalid
 
     def listing(self) -> list[Row]:
         """All plugins, loaded or not, by name."""
         rows = [
-            _row(contents.plugin, "loaded", "", tuple(f"{kind} {name}" for kind, name in contents.parts))
+            Row(contents.plugin, "loaded", provides=tuple(f"{kind} {name}" for kind, name in contents.parts))
             for contents in self.loaded
         ]
-        rows += [_row(error.plugin, "broken", error.reason) for error in self.broken]
-        rows += [_row(plugin, "disabled", reason) for plugin, reason in self.disabled.items()]
-        return sorted(rows, key=lambda row: (row.name, row.distribution))
+        rows += [Row(error.plugin, "broken", error.reason) for error in self.broken]
+        rows += [Row(plugin, "disabled", reason) for plugin, reason in self.disabled.items()]
+        return sorted(rows, key=lambda row: (row.plugin.name, row.plugin.distribution))
 
     def _absent(self) -> str:
         """The tail of "unknown part": which plugins could have provided it."""
@@ -190,10 +189,6 @@ def _clash(kind: str, name: str, providers: Sequence[PluginContents]) -> Transfu
     return TransfuseError(
         f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
     )
-
-
-def _row(plugin: PluginIdentity, status: str, reason: str, provides: tuple[str, ...] = ()) -> Row:
-    return Row(plugin.name, plugin.distribution, plugin.version, status, reason, provides)
 
 
 def _warn(message: str) -> None:

@@ -103,9 +103,8 @@ def open_run(
 
 
 def versions(plugins: Plugins) -> dict[str, str]:
-    return {
-        row.name: f"{row.distribution} {row.version}" for row in plugins.listing() if row.status == "loaded"
-    }
+    loaded = (contents.plugin for contents in plugins.loaded)
+    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
 def _check_same(folder: Path, recipe: Recipe, data: DataSet, plugins: Plugins) -> None:
