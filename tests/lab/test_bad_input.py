@@ -58,7 +58,7 @@ class TestTrain:
             ("train.lr=.nan", ("train.lr", "finite")),
             ("train.lr=-1", ("train.lr",)),
             ("train.steps=0", ("train.steps",)),
-            ("train.steps=true", ("train.steps", "should be a number, not true")),
+            ("train.steps=true", ("train.steps", "should be an integer, not true")),
             ("loss.text=", ("write key=value",)),
             ("loss.sound=1", ("loss.sound", "weighs no modality of this recipe")),
             ("mask=same(dco)", ("column 'dco'", "did you mean 'doc'?")),

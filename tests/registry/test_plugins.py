@@ -110,7 +110,8 @@ class TestSeveralPlugins:
             for name, text in (("x", "full"), ("y", "none"))
         ]
         one, other = Plugins(contents), Plugins(reversed(contents))
-        assert [str(clash) for clash in one.clashes()] == [str(clash) for clash in other.clashes()]
+        assert one.clashes == other.clashes
+        assert list(one.clashes) == [("codec", "kl")]
         with pytest.warns(PluginWarning, match=r"^plugin 'y' brings masks.m, which plugin 'x' has already"):
             assert str(Registry.load(other, []).mask("m")) == "full"
 
@@ -245,4 +246,4 @@ class TestInstalled:
             warnings.simplefilter("error")
             plugins = Plugins.load(only=["text", "image", "vq", "adapters", "lab"])
         assert plugins.broken == ()
-        assert plugins.clashes() == []
+        assert plugins.clashes == {}

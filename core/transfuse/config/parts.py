@@ -18,6 +18,8 @@ from transfuse.config.validation import InvalidSettings, short, tuples, validate
 from transfuse.errors import TransfuseError, did_you_mean
 
 T = TypeVar("T")
+ANYTHING: Any = object
+"""What a part must build where nobody says."""
 
 
 class Settings(BaseModel):
@@ -106,7 +108,7 @@ class Chosen(Generic[T]):
     kind: str
     part: Part
     settings: Any  # an instance of part.settings; Any so that users need no cast
-    builds: type[T] = field(default=object, compare=False, repr=False)  # type: ignore[assignment]
+    builds: type[T] = field(default=ANYTHING, compare=False, repr=False)
     """What it must build."""
     others: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """Names of the parts that declare to build that, for a message."""
@@ -152,7 +154,7 @@ class PartLookup(Protocol):
         ...
 
 
-def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = object) -> Chosen[T]:
+def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = ANYTHING) -> Chosen[T]:
     """The part a section chooses: ``{name: kl, channels: 4}``, or ``kl``. Raises `InvalidSettings`.
 
     builds: what it must build; that is checked when it does.
@@ -177,10 +179,8 @@ def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = object
     except TransfuseError as unknown:
         raise InvalidSettings([((), str(unknown))]) from unknown
     values = {name: value for name, value in section.items() if name != key}
-    others = (
-        [] if builds is object else [n for n, other in lookup.parts(kind).items() if other.declares(builds)]
-    )
-    return Chosen(kind, part, validate(part.settings, values, lookup), builds, tuple(others))
+    others = tuple(name for name, other in lookup.parts(kind).items() if other.declares(builds))
+    return Chosen(kind, part, validate(part.settings, values, lookup), builds, others)
 
 
 @dataclass(frozen=True)
@@ -199,15 +199,13 @@ class PartOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         members = get_args(source) if get_origin(source) in (Union, types.UnionType) else (source,)
-        builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), object)
+        builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), ANYTHING)
 
         def check(value: Any, info: ValidationInfo) -> Chosen | None:
             if value is None and type(None) in members:
                 return None
             if info.context is None and not isinstance(value, Chosen):
-                raise InvalidSettings(
-                    [((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")]
-                )
+                raise ValueError(f"a {self.kind} is read with the loaded plugins: use Plugins.choose")
             return choose(info.context, self.kind, value, builds)  # type: ignore[arg-type]
 
         def dump(value: Chosen | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from transfuse import masks
 from transfuse.config.located import Located
 from transfuse.config.parts import Chosen, PartOf, Settings, choose
 from transfuse.config.pretrained_config import with_architecture
-from transfuse.config.validation import InvalidSettings, short
+from transfuse.config.validation import InvalidSettings, Loc, short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
 
@@ -114,10 +114,9 @@ class ModelSettings(Settings):
             )
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise InvalidSettings([(("kv_heads",), f"must divide heads = {self.heads}, not {self.kv_heads}")])
-        if len(set(self.rope)) < len(self.rope) or len(self.rope) > self.head_width // 2:
-            raise InvalidSettings(
-                [(("rope",), f"needs distinct columns, at most {self.head_width // 2} of them")]
-            )
+        most = self.head_width // 2
+        if len(set(self.rope)) < len(self.rope) or len(self.rope) > most:
+            raise InvalidSettings([(("rope",), f"needs distinct columns, at most {most} of them")])
         return self
 
     @property
@@ -241,12 +240,11 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _weights(self) -> "Recipe":
         roles = self.modalities.keys()
-        taken = sorted(roles & {*ROOTS, *COLUMNS})
-        if taken:
-            raise InvalidSettings(
-                (("modalities", role), "is taken: name the role otherwise") for role in taken
-            )
-        faults: list[tuple[tuple[str | int, ...], str]] = [
+        faults: list[tuple[Loc, str]] = [
+            (("modalities", role), "is taken: name the role otherwise")
+            for role in sorted(roles & {*ROOTS, *COLUMNS})
+        ]
+        faults += [
             (("loss",), f"has no weight for {role!r}: give it one, or 0 to leave it out of the loss")
             for role in sorted(roles - self.loss.keys())
         ]
