@@ -9,7 +9,6 @@ Needs `pip install 'transfuse[diffusers]'`; imported on use.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transfuse.config.parts import Settings
 from transfuse.errors import RawError, TransfuseError
+from transfuse.files import read_mapping
 from transfuse.modalities.codec import Codec
 from transfuse.modalities.modality import Report
 
@@ -30,12 +30,14 @@ AT_ONCE = 16  # images encoded together while statistics are measured
 
 
 class DiffusersSettings(Settings):
-    """path: the folder. config and weights, its configuration and a hash of its weights, are filled in
-    when they are not given, as they are in the recipe of a run."""
+    """A folder that diffusers saved; the rest is filled in where it is not given, as in the recipe of a run."""
 
     path: str
+    """The folder."""
     config: dict[str, Any] = Field(default_factory=dict)
+    """Its configuration."""
     weights: str = ""
+    """A hash of its weights."""
 
     @model_validator(mode="before")
     @classmethod
@@ -57,21 +59,8 @@ class DiffusersSettings(Settings):
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json. Raises TransfuseError that says what is missing or wrong."""
-    path = folder / "config.json"
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise TransfuseError(f"{path} is larger than a configuration can be")
-        config = json.loads(path.read_text())
-    except OSError as error:
-        raise TransfuseError(
-            f"{path} cannot be read ({error.strerror}): path is a folder that diffusers saved, such as the "
-            f"'vae' folder of a pipeline"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise TransfuseError(f"{path} is no JSON ({error}): save the model again") from None
-    if not isinstance(config, dict):
-        raise TransfuseError(f"{path} is no configuration: it should be a mapping")
-    return config
+    what = "model that diffusers saved, such as a pipeline's 'vae'"
+    return read_mapping(folder / "config.json", what, cap=LARGEST_CONFIG, cure="save the model again")
 
 
 def hash_of(path: Path) -> str:

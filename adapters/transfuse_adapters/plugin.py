@@ -9,9 +9,10 @@ from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
 
 
 class StoreSettings(Settings):
-    """path: the store's folder."""
+    """A packed data set."""
 
     path: str
+    """The store's folder."""
 
 
 def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataSet:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transfuse.datasets import DataSet, checked_index, checked_split, content_hash, in_either_order
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
-from transfuse.files import write_text
+from transfuse.files import read_mapping, write_json
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 * 2**20  # bytes
@@ -60,10 +60,10 @@ class Manifest(BaseModel):
     files: dict[str, int]
     metadata: dict[str, str]
 
-    def text(self) -> str:
-        """The manifest file: the JSON of all fields, and a SHA-256 of that."""
+    def checked(self) -> dict[str, Any]:
+        """What the manifest file holds: all fields, and a SHA-256 of their JSON."""
         fields = self.model_dump(mode="json")
-        return json.dumps(fields | {"check": _sha256(json.dumps(fields).encode())}, indent=1) + "\n"
+        return fields | {"check": _sha256(json.dumps(fields).encode())}
 
 
 class Store(DataSet):
@@ -141,16 +141,14 @@ def read_manifest(path: Path) -> Manifest:
         raise TransfuseError(
             f"store {path}: no {MANIFEST}, so it was never finished; pack it again, which replaces it"
         )
-    if file.stat().st_size > LARGEST_MANIFEST:
-        raise TransfuseError(f"{file}: larger than {LARGEST_MANIFEST} bytes")
+    fields = read_mapping(
+        file, "store", "check", cap=LARGEST_MANIFEST, cure="pack it again, which replaces it"
+    )
     try:
-        text = file.read_bytes().decode("utf-8")
-        fields = json.loads(text)
-        fields.pop("check")
-        manifest = Manifest.model_validate(fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        manifest = Manifest.model_validate({key: fields[key] for key in fields if key != "check"})
+    except ValidationError as error:
         raise TransfuseError(f"{file}: not a store's manifest: {str(error)[:300]}") from error
-    if manifest.text() != text:
+    if manifest.checked() != fields:
         raise TransfuseError(f"{file}: changed since it was written: its checksum does not fit")
     return manifest
 
@@ -213,4 +211,4 @@ def _sha256(body: bytes) -> str:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Puts the manifest in place in one step, after everything else is on the disk."""
-    write_text(path / MANIFEST, manifest.text())
+    write_json(path / MANIFEST, manifest.checked())

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: a reader sees the old text or the new one, never a part."""
+"""Files are replaced whole, so that a reader sees the old text or the new one; and read up to a cap."""
 
 import json
 import os
@@ -7,7 +7,9 @@ from typing import Any
 
 from transfuse.errors import TransfuseError
 
-SIZE_CAP = 64 << 20  # bytes of JSON that is read
+CAP = 64 << 20
+"""Bytes of a file that are read, unless a reader says otherwise."""
+CURE = "restore it, or train again"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -26,22 +28,42 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Raises TransfuseError naming the file where it is missing, too large or no JSON."""
+def read_bytes(path: Path, what: str, cap: int = CAP) -> bytes:
+    """All of a file. Raises TransfuseError naming it where it is missing, no file, or has more than ``cap`` bytes.
+
+    what: what a folder without the file has none of: ``run``.
+    """
     try:
-        if path.stat().st_size > SIZE_CAP:
-            raise TransfuseError(f"{path}: {what} of more than {SIZE_CAP >> 20} MiB is not read")
-        return json.loads(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
     except FileNotFoundError:
         raise TransfuseError(f"{path} is missing: {path.parent} holds no {what}") from None
+    except OSError as error:
+        raise TransfuseError(
+            f"{path} cannot be read ({error.strerror}): it should be a file of a {what}"
+        ) from None
+    if len(data) > cap:
+        raise TransfuseError(f"{path}: more than {cap >> 20} MiB of a {what} are not read")
+    return data
+
+
+def read_json(path: Path, what: str, cap: int = CAP, cure: str = CURE) -> Any:
+    """The value of a JSON file, UTF-8 with or without a byte order mark.
+
+    Raises TransfuseError as `read_bytes`, and with the cure where the file is damaged.
+    """
+    try:
+        return json.loads(read_bytes(path, what, cap).decode("utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
+        raise TransfuseError(f"{path} is damaged ({error}): {cure}") from None
 
 
-def read_mapping(path: Path, what: str, *keys: str) -> dict[str, Any]:
+def read_mapping(path: Path, what: str, *keys: str, cap: int = CAP, cure: str = CURE) -> dict[str, Any]:
     """The same, where it is a mapping with these keys."""
-    value = read_json(path, what)
-    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-    if missing or not isinstance(value, dict):
-        raise TransfuseError(f"{path} is damaged (it has no {missing[0]!r}): restore it, or train again")
+    value = read_json(path, what, cap, cure)
+    if not isinstance(value, dict):
+        raise TransfuseError(f"{path} is damaged (it should hold a mapping): {cure}")
+    for key in keys:
+        if key not in value:
+            raise TransfuseError(f"{path} is damaged (it has no {key!r}): {cure}")
     return value

@@ -14,24 +14,30 @@ class DigitsSettings(Settings):
 
 
 class FolderSettings(Settings):
-    """path: the folder. size: resize every image to this square. channels: 1 grey, 3 colour."""
+    """A folder of images with a caption each."""
 
     path: str
+    """The folder."""
     size: int | None = Field(None, ge=1, le=4096)
+    """Every image is resized to this square."""
     channels: Literal[1, 3] = 3
+    """1 grey, 3 colour."""
 
 
 class EmojiSettings(Settings):
-    """size: of the square images in pixels, 32 or 64 (as they are drawn)."""
+    """Emoji as they are drawn, or halved."""
 
     size: Literal[32, 64] = 32
+    """Of the square images, in pixels; they are drawn at 64."""
 
 
 class InterleavedSettings(FolderSettings):
-    """path: the folder or its listing. texts, images: the roles whose data is text, or an image file."""
+    """A folder of documents, or its listing."""
 
     texts: tuple[str, ...] = Field(("text",), max_length=16)
+    """The roles whose data is text."""
     images: tuple[str, ...] = Field(("image",), max_length=16)
+    """The roles whose data is an image file."""
 
 
 class MetricSettings(Settings):

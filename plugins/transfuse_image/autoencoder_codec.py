@@ -26,21 +26,28 @@ MEASURED = 256  # images on which the reconstruction error is measured
 
 
 class AutoencoderSettings(Settings):
-    """down: pixels along one side of a latent pixel. stem: those of them that the first layer takes as
-    channels. width: of the layers at the largest size. growth: how much wider they get with each halving.
-    steps, batch, lr: of the training. loss: weights of its terms. features, critic: the networks behind
-    the terms perceptual and gan, thrown away after it."""
+    """What the autoencoders share, whatever their bottleneck."""
 
     down: int = Field(2, ge=1, le=64)
+    """Pixels along one side of a latent pixel."""
     stem: int = Field(1, ge=1, le=64)
+    """Those of them that the first layer takes as channels."""
     width: int = Field(32, ge=8, le=1024, multiple_of=8)
+    """Of the layers at the largest size."""
     growth: int = Field(1, ge=1, le=4)
+    """How much wider the layers get with each halving."""
     steps: int = Field(600, ge=1, le=10_000_000)
+    """Of the training."""
     batch: int = Field(64, ge=1, le=65_536)
+    """Images a step."""
     lr: float = Field(2e-3, gt=0, le=1)
+    """The training's learning rate."""
     loss: ImageLoss = ImageLoss()
+    """Weights of the training's terms."""
     features: FeatureSettings = FeatureSettings()
+    """The network behind the term perceptual, thrown away after the training."""
     critic: CriticSettings = CriticSettings()
+    """The network behind the term gan, thrown away after the training."""
 
     @model_validator(mode="after")
     def _sizes(self) -> "AutoencoderSettings":

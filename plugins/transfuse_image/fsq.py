@@ -12,9 +12,10 @@ from transfuse_image.quantised import QuantisedAutoencoder
 
 
 class FSQSettings(AutoencoderSettings):
-    """levels: of each channel; codes are all their combinations."""
+    """A bottleneck of rounded channels."""
 
     levels: tuple[Annotated[int, Field(ge=3, le=64)], ...] = Field((8, 6, 5), min_length=1, max_length=16)
+    """Of each channel; codes are all their combinations."""
 
     @field_validator("levels")
     @classmethod

@@ -13,16 +13,19 @@ from transfuse_image.terms import ImageLoss, Weight
 
 
 class KLLoss(ImageLoss):
-    """kl: weight of the KL divergence, summed over an image's latent (paper: 1e-6)."""
+    """Weights of the terms, with a divergence."""
 
     kl: Weight = 1e-6
+    """Of the KL divergence, summed over an image's latent (paper: 1e-6)."""
 
 
 class KLSettings(AutoencoderSettings):
-    """channels: of the latent."""
+    """A Gaussian bottleneck."""
 
     channels: int = Field(4, ge=1, le=256)
+    """Of the latent."""
     loss: KLLoss = KLLoss()  # type: ignore[reportIncompatibleVariableOverride]
+    """Weights of the training's terms."""
 
 
 def split_moments(moments: Float[Tensor, "B 2c h w"]) -> tuple[Tensor, Tensor]:

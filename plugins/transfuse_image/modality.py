@@ -26,16 +26,21 @@ class ImageSettings(Settings):
     fit_by = ("codec",)
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
+    """Pixels to latents and back."""
     patcher: Annotated[Chosen[Patcher], PartOf("patcher")] = Field(
         default={"name": "linear"}, validate_default=True
     )
+    """Latents to the model's width and back."""
     objective: Annotated[Chosen[SpanObjective], PartOf("objective")] = Field(
         default={"name": "ddpm"}, validate_default=True
     )
+    """What is predicted of a noised latent."""
     sampler: Annotated[Chosen[Sampler], PartOf("sampler")] = Field(
         default={"name": "ddim"}, validate_default=True
     )
+    """How latents are drawn."""
     guidance: GuidanceSettings = GuidanceSettings()
+    """Of the predictions; its interval is one of the share of noise."""
 
 
 class Image(GridModality, SpanModality):

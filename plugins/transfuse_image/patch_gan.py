@@ -16,12 +16,14 @@ LARGEST = 1e4
 
 
 class CriticSettings(Settings):
-    """The patch-GAN's critic. width: of its first layer. start: share of the steps before it joins.
-    lr: its learning rate."""
+    """The patch-GAN's critic."""
 
     width: int = Field(default=32, ge=8, le=1024, multiple_of=8)
+    """Of its first layer."""
     start: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the steps before it joins."""
     lr: float = Field(default=5e-4, gt=0, le=1)
+    """Its learning rate."""
 
 
 class Critic(nn.Module):

@@ -66,11 +66,13 @@ def places(h: int, w: int, dim: int) -> Float[Tensor, "n D"]:
 
 
 class LinearSettings(Settings):
-    """patch: side of a patch in latent pixels (paper, table 5: 1, 2, 4, 8). places: each patch is told
-    its row and column, besides the order that the rotary positions tell (the paper has only those)."""
+    """One layer each way."""
 
     patch: int = Field(1, ge=1, le=64)
+    """Side of a patch in latent pixels (paper, table 5: 1, 2, 4, 8)."""
     places: bool = False
+    """Each patch is given its row and column, besides the order that the rotary positions have (the paper has
+    only those)."""
 
 
 class LinearPatcher(Patcher):

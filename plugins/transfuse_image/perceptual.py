@@ -24,12 +24,16 @@ MOVE, TURN, SCALE, TINT = 0.1, 0.2, 0.15, 0.2
 
 
 class FeatureSettings(Settings):
-    """The network of the perceptual term. width: of its first layer. steps, batch, lr: of its training."""
+    """The network of the perceptual term."""
 
     width: int = Field(default=16, ge=1, le=1024)
+    """Of its first layer."""
     steps: int = Field(default=300, ge=0, le=10_000_000)
+    """Of its training."""
     batch: int = Field(default=64, ge=2, le=65_536)
+    """Images a step."""
     lr: float = Field(default=5e-3, gt=0, le=1)
+    """Its learning rate."""
 
 
 class Features(nn.Module):

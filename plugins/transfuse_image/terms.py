@@ -18,16 +18,16 @@ Compare = Callable[[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]], Float[T
 
 
 class ImageLoss(Settings):
-    """Weights of the terms that compare a reconstruction with its image, both in [-1, 1].
-
-    l1, l2: mean absolute and squared difference. perceptual: `perceptual.distance`. gan: share of the
-    other comparisons' gradient that the critic's has (`patch_gan.balance`).
-    """
+    """Weights of the terms that compare a reconstruction with its image, both in [-1, 1]."""
 
     l1: Weight = 1.0
+    """Of the mean absolute difference."""
     l2: Weight = 1.0
+    """Of the mean squared difference."""
     perceptual: Weight = 0.0
+    """Of `perceptual.distance`."""
     gan: Weight = 0.0
+    """Share of the other comparisons' gradient that the critic's has (`patch_gan.balance`)."""
 
     @model_validator(mode="after")
     def _compares(self) -> "ImageLoss":

@@ -24,16 +24,16 @@ WIDEST = 4096
 
 
 class UNetSettings(Settings):
-    """patch: latent pixels along a side of a position, a power of 2 (paper, table 5: 2, 4, 8).
-
-    width: channels at the latent grid's own resolution. growth: each halving multiplies them.
-    blocks: residual blocks a level, down and up alike.
-    """
+    """U-Net blocks down and up."""
 
     patch: int = Field(2, ge=1, le=64)
+    """Latent pixels along a side of a position, a power of 2 (paper, table 5: 2, 4, 8)."""
     width: int = Field(64, ge=GROUP, le=1024, multiple_of=GROUP)
+    """Channels at the latent grid's own resolution."""
     growth: int = Field(2, ge=1, le=4)
+    """Each halving multiplies the channels by it."""
     blocks: int = Field(2, ge=1, le=16)
+    """Residual blocks a level, down and up alike."""
 
     @property
     def widths(self) -> tuple[int, ...]:

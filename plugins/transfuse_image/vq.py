@@ -12,17 +12,21 @@ from transfuse_image.terms import ImageLoss, Weight
 
 
 class VQLoss(ImageLoss):
-    """commitment: weight of the encoder's squared distance to its codes (paper, section 4.1: 0.25)."""
+    """Weights of the terms, with a commitment."""
 
     commitment: Weight = 0.25
+    """Of the encoder's squared distance to its codes (paper, section 4.1: 0.25)."""
 
 
 class VQSettings(AutoencoderSettings):
-    """codes: size of the codebook. channels: of a code's vector."""
+    """A codebook as bottleneck."""
 
     codes: int = Field(256, ge=2, le=1_000_000)
+    """Size of the codebook."""
     channels: int = Field(4, ge=1, le=256)
+    """Of a code's vector."""
     loss: VQLoss = VQLoss()  # type: ignore[reportIncompatibleVariableOverride]
+    """Weights of the training's terms."""
 
 
 class VQCodec(QuantisedAutoencoder):

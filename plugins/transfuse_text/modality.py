@@ -21,18 +21,21 @@ TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
 
 
 class TextSettings(Settings):
-    """vocab: ids of the BPE; 256 are bytes, so that every text can be written.
-    tokenizer: a tokenizer.json to take instead of training a BPE; its ids keep their numbers, and vocab,
-    if given, must be their number. temperature: 0 is greedy, as in the paper."""
+    """A tokenizer, and how tokens are scored and drawn."""
 
     fit_by = ("vocab", "tokenizer")
 
     vocab: int | None = Field(None, ge=1, le=10_000_000)
+    """Ids of the BPE; 256 are bytes, so that every text can be written."""
     tokenizer: str | None = Field(None, min_length=1, max_length=4096)
+    """A tokenizer.json to take instead of training a BPE; its ids keep their numbers, and vocab, if given, must
+    be their number."""
     objective: Annotated[Chosen[TokenObjective], PartOf("objective")] = Field(
         default={"name": "next-token"}, validate_default=True
     )
+    """How tokens are scored."""
     temperature: float = Field(0.0, ge=0, le=10)
+    """Of the tokens drawn; 0 is greedy, as in the paper."""
 
     @model_validator(mode="after")
     def _bytes(self) -> "TextSettings":

@@ -11,9 +11,10 @@ from transfuse.modalities.objective import TokenObjective
 
 
 class NextTokenSettings(Settings):
-    """z_loss: weight of log²Z, the squared log of the softmax denominator (PaLM; Chameleon uses 1e-5)."""
+    """Cross-entropy and its z-loss."""
 
     z_loss: float = Field(0.0, ge=0, le=1)
+    """Weight of log²Z, the squared log of the softmax denominator (PaLM; Chameleon uses 1e-5)."""
 
 
 class NextToken(TokenObjective):

@@ -24,18 +24,22 @@ from transfuse_vq.modality import CodeGrid
 
 
 class MaskedVQSettings(Settings):
-    """Its parts. guidance: on logits; its interval is one of the share of codes hidden."""
+    """Codes hidden and filled in."""
 
     fit_by = ("codec",)
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    """Pixels to codes and back."""
     objective: Annotated[Chosen[MaskedId], PartOf("objective")] = Field(
         default={"name": "masked-id"}, validate_default=True
     )
+    """Which codes are hidden, and how those are scored."""
     sampler: Annotated[Chosen[MaskGIT], PartOf("sampler")] = Field(
         default={"name": "maskgit"}, validate_default=True
     )
+    """How codes are filled in."""
     guidance: GuidanceSettings = GuidanceSettings()
+    """Of logits; its interval is one of the share of codes hidden."""
 
 
 class MaskedVQ(CodeGrid, SpanModality):

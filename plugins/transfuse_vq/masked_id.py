@@ -17,13 +17,14 @@ SHOWN = -100
 
 
 class MaskedIdSettings(Settings):
-    """schedule: the share of hidden ids for u drawn evenly: ``cosine`` cos(πu/2), ``linear`` 1 - u.
-    noise_limit: that share is multiplied by it in spans that others are predicted from; null for none.
-    z_loss: weight of log²Z of a hidden id."""
+    """How many ids are hidden, and how they are scored."""
 
     schedule: Literal["cosine", "linear"] = "cosine"
+    """The share of hidden ids for u drawn evenly: ``cosine`` cos(πu/2), ``linear`` 1 - u."""
     noise_limit: Annotated[float, Field(gt=0, le=1)] | None = 0.5
+    """That share is multiplied by it in spans that others are predicted from; null for none."""
     z_loss: float = Field(0.0, ge=0, le=1)
+    """Weight of log²Z of a hidden id."""
 
 
 @dataclass(frozen=True)

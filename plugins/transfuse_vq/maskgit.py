@@ -13,13 +13,14 @@ from transfuse_vq.masked_id import MaskedId
 
 
 class MaskGITSettings(Settings):
-    """evaluations: calls of the model, at most one an id. temperature: of the ids drawn; 0 is greedy.
-    choice_temperature: of the noise on which of them are kept, falling to 0 over the steps (4.5 in
-    MaskGIT's code)."""
+    """How hidden ids are filled in."""
 
     evaluations: int = Field(12, ge=1, le=10_000)
+    """Calls of the model, at most one an id."""
     temperature: float = Field(1.0, ge=0, le=10)
+    """Of the ids drawn; 0 is greedy."""
     choice_temperature: float = Field(4.5, ge=0, le=100)
+    """Of the noise on which of them are kept, falling to 0 over the steps (4.5 in MaskGIT's code)."""
 
 
 @dataclass(frozen=True)

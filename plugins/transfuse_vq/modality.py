@@ -21,18 +21,22 @@ from transfuse.modalities.objective import TokenObjective
 
 
 class VQSettings(Settings):
-    """temperature, top_p: how codes are drawn; 0 is greedy. guidance: of log-probabilities; its interval
-    is one of the share of codes still to be drawn, 1 at the first."""
+    """Codes drawn in turn."""
 
     fit_by = ("codec",)
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
+    """Pixels to codes and back."""
     objective: Annotated[Chosen[TokenObjective], PartOf("objective")] = Field(
         default={"name": "next-token"}, validate_default=True
     )
+    """How codes are scored."""
     temperature: float = Field(1.0, ge=0, le=10)
+    """Of the codes drawn; 0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Codes are drawn from the likeliest, which together have this probability."""
     guidance: GuidanceSettings = GuidanceSettings()
+    """Of log-probabilities; its interval is one of the share of codes still to be drawn, 1 at the first."""
 
 
 class CodeGrid(GridModality):

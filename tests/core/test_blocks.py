@@ -73,8 +73,8 @@ def test_a_document_is_the_same_beside_another_and_before_filler(kit: Kit, kind:
 
 def test_what_is_built_must_be_a_backbone(kit: Kit) -> None:
     part = Part("bare", Settings, lambda settings, model: torch.nn.Identity())
-    with pytest.raises(TypeError, match="block 'bare' was built as Identity, not a Backbone"):
-        kit.model(block=Chosen(part, Settings()))
+    with pytest.raises(TransfuseError, match="block 'bare' builds Identity, and here must be Backbone"):
+        kit.model(block=Chosen("block", part, Settings()))
 
 
 # -- what blocks are told of a row

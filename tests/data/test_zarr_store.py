@@ -14,6 +14,7 @@ import pytest
 from transfuse import TransfuseError
 from transfuse.datasets import DataSet, checked_index, content_hash
 from transfuse.documents import Document, Item
+from transfuse.files import write_json
 from transfuse_adapters import zarr_store, zarr_writer
 from transfuse_adapters.zarr_store import Store
 from transfuse_adapters.zarr_writer import write_store
@@ -155,7 +156,8 @@ def test_a_deleted_file_is_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", every_file())
 def test_a_file_cut_short_is_named(copy: Path, name: str) -> None:
-    (copy / name).write_bytes((copy / name).read_bytes()[:-1])
+    cut = -2 if name == "manifest.json" else -1  # its last byte is a newline, which says nothing
+    (copy / name).write_bytes((copy / name).read_bytes()[:cut])
     with pytest.raises(TransfuseError, match=name):
         Store(copy)
 
@@ -174,7 +176,7 @@ def test_a_flipped_bit_anywhere_is_named(copy: Path, name: str) -> None:
 def forge(store: Path, **fields: Any) -> None:
     """A manifest with a fitting checksum, but other content."""
     manifest = zarr_store.read_manifest(store)
-    (store / "manifest.json").write_text(manifest.model_copy(update=fields).text())
+    write_json(store / "manifest.json", manifest.model_copy(update=fields).checked())
 
 
 def rewrite(store: Path, name: str, change: Callable[[np.ndarray], Any]) -> None:
@@ -210,7 +212,9 @@ def test_a_forged_manifest_is_refused(copy: Path, fields: dict[str, Any], messag
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"check": 1}', "[" * 100_000, "\udcff"])
 def test_a_manifest_that_is_none_is_refused(copy: Path, body: str) -> None:
     (copy / "manifest.json").write_bytes(body.encode("utf-8", "surrogateescape"))
-    with pytest.raises(TransfuseError, match=r"manifest\.json: not a store's manifest"):
+    with pytest.raises(
+        TransfuseError, match=r"manifest\.json(: not a store's manifest| is damaged .*: pack it again)"
+    ):
         Store(copy)
 
 

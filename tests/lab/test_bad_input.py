@@ -58,7 +58,7 @@ class TestTrain:
             ("train.lr=.nan", ("train.lr", "finite")),
             ("train.lr=-1", ("train.lr",)),
             ("train.steps=0", ("train.steps",)),
-            ("train.steps=true", ("train.steps", "should be a number, not true")),
+            ("train.steps=true", ("train.steps", "should be an integer, not true")),
             ("loss.text=", ("write key=value",)),
             ("loss.sound=1", ("loss.sound", "weighs no modality of this recipe")),
             ("mask=same(dco)", ("column 'dco'", "did you mean 'doc'?")),
@@ -113,7 +113,7 @@ class TestTrain:
     def test_a_registry_that_is_no_text(self, train: Callable, tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
         refused(train("--registry", tmp_path / "mine.yaml"), "mine.yaml", "is not UTF-8 text")
-        refused(train("--registry", tmp_path), f"{tmp_path}: there is no such file")
+        refused(train("--registry", tmp_path), f"{tmp_path} cannot be read")
 
     def test_unknown_modalities_of_a_recipe(self, train: Callable, tmp_path: Path) -> None:
         path = tmp_path / "mine.yaml"

@@ -139,7 +139,7 @@ class TestErrors:
             (("sample", "x", "--prompt", "a", "--image", "b.png"), "give exactly one of"),
             (("compare", "--data", "d", "--out", "x", "--seeds", "a"), "--seeds 'a': write whole numbers"),
             (("compare", "--data", "d", "--out", "x", "--axis", "a"), "--axis 'a': write key=value,value"),
-            (("recipes", "--registry", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
+            (("recipes", "--registry", "nowhere.yaml"), "nowhere.yaml is missing: . holds no registry"),
         ],
     )
     def test_wrong_use(self, calls: Calls, arguments: tuple[str, ...], sentence: str) -> None:

@@ -173,9 +173,9 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("value", "message"),
         [
-            ("[{", "is no JSON"),
-            ("[" * 100_000, "is no JSON"),
-            ("\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "is no JSON"),
+            ("[{", "is damaged"),
+            ("[" * 100_000, "is damaged"),
+            ("\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "is damaged"),
             ({"text": "up"}, "must be a list such as"),
             ("3", "must be a list"),
             ([3], "entry 0 must be"),
@@ -216,10 +216,10 @@ class TestDocuments:
     def test_a_document_that_is_not_there(
         self, cli: Callable, trained: Callable, tmp_path: Path, recipe: str
     ) -> None:
-        for path in (tmp_path / "none.json", tmp_path):
+        for path, message in ((tmp_path / "none.json", "is missing"), (tmp_path, "cannot be read")):
             done = cli("sample", trained(recipe), "--document", path)
             assert done.exit_code == 2
-            assert f"--document {path}: cannot be read" in done.stderr
+            assert f"{path} {message}" in done.stderr
 
     def test_several_are_numbered(
         self, cli: Callable, trained: Callable, pictures: Path, tmp_path: Path, recipe: str

@@ -3,12 +3,15 @@
 import doctest
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfuse.config import merge as merging
 from transfuse.config import parts, validation, yaml_text
+from transfuse.config.located import Located
 from transfuse.config.merge import merge
 from transfuse.config.validation import InvalidSettings, dotted
+from transfuse.errors import TransfuseError
 from transfuse.registry.hooks import PARTS_HOOKS
 
 leaves = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "b"])
@@ -71,8 +74,10 @@ def test_the_budget_chosen_above_clears_the_one_below() -> None:
 
 
 def test_invalid_settings_say_their_places() -> None:
-    error = InvalidSettings([(("codec", "x", 0), "is odd"), ((), "is empty")]).error("modalities.image")
-    assert str(error) == "modalities.image.codec.x[0]: is odd\nmodalities.image: is empty"
+    error = InvalidSettings([(("codec", "x", 0), "is odd"), ((), "is empty")])
+    with pytest.raises(TransfuseError) as caught, Located.from_source("", {}, ("modalities.image",)).errors():
+        raise error
+    assert str(caught.value) == "modalities.image.codec.x[0]: is odd\nmodalities.image: is empty"
     assert dotted(("a", 1, "b")) == "a[1].b"
 
 

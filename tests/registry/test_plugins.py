@@ -110,7 +110,8 @@ class TestSeveralPlugins:
             for name, text in (("x", "full"), ("y", "none"))
         ]
         one, other = Plugins(contents), Plugins(reversed(contents))
-        assert [str(clash) for clash in one.clashes()] == [str(clash) for clash in other.clashes()]
+        assert one.clashes == other.clashes
+        assert list(one.clashes) == [("codec", "kl")]
         with pytest.warns(PluginWarning, match=r"^plugin 'y' brings masks.m, which plugin 'x' has already"):
             assert str(Registry.load(other, []).mask("m")) == "full"
 
@@ -137,8 +138,8 @@ class TestInstalled:
         install("tf-video", "0.1", video=healthy("frames"))
         plugins = Plugins.load(only=["video"])
         assert plugins.part("codec", "frames").name == "frames"
-        row = next(row for row in plugins.listing() if row.name == "video")
-        assert (row.distribution, row.version, row.status, row.provides) == (
+        row = next(row for row in plugins.listing() if row.plugin.name == "video")
+        assert (row.plugin.distribution, row.plugin.version, row.status, row.provides) == (
             "tf-video",
             "0.1",
             "loaded",
@@ -159,7 +160,7 @@ class TestInstalled:
         with pytest.raises(TransfuseError) as caught:
             plugins.part("codec", "frames")
         assert str(caught.value).startswith(f"unknown codec 'frames', known: mel\n  left out: {sentence}")
-        row = next(row for row in plugins.listing() if row.name == "video")
+        row = next(row for row in plugins.listing() if row.plugin.name == "video")
         assert row.status == "broken"
         assert row.reason.startswith("does not import: ModuleNotFoundError")
 
@@ -208,10 +209,10 @@ class TestInstalled:
 
     def test_a_disabled_plugin_is_not_even_imported(self, install: Install) -> None:
         install("tf-video", "0.1", video="raise RuntimeError('imported')")
-        installed = {row.name for row in Plugins([]).listing()} | {"video"}
+        installed = {row.plugin.name for row in Plugins([]).listing()} | {"video"}
         plugins = Plugins.load(only=installed, disabled=["video"])
         assert plugins.broken == ()
-        row = next(row for row in plugins.listing() if row.name == "video")
+        row = next(row for row in plugins.listing() if row.plugin.name == "video")
         assert (row.status, row.reason) == ("disabled", "listed under plugins.disabled")
         with pytest.raises(TransfuseError, match=r"\n  disabled: .*video"):
             plugins.part("codec", "frames")
@@ -223,8 +224,8 @@ class TestInstalled:
         install("tf-sound", "2", sound=healthy("mel"))
         monkeypatch.setenv("TRANSFUSE_PLUGINS", "sound, ")
         plugins = Plugins.load()
-        assert [row.name for row in plugins.listing() if row.status == "loaded"] == ["sound"]
-        row = next(row for row in plugins.listing() if row.name == "video")
+        assert [row.plugin.name for row in plugins.listing() if row.status == "loaded"] == ["sound"]
+        row = next(row for row in plugins.listing() if row.plugin.name == "video")
         assert (row.status, row.reason) == ("disabled", "not in TRANSFUSE_PLUGINS")
         monkeypatch.setenv("TRANSFUSE_PLUGINS", "soundd")
         with pytest.raises(
@@ -245,4 +246,4 @@ class TestInstalled:
             warnings.simplefilter("error")
             plugins = Plugins.load(only=["text", "image", "diffusion", "vq", "adapters", "lab"])
         assert plugins.broken == ()
-        assert plugins.clashes() == []
+        assert plugins.clashes == {}

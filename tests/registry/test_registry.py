@@ -45,7 +45,7 @@ class TestFiles:
         self, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TRANSFUSE_REGISTRY", str(tmp_path / "none.yaml"))
-        with pytest.raises(TransfuseError, match=r"none.yaml: there is no such file"):
+        with pytest.raises(TransfuseError, match=r"none.yaml is missing"):
             Registry.load(plugins, standard_files())
 
     def test_higher_files_win(self, plugins: Plugins, small: Path, tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
 """docs/registry.md has every key, its default, and examples that work as they stand."""
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from transfuse.config.parts import Settings
 from transfuse.config.recipe import ModelSettings, TrainSettings
 from transfuse.registry import Registry
 from transfuse.registry.files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
@@ -83,6 +88,28 @@ def _keys(settings: type[BaseModel]) -> Iterator[str]:
         yield key
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _keys(field.annotation)
+
+
+def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
+    yield model
+    for narrower in model.__subclasses__():
+        yield from _settings(narrower)
+
+
+@pytest.mark.parametrize(
+    "package", ["transfuse", "transfuse_text", "transfuse_vq", "transfuse_adapters", "transfuse_lab"]
+)
+def test_every_field_has_its_meaning_under_it(package: str) -> None:
+    Plugins.load()
+    models = [model for model in _settings() if model.__module__.split(".")[0] == package]
+    assert models
+    for model in models:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, under in pairwise([*tree.body, ast.Pass()]):
+            if isinstance(field, ast.AnnAssign):
+                has = isinstance(under, ast.Expr) and isinstance(under.value, ast.Constant)
+                assert has, f"{model.__module__}.{model.__name__}: {ast.unparse(field.target)}"
 
 
 def test_the_yaml_is_a_registry(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transfuse.config import yaml_text
 from transfuse.config.merge import merge
-from transfuse.config.validation import InvalidSettings, Loc, dotted
+from transfuse.config.validation import InvalidSettings, Loc, Model, dotted, validate
 from transfuse.errors import TransfuseError
 
 
@@ -44,7 +44,7 @@ class Located:
     @classmethod
     def from_file(cls, path: Path) -> "Located":
         """The data of a YAML file; an empty file is an empty mapping."""
-        value, lines = yaml_text.read_file(path, str(path))
+        value, lines = yaml_text.read_file(path)
         found = {loc: Location(f"{path}:", loc, f"{line}:") for loc, line in lines.items()}
         return cls({} if value is None else value, {(): Location(f"{path}:", ()), **found})
 
@@ -80,6 +80,11 @@ class Located:
             if near := self.locations.get(loc[:length]):
                 return Location(near.source, (*near.place, *loc[length:]), near.line)
         return Location("", loc)
+
+    def validate(self, model: type[Model], context: object = None) -> Model:
+        """This value as a ``model``. Raises TransfuseError with the place of each fault."""
+        with self.errors():
+            return validate(model, self.value, context)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -45,7 +45,10 @@ def merge(base: Any, over: Any) -> Any:
         return merge(base, {key: over}) if key else over
     if isinstance(base, str) and isinstance(over, Mapping):
         base = {"name": base}
-    if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or renames(base, over):
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return over
+    key = naming_key(base)
+    if key in over and over[key] != base[key]:
         return over
     chosen = {key for keys in ALTERNATIVES for key in keys if over.get(key) is not None}
     cleared = {key for keys in ALTERNATIVES if keys & chosen for key in keys - chosen}
@@ -59,12 +62,6 @@ def merge(base: Any, over: Any) -> Any:
 def naming_key(section: Mapping[str, Any]) -> str | None:
     """The key by which a section names its part: ``kind``, ``name``, or None where it names none."""
     return next((key for key in NAMING_KEYS if key in section), None)
-
-
-def renames(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
-    """Whether both sections name a part, and not the same one."""
-    key = naming_key(base)
-    return key is not None and key in over and over[key] != base[key]
 
 
 def differing(there: Any, here: Any, most: int = 3) -> str:

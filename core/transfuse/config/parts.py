@@ -18,6 +18,8 @@ from transfuse.config.validation import InvalidSettings, short, tuples, validate
 from transfuse.errors import TransfuseError, did_you_mean
 
 T = TypeVar("T")
+ANYTHING: Any = object
+"""What a part must build where nobody says."""
 
 
 class Settings(BaseModel):
@@ -34,12 +36,7 @@ class Settings(BaseModel):
     for no other autoencoder."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        validate_default=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
 
     @model_validator(mode="before")
@@ -47,13 +44,13 @@ class Settings(BaseModel):
     def _section(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             raise InvalidSettings([((), f"should be a mapping of settings, not {short(values)}")])
-        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias) if name}
-        unknown = [key for key in values if key not in known]
+        fields = cls.model_fields
+        unknown = [key for key in values if key not in fields]
         if unknown:
             raise InvalidSettings(
-                ((key,), f"unknown key, {did_you_mean(str(key), known)}") for key in unknown
+                ((key,), f"unknown key, {did_you_mean(str(key), fields)}") for key in unknown
             )
-        return {key: _over_default(cls.model_fields.get(key), tuples(value)) for key, value in values.items()}
+        return {key: _over_default(fields[key], tuples(value)) for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class Chosen(Generic[T]):
     kind: str
     part: Part
     settings: Any  # an instance of part.settings; Any so that users need no cast
-    builds: type[T] = field(default=object, compare=False, repr=False)  # type: ignore[assignment]
+    builds: type[T] = field(default=ANYTHING, compare=False, repr=False)
     """What it must build."""
     others: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """Names of the parts that declare to build that, for a message."""
@@ -157,7 +154,7 @@ class PartLookup(Protocol):
         ...
 
 
-def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = object) -> Chosen[T]:
+def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = ANYTHING) -> Chosen[T]:
     """The part a section chooses: ``{name: kl, channels: 4}``, or ``kl``. Raises `InvalidSettings`.
 
     builds: what it must build; that is checked when it does.
@@ -182,10 +179,8 @@ def choose(lookup: PartLookup, kind: str, section: Any, builds: type[T] = object
     except TransfuseError as unknown:
         raise InvalidSettings([((), str(unknown))]) from unknown
     values = {name: value for name, value in section.items() if name != key}
-    others = (
-        [] if builds is object else [n for n, other in lookup.parts(kind).items() if other.declares(builds)]
-    )
-    return Chosen(kind, part, validate(part.settings, values, lookup), builds, tuple(others))
+    others = tuple(name for name, other in lookup.parts(kind).items() if other.declares(builds))
+    return Chosen(kind, part, validate(part.settings, values, lookup), builds, others)
 
 
 @dataclass(frozen=True)
@@ -206,7 +201,7 @@ class PartOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         members = get_args(source) if get_origin(source) in (Union, types.UnionType) else (source,)
-        builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), object)
+        builds = next((get_args(member)[0] for member in members if get_origin(member) is Chosen), ANYTHING)
 
         def check(value: Any, info: ValidationInfo) -> Chosen | str | None:
             if value is None and type(None) in members:
@@ -222,9 +217,7 @@ class PartOf:
                     hint = did_you_mean(name, {*self.core, *lookup.parts(self.kind)})
                     raise InvalidSettings([((), f"unknown {noun(self.kind)} {name!r}, {hint}")])
             if lookup is None and not isinstance(value, Chosen):
-                raise InvalidSettings(
-                    [((), f"a {self.kind} is read with the loaded plugins: use Plugins.choose")]
-                )
+                raise ValueError(f"a {self.kind} is read with the loaded plugins: use Plugins.choose")
             return choose(lookup, self.kind, value, builds)  # type: ignore[arg-type]
 
         def dump(value: Chosen | str | None) -> dict[str, Any] | str | None:
@@ -243,8 +236,7 @@ def _taken(build: Callable[..., Any], context: dict[str, Any]) -> dict[str, Any]
     return {key: value for key, value in context.items() if key in names}
 
 
-def _over_default(field: FieldInfo | None, value: Any) -> Any:
+def _over_default(field: FieldInfo, value: Any) -> Any:
     """A nested part's section merged over the field's default section."""
-    if field is None or not any(isinstance(mark, PartOf) for mark in field.metadata):
-        return value
-    return merge(field.default, value)
+    nested = any(isinstance(mark, PartOf) for mark in field.metadata)
+    return merge(field.default, value) if nested else value

@@ -1,16 +1,18 @@
 """What the config.json of a pretrained language model says of its architecture, as the backbone's settings."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transfuse.config.merge import SETTLES
 from transfuse.config.validation import InvalidSettings, short
-from transfuse.errors import did_you_mean
+from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.files import read_mapping
 
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 CONFIG_CAP = 1 << 20  # bytes
+LANGUAGE_MODEL = "language model (config.json, safetensors, tokenizer.json)"
+"""What a folder of one holds."""
 
 
 def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +24,11 @@ def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
     if section.keys() >= SETTLES["pretrained"]:
         return dict(section)
     path = Path(section["pretrained"]) / "config.json"
-    found = architecture(_read(path), path)
+    try:
+        config = read_mapping(path, LANGUAGE_MODEL, cap=CONFIG_CAP, cure="copy it again")
+    except TransfuseError as error:
+        raise InvalidSettings([(("pretrained",), str(error))]) from error
+    found = architecture(config, path)
     faults = [
         ((key,), f"is {section[key]!r:.40}, and {path} says {value!r:.80}: leave it out")
         for key, value in found.items()
@@ -106,22 +112,3 @@ def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _refused(path: Path, key: str, value: Any, why: str) -> InvalidSettings:
     return InvalidSettings([(("pretrained",), f"{path}: {key} = {short(value)} does not load: {why}")])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > CONFIG_CAP:
-            raise InvalidSettings(
-                [(("pretrained",), f"{path} has more than {CONFIG_CAP >> 20} MiB: it is no config")]
-            )
-        config = json.loads(path.read_text())
-    except OSError as error:
-        hint = "name the folder of a language model (config.json, safetensors, tokenizer.json)"
-        raise InvalidSettings(
-            [(("pretrained",), f"{path} is not there ({error.strerror}): {hint}")]
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidSettings([(("pretrained",), f"{path} is damaged ({error})")]) from None
-    if not isinstance(config, dict):
-        raise InvalidSettings([(("pretrained",), f"{path} should hold a mapping, not {short(config)}")])
-    return config

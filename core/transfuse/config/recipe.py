@@ -12,9 +12,10 @@ from pydantic import (
 )
 
 from transfuse import masks
+from transfuse.config.located import Located
 from transfuse.config.parts import Chosen, PartOf, Settings
 from transfuse.config.pretrained_config import with_architecture
-from transfuse.config.validation import InvalidSettings, short, validate
+from transfuse.config.validation import InvalidSettings, Loc, short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
 
@@ -40,13 +41,16 @@ Scale = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class RopeScaling(Settings):
-    """Llama 3.1's longer rotary waves: those over ``original / low`` positions are stretched by
-    ``factor``, those under ``original / high`` are not, and those between partly (transformers' "llama3")."""
+    """Llama 3.1's longer rotary waves (transformers' "llama3"); those between low and high are stretched partly."""
 
     factor: float = Field(ge=1, le=1e6)
+    """By how much waves are stretched."""
     low: float = Field(default=1.0, gt=0, le=1e6)
+    """Waves over ``original / low`` positions are stretched in full."""
     high: float = Field(default=4.0, gt=0, le=1e6)
+    """Those under ``original / high`` are not."""
     original: int = Field(default=8192, ge=1, le=1 << 30)
+    """Positions that the model was first trained on."""
 
     @model_validator(mode="after")
     def _apart(self) -> "RopeScaling":
@@ -56,37 +60,43 @@ class RopeScaling(Settings):
 
 
 class ModelSettings(Settings):
-    """The backbone.
-
-    pretrained: folder of the language model whose weights it starts from; its architecture is read from
-    there, unless all of it is given, as in the recipe of a run (`transfuse.config.pretrained_config`).
-    dim: width D. heads: attention heads of even width (RoPE turns pairs): head_dim; None: D / heads.
-    kv_heads: heads of keys and values, a divisor of heads; None: heads.
-    hidden: width inside SwiGLU; None: 8/3 D, rounded up to a multiple of 8.
-    qk_norm: RMSNorm on queries and keys. post_norm: RMSNorm on what attention and feed-forward add to
-    the residual rather than on what they read (Chameleon 34B). norm_eps: of every RMSNorm; None: torch's.
-    qkv_bias: queries, keys and values have one (Qwen2). tied: the output layer is the embedding.
-    rope: the columns that turn the rotary axes, of base rope_theta, with rope_scaling.
-    block: what a layer is: ``llama``, whose weights all modalities share (paper, section 4.1), or a block
-    that a plugin offers (`transfuse.model.backbone.Backbone`), with its settings.
-    """
+    """The backbone."""
 
     pretrained: str | None = Field(default=None, min_length=1, max_length=4096)
+    """Folder of the language model whose weights it starts from; its architecture is read from there, unless
+    all of it is given, as in the recipe of a run (`transfuse.config.pretrained_config`)."""
     dim: int = Field(default=128, ge=2, le=1 << 16)
+    """Width D."""
     layers: int = Field(default=4, ge=1, le=1024)
+    """Transformer blocks."""
     heads: int = Field(default=4, ge=1, le=1024)
+    """Attention heads."""
     kv_heads: int | None = Field(default=None, ge=1, le=1024)
+    """Heads of keys and values, a divisor of heads; None: heads."""
     head_dim: int | None = Field(default=None, ge=2, le=1 << 16, multiple_of=2)
+    """Width of a head, even, since RoPE turns pairs; None: D / heads."""
     hidden: int | None = Field(default=None, ge=1, le=1 << 20)
+    """Width inside SwiGLU; None: 8/3 D, rounded up to a multiple of 8."""
     qk_norm: bool = False
+    """RMSNorm on queries and keys."""
     post_norm: bool = False
+    """RMSNorm on what attention and feed-forward add to the residual rather than on what they read
+    (Chameleon 34B)."""
     norm_eps: float | None = Field(default=None, gt=0, le=1)
+    """Of every RMSNorm; None: torch's."""
     qkv_bias: bool = False
+    """A bias on queries, keys and values (Qwen2)."""
     tied: bool = False
+    """The output layer is the embedding."""
     rope_theta: float = Field(default=10_000.0, gt=1, le=1e12)
+    """Base of the rotary wavelengths."""
     rope_scaling: RopeScaling | None = None
+    """Longer waves; None: none."""
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
+    """The columns that turn the rotary axes."""
     block: Annotated[Chosen | str, PartOf("block", core=("llama",))] = "llama"
+    """What a layer is: ``llama``, whose weights all modalities share (paper, section 4.1), or a block that a
+    plugin offers (`transfuse.model.backbone.Backbone`), with its settings."""
 
     @model_validator(mode="before")
     @classmethod
@@ -103,10 +113,9 @@ class ModelSettings(Settings):
             )
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise InvalidSettings([(("kv_heads",), f"must divide heads = {self.heads}, not {self.kv_heads}")])
-        if len(set(self.rope)) < len(self.rope) or len(self.rope) > self.head_width // 2:
-            raise InvalidSettings(
-                [(("rope",), f"needs distinct columns, at most {self.head_width // 2} of them")]
-            )
+        most = self.head_width // 2
+        if len(set(self.rope)) < len(self.rope) or len(self.rope) > most:
+            raise InvalidSettings([(("rope",), f"needs distinct columns, at most {most} of them")])
         return self
 
     @property
@@ -126,39 +135,47 @@ class ModelSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """How long, on what, and how the optimiser (AdamW) is set.
-
-    steps, flops: the budget, exactly one of them: optimiser steps, or floating-point operations by
-    formula. rows: rows a step. budget: positions a row. lr: the highest learning rate.
-    warmup: share of the budget in which it rises from 0. final_lr: share of lr at the end.
-    clip: largest gradient norm. drop: share of documents whose droppable items are left out, so that
-    guidance has a view without them. look_ahead: documents that may wait for a row they fit.
-    fill: end rows in filler, so that all are as long as the budget (FlexAttention wants that).
-    too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
-    ema: decay of the moving average of the weights that is sampled from and evaluated; None or 0: none.
-    lr_scale, grad_scale: factors on the learning rate, and on the gradient before it is clipped, by part
-    of the model (`transfuse.model.parameter_groups`); a part with lr_scale 0 is frozen.
-    """
+    """How long, on what, and how the optimiser (AdamW) is set."""
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
+    """The budget in optimiser steps; either this or flops is given."""
     flops: float | None = Field(default=None, gt=0, le=1e30)
+    """The budget in floating-point operations, by formula."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
+    """Of weights, data order and noise."""
     lr: float = Field(default=3e-3, gt=0, le=1)
+    """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
+    """Rows a step."""
     budget: int = Field(default=1408, ge=2, le=1 << 24)
+    """Positions a row."""
     warmup: Share = 0.05
+    """Share of the budget in which the learning rate rises from 0."""
     final_lr: Share = 0.05
+    """The learning rate at the end, as a share of lr."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
+    """AdamW's."""
     eps: float = Field(default=1e-8, gt=0, le=1)
+    """AdamW's."""
     weight_decay: float = Field(default=0.1, ge=0, le=10)
+    """AdamW's."""
     clip: float = Field(default=1.0, gt=0, le=1e6)
+    """Largest norm of the gradient."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of documents whose droppable items are left out, so that guidance has a view without them."""
     look_ahead: int = Field(64, ge=1, le=1 << 20)
+    """Documents that may wait for a row they fit."""
     fill: bool = False
+    """End rows in filler, so that all are as long as the budget (FlexAttention wants that)."""
     too_long: Literal["error", "cut"] = "error"
+    """A document over the budget is an error, or its text is cut at the end."""
     ema: Decay | None = None
+    """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)
+    """Factors on the learning rate by part of the model (`transfuse.model.parameter_groups`); a part with
+    factor 0 is frozen."""
     grad_scale: dict[Role, Scale | dict[Role, Scale]] | None = Field(default=None, max_length=100)
+    """Factors on the gradient by part of the model, before it is clipped."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainSettings":
@@ -184,30 +201,31 @@ MaskField = Annotated[Mask, PlainValidator(as_mask), PlainSerializer(str)]
 
 
 class Recipe(Settings):
-    """Everything that makes a run, resolved: nothing is inherited or named elsewhere any more.
-
-    modalities: by role, the name that documents, losses and flags use. mask: the text form.
-    loss: the weight of each role; all of them, since a forgotten one would train wrongly in silence.
-    attention: ``auto``, the name of a backend in core, or one chosen from a plugin.
-    """
+    """Everything that makes a run, resolved: nothing is inherited or named elsewhere any more."""
 
     name: str
+    """As the registry has it."""
     modalities: dict[Role, Annotated[Chosen, PartOf("modality")]] = Field(min_length=1)
+    """By role, the name that documents, losses and flags use."""
     mask: MaskField
+    """Which positions see which."""
     loss: dict[Role, Weight]
+    """The weight of each role; all of them, since a forgotten one would train wrongly in silence."""
     model: ModelSettings = ModelSettings()
+    """The backbone."""
     train: TrainSettings
+    """Budget, data order, optimiser."""
     attention: Annotated[Chosen | str, PartOf("attention", core=BACKENDS)] = "auto"
+    """``auto``, the name of a backend in core, or one chosen from a plugin."""
 
     @model_validator(mode="after")
     def _weights(self) -> "Recipe":
         roles = self.modalities.keys()
-        taken = sorted(roles & {*ROOTS, *RESERVED})
-        if taken:
-            raise InvalidSettings(
-                (("modalities", role), "is taken: name the role otherwise") for role in taken
-            )
-        faults: list[tuple[tuple[str | int, ...], str]] = [
+        faults: list[tuple[Loc, str]] = [
+            (("modalities", role), "is taken: name the role otherwise")
+            for role in sorted(roles & {*ROOTS, *RESERVED})
+        ]
+        faults += [
             (("loss",), f"has no weight for {role!r}: give it one, or 0 to leave it out of the loss")
             for role in sorted(roles - self.loss.keys())
         ]
@@ -226,7 +244,4 @@ class Recipe(Settings):
     @staticmethod
     def from_dump(dump: Any, plugins: Any, source: str = "recipe") -> "Recipe":
         """The recipe that `dump` wrote. Raises `TransfuseError` that begins with ``source``."""
-        try:
-            return validate(Recipe, dump, plugins)
-        except InvalidSettings as invalid:
-            raise invalid.error(source) from invalid
+        return Located.from_source(f"{source}:", dump).validate(Recipe, plugins)

@@ -5,8 +5,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from transfuse.errors import TransfuseError
-
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,12 +19,6 @@ class InvalidSettings(ValueError):
     def __init__(self, faults: Iterable[tuple[Loc, str]]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(f"{dotted(loc)}: {sentence}" for loc, sentence in self.faults))
-
-    def error(self, place: str) -> TransfuseError:
-        """The faults as an error for users, each with its place from ``place`` on."""
-        return TransfuseError(
-            "\n".join(f"{dotted((place, *loc) if place else loc)}: {text}" for loc, text in self.faults)
-        )
 
 
 def dotted(loc: Loc) -> str:

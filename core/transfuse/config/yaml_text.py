@@ -13,6 +13,7 @@ import yaml
 
 from transfuse.config.validation import Loc, dotted, short
 from transfuse.errors import TransfuseError
+from transfuse.files import read_bytes
 
 LIMIT = 1 << 20
 """Bytes that are read of one file; a registry has a few thousand."""
@@ -56,23 +57,16 @@ for _name, _pattern in (("null", NULL), ("bool", BOOL), ("int", INT), ("float", 
     _Nodes.add_implicit_resolver(TAG + _name, re.compile(rf"(?:{_pattern.pattern})\Z"), None)
 
 
-def read_file(path: Path, source: str) -> tuple[Any, dict[Loc, int]]:
+def read_file(path: Path) -> tuple[Any, dict[Loc, int]]:
     """The data of a YAML file, and the line of every value by its place.
 
-    Raises `TransfuseError` for a file that is missing, too large, not text or not such YAML; ``source``
-    names it in the message.
+    Raises `TransfuseError` for a file that is missing, too large, not text or not such YAML.
     """
-    if not path.is_file():
-        raise TransfuseError(f"{source}: there is no such file")
     try:
-        with path.open("rb") as file:
-            data = file.read(LIMIT + 1)
-    except OSError as error:
-        raise TransfuseError(f"{source}: cannot be read: {error.strerror}") from error
-    try:
-        return read(data.decode("utf-8-sig"), source)
+        text = read_bytes(path, "registry", LIMIT).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TransfuseError(f"{source}: is not UTF-8 text (byte {error.start})") from error
+        raise TransfuseError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    return read(text, str(path))
 
 
 def read(text: str, source: str) -> tuple[Any, dict[Loc, int]]:

@@ -27,11 +27,12 @@ USUAL = 3.0
 
 
 class ViewSettings(Settings):
-    """drop: roles whose droppable items the view leaves out; none named: of all roles. scale: 1 is no
-    guidance, and costs nothing."""
+    """A view of the document, and how far its prediction is pushed away from."""
 
     drop: Annotated[tuple[Role, ...], Field(max_length=64)] = ()
+    """Roles whose droppable items the view leaves out; none named: of all roles."""
     scale: Scale
+    """1 is no guidance, and costs nothing."""
 
     @property
     def view(self) -> View:
@@ -39,17 +40,17 @@ class ViewSettings(Settings):
 
 
 class GuidanceSettings(Settings):
-    """What a modality's samples are guided by.
-
-    scale: short for one view that drops all droppable items. views: the list, instead. interval: guide
-    only where the share of noise lies in it, ends included (arXiv 2404.07724). rescale: by how much the
-    guided prediction is brought back to the broadcast_like of the unguided one (arXiv 2305.08891, section 3.4).
-    """
+    """What a modality's samples are guided by."""
 
     scale: Scale | None = None
+    """Short for one view that drops all droppable items; `USUAL` where neither it nor views are given."""
     views: Annotated[tuple[ViewSettings, ...], Field(max_length=16)] | None = None
+    """The list, instead of scale."""
     interval: tuple[Share, Share] = (0.0, 1.0)
+    """Guide only where the share of noise lies in it, ends included (arXiv 2404.07724)."""
     rescale: Share = 0.0
+    """By how much the guided prediction is brought back to the spread of the unguided one (arXiv 2305.08891,
+    section 3.4)."""
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "GuidanceSettings":

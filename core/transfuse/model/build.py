@@ -46,7 +46,7 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
     built: dict[str, Modality] = {}
     for role, chosen in recipe.modalities.items():
         try:
-            built[role] = replace(chosen, builds=Modality).build(name=role)
+            built[role] = replace(chosen, builds=Modality, others=()).build(name=role)
         except TransfuseError as error:
             raise TransfuseError(f"modality {role!r}: {error}") from error
     check_views(built)

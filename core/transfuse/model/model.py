@@ -1,6 +1,7 @@
 """The model: embeds a batch, runs the backbone under the mask, and lets each modality score its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,10 +73,9 @@ class Model(nn.Module):
         chosen, names = self.settings.block, tuple(self.modalities)
         if not isinstance(chosen, Chosen):
             return Llama(self.settings)
-        built = chosen.build(model=self.settings, modalities=names, marker_modality=self.marker_modality)
-        if not isinstance(built, Backbone):
-            raise TypeError(f"block {chosen.name!r} was built as {type(built).__name__}, not a Backbone")
-        return built
+        return replace(chosen, builds=Backbone).build(
+            model=self.settings, modalities=names, marker_modality=self.marker_modality
+        )
 
     @property
     def marker_modality(self) -> str:

@@ -3,7 +3,6 @@
 Only safetensors are read; shapes are checked before anything is.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
+from transfuse.files import read_mapping
 from transfuse.model.model import Model
 
-CAP = 64 << 20  # bytes of an index that is read
 IN_LAYER = {
     "attention_norm.weight": ("input_layernorm.weight",),
     "attention.qkv.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
@@ -131,15 +130,10 @@ def _files(folder: Path) -> Iterator[Path]:
             )
         yield folder / "model.safetensors"
         return
-    try:
-        if index.stat().st_size > CAP:
-            raise TransfuseError(f"{index}: more than {CAP >> 20} MiB are not read")
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, TransfuseError):
-            raise
-        raise TransfuseError(f"{index} is damaged ({error!r})") from None
-    for name in names:
+    weights = read_mapping(index, "language model", "weight_map", cure="copy it again")["weight_map"]
+    if not isinstance(weights, dict):
+        raise TransfuseError(f"{index} is damaged (its weight_map should be a mapping): copy it again")
+    for name in weights.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise TransfuseError(f"{index} names {name!r:.80}: only .safetensors beside it are read")
         yield folder / name

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from transfuse.config.located import Located
 from transfuse.config.parts import Settings
 from transfuse.config.recipe import MaskField
-from transfuse.config.validation import InvalidSettings, short, validate
+from transfuse.config.validation import InvalidSettings, short
 from transfuse.errors import TransfuseError
 
 VARIABLE = "TRANSFUSE_REGISTRY"
@@ -38,44 +38,52 @@ RoleSection = Annotated[Any, AfterValidator(_role_section)]
 
 
 class PluginSwitches(Settings):
-    """disabled: names of plugins that are not loaded; the topmost file that gives the list decides."""
+    """Which plugins are off."""
 
     disabled: tuple[str, ...] = ()
+    """Names of plugins that are not loaded; the topmost file that gives the list decides."""
 
 
 class Changes(Settings):
-    """What a recipe may say, all of it optional.
-
-    modalities: by role, the name of a modality of the registry, a section (laid over the inherited
-    one), or null to leave the role out. mask: a name or an expression.
-    """
+    """What a recipe may say, all of it optional."""
 
     modalities: dict[str, RoleSection] = Field(default_factory=dict)
+    """By role, the name of a modality of the registry, a section (merged over the inherited one), or null to
+    leave the role out."""
     mask: str | None = None
+    """A name or an expression."""
     loss: dict[str, Any] = Field(default_factory=dict)
+    """The weight of every role."""
     model: dict[str, Any] = Field(default_factory=dict)
+    """The backbone."""
     train: dict[str, Any] = Field(default_factory=dict)
+    """Budget, data order, optimiser."""
     attention: Any = "auto"
+    """``auto``, or an attention backend."""
 
 
 class RecipeEntry(Changes):
-    """A recipe as a registry has it: what it leaves out is inherited from the one it extends.
-
-    summary: one line for lists. data: by the name of a data set, what the recipe changes on it.
-    """
+    """A recipe as a registry has it."""
 
     extends: Name | None = None
+    """The recipe from which everything is inherited that this one leaves out."""
     summary: str = ""
+    """One line for lists; not inherited."""
     data: dict[str, Changes] = Field(default_factory=dict)
+    """By the name of a data set, what the recipe changes on it."""
 
 
 class RegistryFile(Settings):
-    """A registry file, or what a plugin brings. Every key is optional."""
+    """A registry file, or what a plugin brings."""
 
     plugins: PluginSwitches = PluginSwitches()
+    """Which plugins are off."""
     modalities: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of modalities by a name that recipes use."""
     masks: dict[MaskName, MaskField] = Field(default_factory=dict)
+    """Masks by name."""
     recipes: dict[Name, RecipeEntry] = Field(default_factory=dict)
+    """Recipes by name."""
 
 
 def packaged_file() -> Path:
@@ -111,6 +119,5 @@ def read_registry(path: Path) -> Located:
 
 def checked(located: Located) -> Located:
     """The registry itself, its masks parsed, once its shape is right."""
-    with located.errors():
-        masks = validate(RegistryFile, located.value).masks
+    masks = located.validate(RegistryFile).masks
     return Located({**located.value, "masks": masks}, located.locations)

@@ -7,7 +7,7 @@ from transfuse.config import yaml_text
 from transfuse.config.located import Located
 from transfuse.config.merge import SETTLES
 from transfuse.config.recipe import ROOTS
-from transfuse.config.validation import short, validate
+from transfuse.config.validation import short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.files import RecipeEntry
 
@@ -34,7 +34,9 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Located
             named = named.merge(over)
         else:
             rest = rest.merge(over)
-    return [_shaped(named), _shaped(rest)]
+    for link in (named, rest):
+        link.validate(RecipeEntry)
+    return [named, rest]
 
 
 def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Located]:
@@ -54,9 +56,3 @@ def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Located]:
     for word in reversed(loc):
         value = {word: value}
     return loc, Located(value, {(*loc, *at): where for at, where in inner.items()})
-
-
-def _shaped(link: Located) -> Located:
-    with link.errors():
-        validate(RecipeEntry, link.value)
-    return link

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from transfuse.config.parts import Chosen, Part, T, choose, noun
-from transfuse.config.validation import InvalidSettings
+from transfuse.config.located import Located
+from transfuse.config.parts import ANYTHING, Chosen, Part, T, choose, noun
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugin_contents import PluginContents, PluginError, PluginIdentity, read
 
@@ -27,14 +27,15 @@ class PluginWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Row:
-    """A plugin in a list. status: ``loaded``, ``disabled`` or ``broken``; reason: why it is not loaded."""
+    """A plugin in a list."""
 
-    name: str
-    distribution: str
-    version: str
+    plugin: PluginIdentity
     status: str
-    reason: str
-    provides: tuple[str, ...]
+    """``loaded``, ``disabled`` or ``broken``."""
+    reason: str = ""
+    """Why it is not loaded."""
+    provides: tuple[str, ...] = ()
+    """Kind and name of each part."""
 
 
 class Plugins:
@@ -49,17 +50,25 @@ class Plugins:
         self.loaded = tuple(sorted(loaded, key=lambda contents: contents.plugin.name))
         self.broken = tuple(broken)
         self.disabled = dict(disabled or {})
-        self._providers: dict[tuple[str, str], list[PluginContents]] = defaultdict(list)
-        for contents in self.loaded:
-            for key in contents.parts:
-                self._providers[key].append(contents)
+        self._parts: dict[tuple[str, str], Part] = {}
+        self.clashes: dict[tuple[str, str], str] = {}
+        """What to say of every part, by kind and name, that two plugins provide."""
+        for kind, name in sorted({key for contents in self.loaded for key in contents.parts}):
+            providers = [contents for contents in self.loaded if (kind, name) in contents.parts]
+            if len(providers) == 1:
+                self._parts[kind, name] = providers[0].parts[kind, name]
+            else:
+                who = " and ".join(str(contents.plugin) for contents in providers)
+                self.clashes[kind, name] = (
+                    f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
+                )
 
     @classmethod
     def of(cls, modules: Mapping[str, object]) -> "Plugins":
         """Plugins from modules by name, for tests and notebooks. The first fault is raised."""
         plugins = cls([read(module, PluginIdentity(name)) for name, module in modules.items()])
-        for clash in plugins.clashes():
-            raise clash
+        for clash in plugins.clashes.values():
+            raise TransfuseError(clash)
         return plugins
 
     @classmethod
@@ -91,56 +100,40 @@ class Plugins:
             except PluginError as error:
                 broken.append(error)
         plugins = cls(loaded, broken, off)
-        for error in (*broken, *plugins.clashes()):
-            _warn(str(error))
+        for fault in (*map(str, broken), *plugins.clashes.values()):
+            _warn(fault)
         return plugins
-
-    def clashes(self) -> list[TransfuseError]:
-        """An error for every part that two plugins provide."""
-        return [
-            _clash(*key, providers)
-            for key, providers in sorted(self._providers.items())
-            if len(providers) > 1
-        ]
 
     def part(self, kind: str, name: str) -> Part:
         """The part of this name. Raises `TransfuseError` for one nobody, or more than one, provides."""
-        providers = self._providers.get((kind, name), [])
-        if len(providers) > 1:
-            raise _clash(kind, name, providers)
-        if not providers:
-            raise TransfuseError(
-                f"unknown {noun(kind)} {name!r}, {did_you_mean(name, self.parts(kind))}{self._absent()}"
-            )
-        return providers[0].parts[kind, name]
+        if (kind, name) in self.clashes:
+            raise TransfuseError(self.clashes[kind, name])
+        if (kind, name) not in self._parts:
+            hint = did_you_mean(name, self.parts(kind))
+            raise TransfuseError(f"unknown {noun(kind)} {name!r}, {hint}{self._absent()}")
+        return self._parts[kind, name]
 
     def parts(self, kind: str) -> dict[str, Part]:
         """The parts of a kind by name, sorted; without those that two plugins provide."""
-        return {
-            key[1]: providers[0].parts[key]
-            for key, providers in sorted(self._providers.items())
-            if key[0] == kind and len(providers) == 1
-        }
+        return {name: part for (of_kind, name), part in self._parts.items() if of_kind == kind}
 
-    def choose(self, kind: str, section: Any, place: str = "", builds: type[T] = object) -> Chosen[T]:
+    def choose(self, kind: str, section: Any, place: str = "", builds: type[T] = ANYTHING) -> Chosen[T]:
         """The part that a section such as ``{name: kl, channels: 4}`` or ``"kl"`` chooses, to build ``builds``.
 
         Raises `TransfuseError` naming the dotted place, counted from ``place``, of all that is wrong.
         """
-        try:
+        with Located.from_source("", section, (place or kind,)).errors():
             return choose(self, kind, section, builds)
-        except InvalidSettings as invalid:
-            raise invalid.error(place or kind) from invalid
 
     def listing(self) -> list[Row]:
         """All plugins, loaded or not, by name."""
         rows = [
-            _row(contents.plugin, "loaded", "", tuple(f"{kind} {name}" for kind, name in contents.parts))
+            Row(contents.plugin, "loaded", provides=tuple(f"{kind} {name}" for kind, name in contents.parts))
             for contents in self.loaded
         ]
-        rows += [_row(error.plugin, "broken", error.reason) for error in self.broken]
-        rows += [_row(plugin, "disabled", reason) for plugin, reason in self.disabled.items()]
-        return sorted(rows, key=lambda row: (row.name, row.distribution))
+        rows += [Row(error.plugin, "broken", error.reason) for error in self.broken]
+        rows += [Row(plugin, "disabled", reason) for plugin, reason in self.disabled.items()]
+        return sorted(rows, key=lambda row: (row.plugin.name, row.plugin.distribution))
 
     def _absent(self) -> str:
         """The tail of "unknown part": which plugins could have provided it."""
@@ -183,17 +176,6 @@ def _described(error: BaseException) -> str:
 def _identity(point: EntryPoint) -> PluginIdentity:
     distribution = (point.dist.name, point.dist.version) if point.dist else ()
     return PluginIdentity(point.name, *distribution)
-
-
-def _clash(kind: str, name: str, providers: Sequence[PluginContents]) -> TransfuseError:
-    who = " and ".join(str(contents.plugin) for contents in providers)
-    return TransfuseError(
-        f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
-    )
-
-
-def _row(plugin: PluginIdentity, status: str, reason: str, provides: tuple[str, ...] = ()) -> Row:
-    return Row(plugin.name, plugin.distribution, plugin.version, status, reason, provides)
 
 
 def _warn(message: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from transfuse.config.located import Located
 from transfuse.config.parts import Chosen, choose
 from transfuse.config.recipe import Recipe, as_mask
-from transfuse.config.validation import validate
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
 from transfuse.registry.files import CONSTANTS, NAME, checked, packaged_file, read_registry, standard_files
@@ -91,8 +90,7 @@ class Registry:
             recipe = self._extend(recipe, link)
         if "mask" in recipe.value:
             recipe = recipe.put("mask", self._mask(recipe.at("mask")))
-        with recipe.errors():
-            return validate(Recipe, recipe.value, self.plugins)
+        return recipe.validate(Recipe, self.plugins)
 
     def faults(self) -> list[TransfuseError]:
         """What is wrong with modalities and recipes, used or not, on whatever data."""

@@ -43,7 +43,9 @@ def examine(registry: Path | None = None) -> list[Finding]:
     except TransfuseError as error:
         return [*findings, Finding("registry", "does not load", str(error), fault=True)]
     findings += [
-        Finding("plugin", row.name, ", ".join(row.provides) or row.reason, fault=row.status == "broken")
+        Finding(
+            "plugin", row.plugin.name, ", ".join(row.provides) or row.reason, fault=row.status == "broken"
+        )
         for row in loaded.plugins.listing()
     ]
     shown = {str(error) for error in loaded.plugins.broken}

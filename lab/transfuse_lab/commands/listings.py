@@ -1,5 +1,6 @@
 """What is there to choose from: recipes and plugins, as tables."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 from transfuse.errors import TransfuseError
@@ -18,10 +19,10 @@ def recipes_command(registry: Path | None) -> None:
 def plugins_command(registry: Path | None) -> None:
     """Every plugin, loaded or not, with what it offers, or why it is not loaded."""
     rows = [
-        (row.name, row.distribution, row.version, row.status, ", ".join(row.provides) or row.reason)
+        (*astuple(row.plugin), row.status, ", ".join(row.provides) or row.reason)
         for row in Registry.open(registry).plugins.listing()
     ]
-    print_table(("plugin", "distribution", "version", "status", "offers, or why not"), rows)
+    print_table(("plugin", "distribution", "version", "status", "provides, or why not"), rows)
 
 
 def _recipe_row(registry: Registry, name: str) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """``transfuse sample``: images for a prompt, a caption for an image, or what follows any document."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from transfuse import checkpoints
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.files import read_json
 from transfuse.generation import GenerationConfig
 from transfuse.model.model import Model
 from transfuse.registry import Registry
@@ -86,14 +86,10 @@ def read_document(path: Path, model: Model) -> Document:
     Images are paths beside the file. Raises TransfuseError naming the file and the entry.
     """
     text, image = text_and_image(model)
-    try:
-        entries = json.loads(path.read_text())
-    except OSError as error:
-        raise TransfuseError(f"--document {path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TransfuseError(f"--document {path}: is no JSON ({error})") from None
+    example = f'a list such as [{{"{text}": "seven"}}]'
+    entries = read_json(path, "document", cure=f"write {example}")
     if not isinstance(entries, list):
-        raise TransfuseError(f'--document {path}: must be a list such as [{{"{text}": "seven"}}]')
+        raise TransfuseError(f"--document {path}: must be {example}")
     items = []
     for i, entry in enumerate(entries):
         place = f"--document {path}: entry {i}"

@@ -92,9 +92,8 @@ def open_run(
 
 def versions(plugins: Plugins) -> dict[str, str]:
     """Each loaded plugin's distribution and version."""
-    return {
-        row.name: f"{row.distribution} {row.version}" for row in plugins.listing() if row.status == "loaded"
-    }
+    loaded = (contents.plugin for contents in plugins.loaded)
+    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
 def _same_recipe(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins) -> Recipe:

@@ -1,0 +1,63 @@
+"""JSON files are read in one way: up to a cap, and every fault names the file and the cure."""
+
+from pathlib import Path
+
+import pytest
+from transfuse.errors import TransfuseError
+from transfuse.files import read_json, read_mapping, write_json
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "facts.json"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_what_was_written_is_read_with_or_without_a_byte_order_mark(path: Path, mark: bytes) -> None:
+    write_json(path, {"name": "naïve", "of": [1, 2.5, None]})
+    path.write_bytes(mark + path.read_bytes())
+    assert read_json(path, "run") == {"name": "naïve", "of": [1, 2.5, None]}
+    path.write_bytes(mark + '"naïve"'.encode())
+    assert read_json(path, "run") == "naïve"
+
+
+def test_a_file_that_is_missing_or_none_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(TransfuseError) as caught:
+        read_json(path, "run")
+    assert str(caught.value) == f"{path} is missing: {tmp_path} holds no run"
+    with pytest.raises(TransfuseError) as caught:
+        read_json(tmp_path, "run")
+    assert str(caught.value) == f"{tmp_path} cannot be read (Is a directory): it should be a file of a run"
+
+
+def test_the_cap_is_the_largest_size_that_is_read(path: Path) -> None:
+    path.write_text(f'"{"x" * ((1 << 20) - 2)}"')
+    assert len(read_json(path, "run", 1 << 20)) == (1 << 20) - 2
+    path.write_text(f'"{"x" * ((1 << 20) - 1)}"')
+    with pytest.raises(TransfuseError) as caught:
+        read_json(path, "run", 1 << 20)
+    assert str(caught.value) == f"{path}: more than 1 MiB of a run are not read"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000, b'"\xed\xa0\x80"', "1".encode("utf-16")]
+)
+def test_a_damaged_file_is_named_with_the_cure(path: Path, body: bytes) -> None:
+    path.write_bytes(body)
+    for arguments, cure in (({}, "restore it, or train again"), ({"cure": "copy it again"}, "copy it again")):
+        with pytest.raises(TransfuseError) as caught:
+            read_json(path, "run", **arguments)
+        assert str(caught.value).startswith(f"{path} is damaged (")
+        assert str(caught.value).endswith(f"): {cure}")
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [("[]", "it should hold a mapping"), ("{}", "it has no 'a'"), ('{"a": 0}', "it has no 'b'")],
+)
+def test_a_mapping_has_its_keys(path: Path, body: str, fault: str) -> None:
+    path.write_text(body)
+    with pytest.raises(TransfuseError, match=f"damaged \\({fault}\\): train again"):
+        read_mapping(path, "run", "a", "b", cure="train again")
+    path.write_text('{"b": 1, "a": 0, "c": 2}')
+    assert read_mapping(path, "run", "a", "b") == {"b": 1, "a": 0, "c": 2}
