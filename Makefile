@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # One torch thread a process: two multi-threaded processes on two cores run slower than one.
 export OMP_NUM_THREADS ?= 1
+# Processes that share the tests.
+WORKERS ?= 2
 
-.PHONY: demo test test-slow lint mutation clean
+.PHONY: demo test test-slow lint constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -25,7 +27,7 @@ demo: $(VENV)/.lab
 	$(BIN)/transfuse compare --data digits --seeds 1,2 --out runs/demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
@@ -35,6 +37,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Writes anew which versions CI installs: `make constraints VENV=FOLDER`, of an environment that is not there yet.
+constraints: $(VENV)/.test
+	grep '^#' constraints.txt > constraints.new
+	$(BIN)/pip freeze --exclude-editable --exclude torch >> constraints.new
+	mv constraints.new constraints.txt
 
 # Breaks masks, packing and losses in thousands of ways and counts what the tests notice (docs/mutation.md).
 mutation: $(VENV)/.test

@@ -134,7 +134,7 @@ def test_its_network_learns_to_tell_images_apart(images: torch.Tensor) -> None:
         one, two = (network.names(views(images, generator)) for _ in range(2))
         return float(((one @ two.mT).argmax(dim=1) == torch.arange(len(images))).float().mean())
 
-    assert recognised(60) > 2 * recognised(0)
+    assert recognised(60) > 1.5 * recognised(0)
 
 
 def test_views_are_drawn_by_their_generator_and_are_not_the_image(images: torch.Tensor) -> None:
