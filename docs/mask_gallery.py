@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 from transfuse import masks
-from transfuse.masks import picture
-from transfuse_lab.drawing import mask_layout
+from transfuse_lab.drawing import mask_drawing, mask_layout
 
 DOCS = Path(__file__).parent
 ORACLES = DOCS.parent / "tests" / "data" / "oracles" / "masks"
@@ -94,7 +93,7 @@ WRITTEN = {
 def atoms() -> dict[str, tuple[str, str, str]]:
     """Per picture its rule, what it says, and the picture."""
     return {
-        name: (rule, said, picture.svg(masks.parse(rule), mask_layout.columns(layout)))
+        name: (rule, said, mask_drawing.svg(masks.parse(rule), mask_layout.columns(layout)))
         for name, (rule, said, layout) in ATOMS.items()
     }
 
@@ -103,7 +102,7 @@ def systems() -> dict[str, tuple[str, str, str, str]]:
     """Per system its title, rule, source and picture."""
     found = {}
     for name, (title, rule, layout, source) in WRITTEN.items():
-        found[name] = (title, rule, source, picture.svg(masks.parse(rule), mask_layout.columns(layout)))
+        found[name] = (title, rule, source, mask_drawing.svg(masks.parse(rule), mask_layout.columns(layout)))
     for name, title in TITLES.items():
         oracle = json.loads((ORACLES / f"{name}.json").read_text())
         where = oracle["source"]
@@ -111,7 +110,7 @@ def systems() -> dict[str, tuple[str, str, str, str]]:
         link = f"https://github.com/{where['repo']}/blob/{where['commit']}/{where['path']}#{lines}"
         mask = masks.parse(oracle["rule"])
         source = f"[{where['repo']}]({link})"
-        found[name] = (title, str(mask), source, picture.svg(mask, oracle["fields"]))
+        found[name] = (title, str(mask), source, mask_drawing.svg(mask, oracle["fields"]))
     return found
 
 

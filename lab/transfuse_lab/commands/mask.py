@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from transfuse import masks
 from transfuse.errors import TransfuseError
-from transfuse.masks import picture
 from transfuse.masks.expressions import NAME
 
-from transfuse_lab.drawing import mask_layout
+from transfuse_lab.drawing import mask_drawing, mask_layout
 
 FORMATS = (".png", ".svg")
 WIDEST, CELL = 1200, 24
@@ -22,16 +21,16 @@ def mask_command(expr: str, layout: str, out: Path | None = None, registry: Path
     Raises TransfuseError for a wrong expression, name, layout or file name.
     """
     mask, columns = named(expr, registry), mask_layout.columns(layout)
-    lines = [picture.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
+    lines = [mask_drawing.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
     if out is not None:
         out = Path(out)
         if out.suffix.lower() not in FORMATS:
             raise TransfuseError(f"--out {out}: write a file that ends in {' or '.join(FORMATS)}")
         cell = min(CELL, WIDEST // (len(columns["idx"]) + 2))
         image = (
-            picture.png(mask, columns, max(cell, 1))
+            mask_drawing.png(mask, columns, max(cell, 1))
             if out.suffix.lower() == ".png"
-            else picture.svg(mask, columns, max(cell, 8)).encode()
+            else mask_drawing.svg(mask, columns, max(cell, 8)).encode()
         )
         try:
             out.write_bytes(image)

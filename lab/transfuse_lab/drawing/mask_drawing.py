@@ -1,16 +1,15 @@
 """Masks as pictures, for the terminal, as SVG and as PNG, with documents and spans marked along both sides.
 
 A row is a query, a column a key; a filled cell means "sees". In all three, `doc` and `span` are marked where the
-columns have them. Needs numpy only.
+columns have them.
 """
 
-import struct
-import zlib
 from html import escape
+from io import BytesIO
 from itertools import groupby
 
 import numpy as np
-
+from PIL import Image
 from transfuse.masks.columns import NONE, Columns, as_array
 from transfuse.masks.mask import Mask
 
@@ -128,21 +127,10 @@ def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
         for i in _documents(columns, size):
             at = (i + edge) * cell
             image[at] = image[:, at] = _rgb(LINE)
-    return encode(image)
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def encode(image: np.ndarray) -> bytes:
-    """uint8 [height, width, 3] as a PNG file (PNG specification, sections 5 and 11)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, _ = image.shape
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], 1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(lines.tobytes(), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
