@@ -64,7 +64,7 @@ def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
     columns, mask = mask_layout.columns(layout), masks.parse(RULE)
     printed = mask_command(RULE, layout, tmp_path / "mask.png")
     assert printed.endswith(f"written to {tmp_path / 'mask.png'}")
-    image = pixels((tmp_path / "mask.png")
+    image = pixels(tmp_path / "mask.png")
     assert image.shape == (9 * 24, 9 * 24, 3), "few positions, large cells"
     cells = image[12::24, 12::24][2:, 2:]
     unseen = np.array([int(mask_drawing.UNSEEN[i : i + 2], 16) for i in (1, 3, 5)])
@@ -84,9 +84,9 @@ def test_png_and_svg_show_the_mask(tmp_path: Path) -> None:
 
 def test_pictures_of_long_rows_stay_small(tmp_path: Path) -> None:
     mask_command("le(idx)", "text:700", tmp_path / "mask.png")
-    assert pixels((tmp_path / "mask.png").shape == (702, 702, 3)
+    assert pixels(tmp_path / "mask.png").shape == (702, 702, 3)
     mask_command("le(idx)", "text:100", tmp_path / "mask.png")
-    assert pixels((tmp_path / "mask.png").shape == (102 * 11, 102 * 11, 3)
+    assert pixels(tmp_path / "mask.png").shape == (102 * 11, 102 * 11, 3)
 
 
 def test_a_mask_of_the_registry_by_its_name(tmp_path: Path) -> None:
