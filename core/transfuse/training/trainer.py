@@ -67,7 +67,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
-        self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.recipe, self.model, self.data, self.progress = recipe, model, data, Progress()
         train = recipe.train
         self.key = Key(train.seed)
         self.modalities = model.modalities
