@@ -22,9 +22,9 @@ def check_origin(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]
     """
     roles = sorted(there["modalities"].keys() & here["modalities"].keys())
     before, now = ({role: side["modalities"][role] for role in roles} for side in (there, here))
-    told = differing(before, now) or differing({"data": there["data"]}, {"data": here["data"]})
-    if told:
+    differences = differing(before, now) or differing({"data": there["data"]}, {"data": here["data"]})
+    if differences:
         raise TransfuseError(
-            f"{folder} holds codecs fit otherwise: {told}; fit these with `transfuse train-codec`, or repeat "
+            f"{folder} holds codecs fit otherwise: {differences}; fit these with `transfuse train-codec`, or repeat "
             f"the settings and data of those"
         )
