@@ -219,7 +219,7 @@ def loaded(settings: DiffusersSettings) -> Any:
         raise TransfuseError(f"{folder} changed since the recipe was read; read it again")
     model = model_classes()[settings.config["_class_name"]]
     try:
-        made, told = model.from_pretrained(
+        made, loading = model.from_pretrained(
             folder,
             use_safetensors=True,
             local_files_only=True,
@@ -229,7 +229,7 @@ def loaded(settings: DiffusersSettings) -> Any:
         )
     except Exception as error:  # diffusers and safetensors raise what they like over damaged files
         raise TransfuseError(f"{folder} does not load: {str(error)[:300]}; save the model again") from error
-    lacking = sorted(told["missing_keys"]) + sorted(told["unexpected_keys"])
+    lacking = sorted(loading["missing_keys"]) + sorted(loading["unexpected_keys"])
     if lacking:
         raise TransfuseError(
             f"{folder}: the weights {lacking[0]!r} do not match its config.json; save it again"

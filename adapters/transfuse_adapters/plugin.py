@@ -1,4 +1,4 @@
-"""What the adapters offer: other people's systems behind this framework's doors."""
+"""What the adapters provide: other people's systems behind this framework's doors."""
 
 from transfuse.attention import Backend
 from transfuse.config.parts import Part, Settings

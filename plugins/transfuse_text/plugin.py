@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""What this plugin provides."""
 
 from transfuse.config.parts import Part
 from transfuse.registry.hooks import hookimpl

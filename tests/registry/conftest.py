@@ -122,7 +122,7 @@ def registry(plugins: Plugins) -> Registry:
 
 @pytest.fixture
 def overlaid(plugins: Plugins, tmp_path: Path) -> Callable[[str], Registry]:
-    """The small registry with a text laid over it as ``over.yaml``."""
+    """The small registry with a text merged over it as ``over.yaml``."""
 
     def load(text: str) -> Registry:
         path = tmp_path / "over.yaml"

@@ -59,23 +59,28 @@ class TestFaultsOfOnePlugin:
     @pytest.mark.parametrize("answer", [42, "kl", {"kl": 1}, None])
     def test_not_a_list(self, answer: object) -> None:
         sentence = refusal(offering("transfuse_codecs", answer))
-        assert sentence == f"plugin 'bad' offered {answer!r} in transfuse_codecs, not a list of Part. {CURE}"
+        assert (
+            sentence == f"plugin 'bad' returned {answer!r} from transfuse_codecs, not a list of Part. {CURE}"
+        )
 
     def test_not_a_part(self) -> None:
         sentence = refusal(offering("transfuse_modalities", [42]))
-        assert sentence == f"plugin 'bad' offered 42 in transfuse_modalities, not a Part. {CURE}"
+        assert sentence == f"plugin 'bad' returned 42 from transfuse_modalities, not a Part. {CURE}"
 
     def test_one_part_twice(self, make_module: Make, part: MakePart) -> None:
         sentence = refusal(make_module(part("codec", "kl"), part("codec", "kl")))
-        assert "offers the codec 'kl' twice" in sentence
+        assert "provides the codec 'kl' twice" in sentence
 
     @pytest.mark.parametrize(
         ("answer", "sentence"),
         [
-            (42, "offered 42 in transfuse_registry, not a dict"),
-            ({"mask": {}}, "offered an unknown key 'mask' in transfuse_registry, did you mean 'masks'?"),
-            ({"masks": ["causal"]}, "offered ['causal'] as masks in transfuse_registry, not a dict by name"),
-            ({"masks": {3: "full"}}, "as masks in transfuse_registry, not a dict by name"),
+            (42, "returned 42 from transfuse_registry, not a dict"),
+            ({"mask": {}}, "returned an unknown key 'mask' from transfuse_registry, did you mean 'masks'?"),
+            (
+                {"masks": ["causal"]},
+                "returned ['causal'] as masks from transfuse_registry, not a dict by name",
+            ),
+            ({"masks": {3: "full"}}, "as masks from transfuse_registry, not a dict by name"),
         ],
     )
     def test_registry_entries_of_another_form(self, answer: object, sentence: str) -> None:
@@ -119,7 +124,7 @@ class TestSeveralPlugins:
         with pytest.raises(TransfuseError) as caught:
             Plugins.of({"x": make_module(part("codec", "kl")), "y": make_module(part("codec", "kl"))})
         assert str(caught.value) == (
-            "plugin 'x' and plugin 'y' both offer the codec 'kl'. List one of them under plugins.disabled"
+            "plugin 'x' and plugin 'y' both provide the codec 'kl'. List one of them under plugins.disabled"
         )
 
     def test_one_name_for_two_kinds_is_fine(self, make_module: Make, part: MakePart) -> None:
@@ -199,11 +204,11 @@ class TestInstalled:
         install("tf-video", "0.1", video=healthy("frames"))
         install("other-video", "7", film=healthy("frames"))
         install("tf-sound", "2", sound=healthy("mel"))
-        with pytest.warns(PluginWarning, match="both offer the codec 'frames'"):
+        with pytest.warns(PluginWarning, match="both provide the codec 'frames'"):
             plugins = Plugins.load(only=["video", "film", "sound"])
         assert list(plugins.parts("codec")) == ["mel"]
         with pytest.raises(
-            TransfuseError, match=r"\(from other-video 7\) and .* \(from tf-video 0.1\) both offer"
+            TransfuseError, match=r"\(from other-video 7\) and .* \(from tf-video 0.1\) both provide"
         ):
             plugins.part("codec", "frames")
 

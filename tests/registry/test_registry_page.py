@@ -72,8 +72,8 @@ def test_the_roots_of_overrides_are_on_the_page() -> None:
 
 def _parts() -> Iterator[tuple[str, str]]:
     for row in Plugins.load(only=OWN).listing():
-        for offer in row.provides:
-            yield tuple(offer.split(" ", 1))  # type: ignore[misc]
+        for part in row.provides:
+            yield tuple(part.split(" ", 1))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("kind", "name"), list(_parts()))

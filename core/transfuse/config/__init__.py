@@ -1,4 +1,4 @@
 """Settings from text to values: YAML with places, merging, validation, parts, recipes.
 
-Imports masks and errors; never torch.
+Imports masks, files and errors; never torch.
 """

@@ -1,8 +1,8 @@
-"""The doors for plugins: each hook returns the parts of one kind that a plugin offers.
+"""The doors for plugins: each hook returns the parts of one kind that a plugin provides.
 
 A plugin is a module (or object) with functions named after hooks and marked ``@hookimpl``, made
 known by an entry point in the group ``transfuse.plugins``. The order of plugins never means
-anything: parts are found by name, and two plugins that offer one name are an error.
+anything: parts are found by name, and two plugins that provide one name are an error.
 """
 
 from typing import Any
@@ -112,6 +112,6 @@ PARTS_HOOKS = {
     "dataset": "transfuse_datasets",
     "metric": "transfuse_metrics",
 }
-"""The hook that offers parts of each kind."""
+"""The kinds of parts, and the hook that returns each."""
 
 HOOKS = (*PARTS_HOOKS.values(), "transfuse_registry")

@@ -19,7 +19,7 @@ KEY = re.compile(rf"{WORD}(\.{WORD}){{0,20}}")
 def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Located]:
     """The overrides as recipe entries, lowest first, each of the right shape.
 
-    Those that give a role another modality (``image=image_vq``) come first, so that what else is said
+    Those that give a role another modality (``image=image_vq``) come first, so that what else is given
     about the role holds for the new one. Otherwise order means nothing, but the last of one key counts.
     Raises `TransfuseError`.
     """

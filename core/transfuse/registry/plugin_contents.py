@@ -69,7 +69,7 @@ def read(module: object, plugin: PluginIdentity) -> PluginContents:
     for kind, hook in PARTS_HOOKS.items():
         for part in _parts(answers.get(hook, ()), hook, plugin):
             if (kind, part.name) in parts:
-                raise PluginError(plugin, f"offers the {kind} {part.name!r} twice")
+                raise PluginError(plugin, f"provides the {kind} {part.name!r} twice")
             parts[kind, part.name] = part
     return PluginContents(plugin, parts, _entries(answers.get("transfuse_registry", {}), plugin))
 
@@ -105,22 +105,22 @@ def _call(manager: pluggy.PluginManager, hook: str, plugin: PluginIdentity) -> o
 
 def _parts(answer: Any, hook: str, plugin: PluginIdentity) -> list[Part] | tuple[Part, ...]:
     if not isinstance(answer, list | tuple):
-        raise PluginError(plugin, f"offered {short(answer)} in {hook}, not a list of Part")
+        raise PluginError(plugin, f"returned {short(answer)} from {hook}, not a list of Part")
     for part in answer:
         if not isinstance(part, Part):
-            raise PluginError(plugin, f"offered {short(part)} in {hook}, not a Part")
+            raise PluginError(plugin, f"returned {short(part)} from {hook}, not a Part")
     return answer
 
 
 def _entries(answer: object, plugin: PluginIdentity) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(answer, Mapping):
-        raise PluginError(plugin, f"offered {short(answer)} in transfuse_registry, not a dict")
+        raise PluginError(plugin, f"returned {short(answer)} from transfuse_registry, not a dict")
     for key, named in answer.items():
         if key not in ENTRIES:
             hint = did_you_mean(str(key), ENTRIES)
-            raise PluginError(plugin, f"offered an unknown key {key!r} in transfuse_registry, {hint}")
+            raise PluginError(plugin, f"returned an unknown key {key!r} from transfuse_registry, {hint}")
         if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
             raise PluginError(
-                plugin, f"offered {short(named)} as {key} in transfuse_registry, not a dict by name"
+                plugin, f"returned {short(named)} as {key} from transfuse_registry, not a dict by name"
             )
     return MappingProxyType(dict(answer))

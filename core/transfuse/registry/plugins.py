@@ -1,7 +1,7 @@
 """The plugins at hand: the one place that finds them, and the one that everybody asks for parts.
 
 A broken plugin is left out with its reason and a warning; the healthy ones work on, and whoever asks
-for a part that only the broken one can have is told.
+for a part that only the broken one can have gets an error that says so.
 """
 
 import os
@@ -60,7 +60,7 @@ class Plugins:
             else:
                 who = " and ".join(str(contents.plugin) for contents in providers)
                 self.clashes[kind, name] = (
-                    f"{who} both offer the {noun(kind)} {name!r}. List one of them under plugins.disabled"
+                    f"{who} both provide the {noun(kind)} {name!r}. List one of them under plugins.disabled"
                 )
 
     @classmethod
@@ -144,7 +144,7 @@ class Plugins:
 
 
 def _wanted(only: Collection[str] | None) -> tuple[Collection[str] | None, str]:
-    """The names to load, None for all, and who said so."""
+    """The names to load, None for all, and by what."""
     if only is not None:
         return only, "only"
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
