@@ -53,7 +53,7 @@ class TestTwoSizes:
         return Trainer(recipe, fitted(recipe, data), data)
 
     def test_labels_and_markers(self, trainer: Trainer) -> None:
-        image = trainer.modalities["image"]
+        image = trainer.model.modalities["image"]
         assert image.labels() == ("2x2", "4x4")
         assert [image.blank(label).shape for label in image.labels()] == [(1, 4, 4), (1, 8, 8)]
         vocabulary = trainer.model.vocabulary

@@ -1,4 +1,4 @@
-"""The transformer: blocks, routing by modality, the model, building it, its weights' groups, averages and counts.
+"""The transformer: what a block must do, Llama's, the model, building it, its weights' groups, EMA and counts.
 
 Imports sequences, attention, modalities, registry.
 """
