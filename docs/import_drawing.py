@@ -1,7 +1,8 @@
 """Draws which room imports which: `python docs/import_drawing.py` writes docs/images/imports-*.svg.
 
 A room is a folder or a file directly in a package. Each stands one floor above the highest room it imports,
-so an arrow can only point down; rooms that import each other in a circle are an error.
+so an arrow can only point down; rooms that import each other in a circle are an error. Arrows that others imply
+are faint.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ FACES = {"transfuse.plugin"}
 """Modules that gather names of all rooms for people outside; drawn nowhere."""
 WIDTH, HEIGHT, GAP, RISE = 104, 30, 22, 74
 STYLE = """
-text { font: 13px sans-serif; text-anchor: middle; dominant-baseline: central; fill: #212529 }
+text { font: 13px sans-serif; text-anchor: middle; fill: #212529 }
 rect { fill: #e9ecef; stroke: #3d5a80; rx: 5 }
-path { fill: none; stroke: #3d5a80; stroke-opacity: .45 }
+path { fill: none; stroke: #3d5a80; stroke-opacity: .18 }
+.direct { stroke-opacity: .9; stroke-width: 1.4 }
 """
 
 Rooms = dict[str, set[str]]
@@ -70,7 +72,8 @@ def drawing(arrows: Rooms) -> str:
         order = sorted(row, key=lambda room: _pull(room, arrows, place))
         for i, room in enumerate(order):
             place[room] = left + i * (WIDTH + GAP) + WIDTH / 2, height - RISE / 2 - n * RISE
-    lines = [_arrow(place[room], place[other]) for room in arrows for other in sorted(arrows[room])]
+    drawn = sorted((_implied(room, other, arrows), room, other) for room in arrows for other in arrows[room])
+    lines = [_arrow(place[room], place[other], implied) for implied, room, other in reversed(drawn)]
     boxes = [_box(room, *at) for room, at in place.items()]
     body = "\n".join([*lines, *boxes])
     return (
@@ -79,6 +82,15 @@ def drawing(arrows: Rooms) -> str:
         f'<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0L8 4L0 8" style="stroke-opacity: 1"/></marker>\n{body}\n</svg>\n'
     )
+
+
+def _implied(room: str, other: str, arrows: Rooms) -> bool:
+    """Whether a longer way leads from a room to another."""
+    seen, ahead = set(), arrows[room] - {other}
+    while ahead := ahead - seen:
+        seen |= ahead
+        ahead = set().union(*(arrows[between] for between in ahead))
+    return other in seen
 
 
 def _pull(room: str, arrows: Rooms, place: Mapping[str, tuple[float, float]]) -> float:
@@ -90,15 +102,16 @@ def _box(room: str, x: float, y: float) -> str:
     left, top = x - WIDTH / 2, y - HEIGHT / 2
     return (
         f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}"/>'
-        f'<text x="{x:g}" y="{y:g}">{escape(room)}</text>'
+        f'<text x="{x:g}" y="{y + 4:g}">{escape(room)}</text>'
     )
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
+def _arrow(start: tuple[float, float], end: tuple[float, float], implied: bool) -> str:
     (x0, y0), (x1, y1) = start, end
     y0, y1 = y0 + HEIGHT / 2, y1 - HEIGHT / 2
     bend = (y1 - y0) / 2
-    return f'<path d="M{x0:g} {y0:g}C{x0:g} {y0 + bend:g} {x1:g} {y1 - bend:g} {x1:g} {y1:g}" marker-end="url(#tip)"/>'
+    style = "" if implied else ' class="direct" marker-end="url(#tip)"'
+    return f'<path d="M{x0:g} {y0:g}C{x0:g} {y0 + bend:g} {x1:g} {y1 - bend:g} {x1:g} {y1:g}"{style}/>'
 
 
 if __name__ == "__main__":

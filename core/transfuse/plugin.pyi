@@ -1,3 +1,4 @@
+from . import masks as masks
 from .attention import Backend as Backend
 from .attention import Plan as Plan
 from .attention import Request as Request
@@ -5,6 +6,7 @@ from .config.parts import Chosen as Chosen
 from .config.parts import Part as Part
 from .config.parts import PartOf as PartOf
 from .config.parts import Settings as Settings
+from .config.recipe import ModelSettings as ModelSettings
 from .config.recipe import Role as Role
 from .config.recipe import Share as Share
 from .config.validation import InvalidSettings as InvalidSettings
@@ -21,7 +23,10 @@ from .errors import RawError as RawError
 from .errors import TransfuseError as TransfuseError
 from .errors import did_you_mean as did_you_mean
 from .masks import NONE as NONE
+from .masks import Columns as Columns
+from .masks import Intervals as Intervals
 from .masks import Mask as Mask
+from .masks import Slices as Slices
 from .metrics import Evaluation as Evaluation
 from .metrics import Metric as Metric
 from .modalities.codec import Codec as Codec
@@ -40,5 +45,13 @@ from .modalities.objective import Sampler as Sampler
 from .modalities.objective import SpanObjective as SpanObjective
 from .modalities.objective import TokenObjective as TokenObjective
 from .modalities.objective import broadcast_like as broadcast_like
+from .model.backbone import Attend as Attend
+from .model.backbone import Backbone as Backbone
+from .model.backbone import RowContext as RowContext
+from .model.llama import Attention as Attention
+from .model.llama import FeedForward as FeedForward
+from .model.llama import LlamaBlock as LlamaBlock
+from .model.llama import draw_weights as draw_weights
+from .model.llama import rotary_tables as rotary_tables
 from .randomness import Key as Key
 from .registry.hooks import hookimpl as hookimpl
