@@ -17,11 +17,8 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.errors import RawError, TransfuseError
 from transfuse.files import read_mapping
-from transfuse.modalities.codec import Codec
-from transfuse.modalities.modality import Report
+from transfuse.plugin import Codec, RawError, Report, Settings, TransfuseError
 
 CLASSES = ("AutoencoderKL", "VQModel")
 WEIGHTS = "diffusion_pytorch_model.safetensors"

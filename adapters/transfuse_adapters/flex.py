@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from transfuse.attention import Backend, Plan, Request
-from transfuse.errors import TransfuseError
-from transfuse.masks import NONE, Columns, Intervals, Mask, Slices
 from transfuse.masks.columns import read
 from transfuse.masks.expressions import And, Constant, Delta, Expression, Flag, Not, Or, Same, Table, atoms
 from transfuse.masks.normal_form.blocks import block_counts
+from transfuse.plugin import NONE, Backend, Columns, Intervals, Mask, Plan, Request, Slices, TransfuseError
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

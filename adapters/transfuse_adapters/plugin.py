@@ -1,9 +1,6 @@
 """What the adapters provide: other people's systems behind this framework's doors."""
 
-from transfuse.attention import Backend
-from transfuse.config.parts import Part, Settings
-from transfuse.datasets import DataSet
-from transfuse.registry.hooks import hookimpl
+from transfuse.plugin import Backend, DataSet, Part, Settings, hookimpl
 
 from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
 

@@ -16,9 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transfuse.attention import Backend, Plan, Request
-from transfuse.errors import TransfuseError
-from transfuse.masks import Columns, Mask, Slices
+from transfuse.plugin import Backend, Columns, Mask, Plan, Request, Slices, TransfuseError
 
 Piece = tuple[range, range]
 """One block: its queries and its keys, in the order in which the kernel reads them."""

@@ -20,10 +20,17 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from transfuse.datasets import DataSet, checked_index, checked_split, content_hash, in_either_order
-from transfuse.documents import Document, Item
-from transfuse.errors import TransfuseError
 from transfuse.files import read_mapping, write_json
+from transfuse.plugin import (
+    DataSet,
+    Document,
+    Item,
+    TransfuseError,
+    checked_index,
+    checked_split,
+    content_hash,
+    in_either_order,
+)
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 * 2**20  # bytes

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import SPLITS, DataSet, content_hash
-from transfuse.documents import Item
-from transfuse.errors import TransfuseError
+from transfuse.plugin import SPLITS, DataSet, Item, TransfuseError, content_hash
 
 from transfuse_adapters.zarr_store import (
     DROPPABLE,

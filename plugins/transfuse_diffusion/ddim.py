@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
-from transfuse.modalities.objective import Denoise, Sampler, SpanObjective, broadcast_like
+from transfuse.plugin import Denoise, Sampler, SpanObjective, broadcast_like
 
 from transfuse_diffusion.sampling import SamplerSettings, X0Estimator, fresh_noise, steps
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
-from transfuse.modalities.objective import Denoise, Sampler, SpanObjective, broadcast_like
+from transfuse.plugin import Denoise, Sampler, SpanObjective, broadcast_like
 
 from transfuse_diffusion.sampling import SamplerSettings, Timestep, X0Estimator, steps
 

@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.objective import SpanObjective
+from transfuse.plugin import Loss, Settings, SpanObjective
 
 from transfuse_diffusion.targets import Target, determinant, make_target, x0_from
 

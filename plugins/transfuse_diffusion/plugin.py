@@ -1,7 +1,6 @@
 """What this plugin offers."""
 
-from transfuse.config.parts import Part
-from transfuse.registry.hooks import hookimpl
+from transfuse.plugin import Part, hookimpl
 
 from transfuse_diffusion.ddim import DDIM, AncestralSettings, DDIMSettings, EulerSettings
 from transfuse_diffusion.ddpm import DDPM, DDPMSettings

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.modalities.objective import Denoise, SpanObjective, broadcast_like
+from transfuse.plugin import Denoise, Settings, SpanObjective, broadcast_like
 
 
 class SamplerSettings(Settings):

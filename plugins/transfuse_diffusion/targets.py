@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transfuse.modalities.objective import broadcast_like
+from transfuse.plugin import broadcast_like
 
 Target = Literal["eps", "v", "x0", "velocity"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
+from transfuse.plugin import Settings
 
 Number = TypeVar("Number", float, Tensor)
 

@@ -10,10 +10,16 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
-from transfuse.config.recipe import ModelSettings
-from transfuse.model.backbone import Attend, Backbone, RowContext
-from transfuse.model.llama import LlamaBlock, draw_weights, rotary_tables
+from transfuse.plugin import (
+    Attend,
+    Backbone,
+    LlamaBlock,
+    ModelSettings,
+    RowContext,
+    Settings,
+    draw_weights,
+    rotary_tables,
+)
 
 from transfuse_experts.position_groups import PositionGroups
 

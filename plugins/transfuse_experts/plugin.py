@@ -1,7 +1,6 @@
 """What the experts plugin offers."""
 
-from transfuse.config.parts import Part
-from transfuse.registry.hooks import hookimpl
+from transfuse.plugin import Part, hookimpl
 
 from transfuse_experts.per_modality import PerModality, PerModalitySettings
 

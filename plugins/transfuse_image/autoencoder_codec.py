@@ -8,12 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
-from transfuse.config.validation import InvalidSettings
-from transfuse.errors import TransfuseError
-from transfuse.modalities.codec import Codec
-from transfuse.modalities.modality import Report
-from transfuse.randomness import Key
+from transfuse.plugin import Codec, InvalidSettings, Key, Report, Settings, TransfuseError
 
 from transfuse_image.autoencoder import decoder, encoder
 from transfuse_image.autoencoder_training import train_autoencoder

@@ -5,8 +5,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transfuse.modalities.modality import Report
-from transfuse.randomness import Key
+from transfuse.plugin import Key, Report
 
 from transfuse_image.patch_gan import Adversary, adversarial_loss, balance
 from transfuse_image.perceptual import Features, distance, train_features

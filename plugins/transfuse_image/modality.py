@@ -8,14 +8,23 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Chosen, PartOf, Settings
-from transfuse.documents import Item
-from transfuse.errors import TransfuseError
-from transfuse.modalities.codec import Codec, GridModality
-from transfuse.modalities.guidance import GuidanceSettings
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Evaluate, Report, Span, SpanModality
-from transfuse.modalities.objective import Sampler, SpanObjective
+from transfuse.plugin import (
+    Chosen,
+    Codec,
+    Evaluate,
+    GridModality,
+    GuidanceSettings,
+    Item,
+    Loss,
+    PartOf,
+    Report,
+    Sampler,
+    Settings,
+    Span,
+    SpanModality,
+    SpanObjective,
+    TransfuseError,
+)
 
 from transfuse_image.patchers import Patcher
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
+from transfuse.plugin import Settings
 
 LARGEST = 1e4
 """Bound of the adaptive weight: far from it, it is never reached but where the critic is indifferent."""

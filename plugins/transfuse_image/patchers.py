@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
+from transfuse.plugin import Settings
 
 
 class Patcher(nn.Module, ABC):

@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
-from transfuse.modalities.modality import Report
-from transfuse.randomness import Key
+from transfuse.plugin import Key, Report, Settings
 
 TEMPERATURE = 0.1
 MOVE, TURN, SCALE, TINT = 0.1, 0.2, 0.15, 0.2

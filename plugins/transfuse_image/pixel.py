@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transfuse.config.parts import Settings
-from transfuse.modalities.codec import Codec
-from transfuse.modalities.modality import Report
+from transfuse.plugin import Codec, Report, Settings
 
 from transfuse_image.raw_images import check_image, check_images
 

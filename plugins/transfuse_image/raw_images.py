@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transfuse.errors import RawError, TransfuseError
+from transfuse.plugin import RawError, TransfuseError
 
 
 def check_image(raw: Any, channels: int | None = None) -> np.ndarray:

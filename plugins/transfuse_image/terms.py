@@ -10,8 +10,7 @@ from typing import Annotated
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.config.validation import InvalidSettings
+from transfuse.plugin import InvalidSettings, Settings
 
 Weight = Annotated[float, Field(ge=0, le=1e4)]
 Compare = Callable[[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]], Float[Tensor, ""]]

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.config.parts import Settings
-from transfuse.config.validation import InvalidSettings
+from transfuse.plugin import InvalidSettings, Settings
 
 from transfuse_image.patchers import Patcher, TimeEmbedding
 

@@ -10,12 +10,19 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transfuse.config.parts import Chosen, PartOf, Settings
-from transfuse.documents import Item
-from transfuse.errors import RawError, TransfuseError
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Report, Span, TokenModality
-from transfuse.modalities.objective import TokenObjective
+from transfuse.plugin import (
+    Chosen,
+    Item,
+    Loss,
+    PartOf,
+    RawError,
+    Report,
+    Settings,
+    Span,
+    TokenModality,
+    TokenObjective,
+    TransfuseError,
+)
 
 TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
 

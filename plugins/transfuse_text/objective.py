@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.objective import TokenObjective
+from transfuse.plugin import Loss, Settings, TokenObjective
 
 
 class NextTokenSettings(Settings):

@@ -1,7 +1,6 @@
 """What this plugin provides."""
 
-from transfuse.config.parts import Part
-from transfuse.registry.hooks import hookimpl
+from transfuse.plugin import Part, hookimpl
 
 from transfuse_text.modality import Text, TextSettings
 from transfuse_text.objective import NextToken, NextTokenSettings

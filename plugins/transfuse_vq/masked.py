@@ -11,12 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.config.parts import Chosen, PartOf, Settings
-from transfuse.documents import Item
-from transfuse.modalities.codec import Codec
-from transfuse.modalities.guidance import GuidanceSettings
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Evaluate, Span, SpanModality
+from transfuse.plugin import (
+    Chosen,
+    Codec,
+    Evaluate,
+    GuidanceSettings,
+    Item,
+    Loss,
+    PartOf,
+    Settings,
+    Span,
+    SpanModality,
+)
 
 from transfuse_vq.masked_id import MaskedId
 from transfuse_vq.maskgit import MaskGIT

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.modalities.loss import Loss
+from transfuse.plugin import Loss, Settings
 
 SHOWN = -100
 """The target at ids that are not hidden: nothing to predict."""

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Settings
-from transfuse.modalities.objective import Denoise
+from transfuse.plugin import Denoise, Settings
 
 from transfuse_vq.masked_id import MaskedId
 

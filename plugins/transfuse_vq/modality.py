@@ -10,14 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
-from transfuse.config.parts import Chosen, PartOf, Settings
-from transfuse.documents import Item
-from transfuse.errors import TransfuseError
-from transfuse.modalities.codec import Codec, GridModality
-from transfuse.modalities.guidance import GuidanceSettings
-from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Span, TokenModality
-from transfuse.modalities.objective import TokenObjective
+from transfuse.plugin import (
+    Chosen,
+    Codec,
+    GridModality,
+    GuidanceSettings,
+    Item,
+    Loss,
+    PartOf,
+    Settings,
+    Span,
+    TokenModality,
+    TokenObjective,
+    TransfuseError,
+)
 
 
 class VQSettings(Settings):

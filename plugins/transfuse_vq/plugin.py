@@ -1,7 +1,6 @@
 """What this plugin provides."""
 
-from transfuse.config.parts import Part
-from transfuse.registry.hooks import hookimpl
+from transfuse.plugin import Part, hookimpl
 
 from transfuse_vq.masked import MaskedVQ, MaskedVQSettings
 from transfuse_vq.masked_id import MaskedId, MaskedIdSettings
