@@ -144,7 +144,7 @@ def test_fit_by_names_fields() -> None:
         fit_by = ("codex",)
         codec: int = 1
 
-    with pytest.raises(TransfuseError, match="codec 'odd': fit_by names 'codex', which is no field"):
+    with pytest.raises(TransfuseError, match="part 'odd': fit_by names 'codex', which is no field"):
         Part("odd", Odd, lambda settings: None)
 
 
