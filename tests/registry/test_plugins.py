@@ -59,7 +59,9 @@ class TestFaultsOfOnePlugin:
     @pytest.mark.parametrize("answer", [42, "kl", {"kl": 1}, None])
     def test_not_a_list(self, answer: object) -> None:
         sentence = refusal(offering("transfuse_codecs", answer))
-        assert sentence == f"plugin 'bad' returned {answer!r} from transfuse_codecs, not a list of Part. {CURE}"
+        assert (
+            sentence == f"plugin 'bad' returned {answer!r} from transfuse_codecs, not a list of Part. {CURE}"
+        )
 
     def test_not_a_part(self) -> None:
         sentence = refusal(offering("transfuse_modalities", [42]))
@@ -74,7 +76,10 @@ class TestFaultsOfOnePlugin:
         [
             (42, "returned 42 from transfuse_registry, not a dict"),
             ({"mask": {}}, "returned an unknown key 'mask' from transfuse_registry, did you mean 'masks'?"),
-            ({"masks": ["causal"]}, "returned ['causal'] as masks from transfuse_registry, not a dict by name"),
+            (
+                {"masks": ["causal"]},
+                "returned ['causal'] as masks from transfuse_registry, not a dict by name",
+            ),
             ({"masks": {3: "full"}}, "as masks from transfuse_registry, not a dict by name"),
         ],
     )
