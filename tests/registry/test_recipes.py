@@ -255,6 +255,7 @@ class TestOverrides:
             ("loss.image=.nan", "--set loss.image: input should be a finite number, not nan"),
             ("loss.image=true", "--set loss.image: should be a number, not true"),
             ("mask=3", "--set mask: should be text, not 3"),
+            ("mask=" + "~" * 100_000 + "full", "--set mask: should be a mask's name or an expression, not '~~~"),
             ("mask=null", "--set mask: should be a mask's name or an expression"),
             ("model.dim=12", "--set model.dim: must be an even multiple of heads = 4, not 12"),
             ("mask=causl", "--set mask: unknown mask 'causl', did you mean 'causal'?"),
