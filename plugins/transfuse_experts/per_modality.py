@@ -25,9 +25,10 @@ from transfuse_experts.position_groups import PositionGroups
 
 
 class PerModalitySettings(Settings):
-    """start: each modality's weights are drawn ``fresh``, or ``copied`` from those that markers go through."""
+    """How each modality comes by its weights."""
 
     start: Literal["fresh", "copied"] = "fresh"
+    """They are drawn ``fresh``, or ``copied`` from those that markers go through."""
 
 
 @dataclass(frozen=True, eq=False)
