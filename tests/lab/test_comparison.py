@@ -62,6 +62,7 @@ def compared(
         out,
         *BOTH,
     )
+    Here.started.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "_start", Here)
         done = cli(*command)
