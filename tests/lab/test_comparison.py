@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,9 @@ class Here:
     returncode = 0
     started: list[str] = []  # noqa: RUF012
 
-    def __init__(self, job: jobs.Job) -> None:
-        self.started.append(job.work["kind"])
-        job.folder.mkdir(parents=True, exist_ok=True)
-        work = json.loads(json.dumps(job.work))
+    def __init__(self, command: list[str], **_: object) -> None:
+        work = json.loads(Path(command[-1]).read_text())
+        self.started.append(work["kind"])
         {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open().plugins)
 
     def poll(self) -> int:
@@ -62,8 +62,9 @@ def compared(
         out,
         *BOTH,
     )
+    Here.started.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "_start", Here)
+        patch.setattr(subprocess, "Popen", Here)
         done = cli(*command)
     assert done.exit_code == 0, (done.stderr, done.stdout)
     assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
@@ -107,7 +108,7 @@ def test_given_again_it_trains_nothing(
     out, command = compared
     before = (out / "compare.json").read_text()
     (out / "compare.json").unlink()
-    monkeypatch.setattr(jobs, "_start", None)  # no process may be started
+    monkeypatch.setattr(subprocess, "Popen", None)  # no process may be started
     done = cli(*command)
     assert done.exit_code == 0, done.stderr
     assert "0 of 2 runs to do" in done.stdout
@@ -118,7 +119,7 @@ def test_what_is_missing_is_done_with_the_codecs_there_are(
     compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, command = compared
-    monkeypatch.setattr(jobs, "_start", Here)
+    monkeypatch.setattr(subprocess, "Popen", Here)
     Here.started.clear()
     (record,) = out.glob("runs/chameleon-*/record.json")
     before = json.loads(record.read_text())
@@ -235,12 +236,14 @@ class TestJobs:
 
         monkeypatch.setattr(jobs, "cores", lambda: 2)
         monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
-        monkeypatch.setattr(jobs, "_start", lambda job: ran.append(job.name) or Quick())
+        monkeypatch.setattr(
+            subprocess, "Popen", lambda command, **_: ran.append(Path(command[-1]).parent.name) or Quick()
+        )
         work = [jobs.Job(f"job {i}", tmp_path / str(i), {}) for i in range(5)]
         counts = []
         jobs.run_all(work, lambda active, done: counts.append((len(active), done)))
         most[0] = max(active for active, _ in counts)
-        assert ran == [job.name for job in work]
+        assert ran == [job.folder.name for job in work]
         assert most == [2]
         assert counts[-1] == (0, 5)
 
