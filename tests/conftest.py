@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 # Before torch is imported, and for the processes that tests start: equal runs have equal bits on equal threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):  # then the libraries that torch calls keep to it too
+if os.environ.get("ATEN_CPU_CAPABILITY") in (
+    "default",
+    "avx2",
+):  # then the libraries that torch calls keep to it too
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     os.environ.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX2")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny.recipes import sets
+
 READ: Counter[str] = Counter()
 """How often each file was opened to be read, while some test counts."""
 COUNTING = [False]
@@ -40,7 +42,6 @@ def test_each_json_of_a_run_is_read_once(
     trained: Callable,
     cli: Callable,
     data_argument: str,
-    sets: Callable,
     tmp_path: Path,
     reads: Callable,
 ) -> None:

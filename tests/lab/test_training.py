@@ -358,7 +358,12 @@ def test_a_mask_that_leaks_leaves_nothing_behind(
 ) -> None:
     with pytest.raises(TransfuseError, match="it is to predict"):
         open_run(
-            small_recipe("transfusion", "mask=full"), shapes(), {}, tmp_path, installed, lambda line: None
+            small_recipe("transfusion", "mask=full"),
+            shapes(),
+            {},
+            RunFolder(tmp_path),
+            installed,
+            lambda line: None,
         )
     assert not list(tmp_path.iterdir())
 

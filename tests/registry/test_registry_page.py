@@ -99,8 +99,14 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
 @pytest.mark.parametrize(
     "package",
     [
-        "transfuse", "transfuse_text", "transfuse_image", "transfuse_diffusion", "transfuse_experts", "transfuse_vq",
-        "transfuse_adapters", "transfuse_lab",
+        "transfuse",
+        "transfuse_text",
+        "transfuse_image",
+        "transfuse_diffusion",
+        "transfuse_experts",
+        "transfuse_vq",
+        "transfuse_adapters",
+        "transfuse_lab",
     ],  # fmt: skip
 )
 def test_every_field_has_its_meaning_under_it(package: str) -> None:
