@@ -28,6 +28,7 @@ class AncestralSettings(SamplerSettings):
     """All of DDPM's noise: x' is drawn from its posterior given x and x0."""
 
     evaluations: int = Field(250, ge=1, le=10_000)
+    """Calls of the model; the paper's number by default."""
     eta: ClassVar[float] = 1.0
 
 

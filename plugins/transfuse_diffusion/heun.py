@@ -11,10 +11,11 @@ from transfuse_diffusion.sampling import SamplerSettings, Timestep, X0Estimator,
 
 
 class HeunSettings(SamplerSettings):
-    """A step takes two evaluations, the last one takes one: 49 are 25 steps. With an even number the last
-    step but one takes one as well."""
+    """Two evaluations a step."""
 
     evaluations: int = Field(49, ge=1, le=10_000)
+    """Calls of the model: two a step, one in the last, so 49 are 25 steps. With an even number the last step but
+    one takes one as well."""
 
 
 @dataclass(frozen=True)

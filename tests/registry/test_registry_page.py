@@ -107,7 +107,7 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
         "transfuse_vq",
         "transfuse_adapters",
         "transfuse_lab",
-    ],  # fmt: skip
+    ],
 )
 def test_every_field_has_its_meaning_under_it(package: str) -> None:
     Plugins.load()
