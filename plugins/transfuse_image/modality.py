@@ -26,7 +26,7 @@ from transfuse.plugin import (
     TransfuseError,
 )
 
-from transfuse_image.patchers import Patcher
+from transfuse_image.patchers.patcher import Patcher
 
 
 class ImageSettings(Settings):

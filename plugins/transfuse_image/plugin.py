@@ -2,13 +2,13 @@
 
 from transfuse.plugin import Part, hookimpl
 
-from transfuse_image.fsq import FSQCodec, FSQSettings
-from transfuse_image.kl import KLCodec, KLSettings
+from transfuse_image.codecs.fsq import FSQCodec, FSQSettings
+from transfuse_image.codecs.kl import KLCodec, KLSettings
+from transfuse_image.codecs.pixel import PixelCodec, PixelSettings
+from transfuse_image.codecs.vq import VQCodec, VQSettings
 from transfuse_image.modality import Image, ImageSettings
-from transfuse_image.patchers import LinearPatcher, LinearSettings
-from transfuse_image.pixel import PixelCodec, PixelSettings
-from transfuse_image.unet import UNetPatcher, UNetSettings
-from transfuse_image.vq import VQCodec, VQSettings
+from transfuse_image.patchers.linear import LinearPatcher, LinearSettings
+from transfuse_image.patchers.unet import UNetPatcher, UNetSettings
 
 
 @hookimpl

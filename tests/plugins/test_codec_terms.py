@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
-from transfuse_image.kl import divergence
-from transfuse_image.patch_gan import (
+from transfuse_image.codecs.kl import divergence
+from transfuse_image.codecs.quantised import codebook_use
+from transfuse_image.losses.patch_gan import (
     Adversary,
     Critic,
     CriticSettings,
@@ -20,9 +21,8 @@ from transfuse_image.patch_gan import (
     balance,
     critic_loss,
 )
-from transfuse_image.perceptual import FeatureSettings, distance, train_features, views
-from transfuse_image.quantised import codebook_use
-from transfuse_image.terms import PIXELS, Means
+from transfuse_image.losses.perceptual import FeatureSettings, distance, train_features, views
+from transfuse_image.losses.terms import PIXELS, Means
 from transfuse_lab.datasets.digits import Digits
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse.registry.plugins import Plugins
-from transfuse_image.patchers import LinearPatcher, LinearSettings, places
+from transfuse_image.patchers.linear import LinearPatcher, LinearSettings
+from transfuse_image.patchers.patcher import places
 
 PATCHES = (1, 2, 4, 8)
 GRIDS = ((8, 8), (8, 16), (16, 8), (24, 16))

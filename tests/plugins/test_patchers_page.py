@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from transfuse_image.unet import UNetSettings
+from transfuse_image.patchers.unet import UNetSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "patchers.md").read_text()
 

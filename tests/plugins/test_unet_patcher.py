@@ -24,7 +24,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 from transfuse.training.trainer import Trainer
-from transfuse_image.unet import ResBlock, UNetPatcher
+from transfuse_image.patchers.unet import ResBlock, UNetPatcher
 from transfuse_lab.datasets.digits import Digits
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.trained import draw_images

@@ -20,7 +20,7 @@ from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
 from transfuse.registry.plugins import Plugins
-from transfuse_image.patchers import Patcher
+from transfuse_image.patchers.patcher import Patcher
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from transfuse.plugin import Codec, Report, Settings
 
-from transfuse_image.raw_images import check_image, check_images
+from transfuse_image.codecs.raw_images import check_image, check_images
 
 
 class PixelSettings(Settings):

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from transfuse_image.autoencoder_codec import AutoencoderSettings
-from transfuse_image.quantised import QuantisedAutoencoder
-from transfuse_image.terms import ImageLoss, Weight
+from transfuse_image.codecs.autoencoder_codec import AutoencoderSettings
+from transfuse_image.codecs.quantised import QuantisedAutoencoder
+from transfuse_image.losses.terms import ImageLoss, Weight
 
 
 class VQLoss(ImageLoss):

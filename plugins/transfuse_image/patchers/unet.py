@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transfuse.plugin import InvalidSettings, Settings
 
-from transfuse_image.patchers import Patcher, TimeEmbedding
+from transfuse_image.patchers.patcher import Patcher, TimeEmbedding
 
 GROUP = 8
 """Channels normalised together. Not 1: such a norm would take away the time, which is the same at all pixels."""

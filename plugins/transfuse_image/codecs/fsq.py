@@ -7,8 +7,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from transfuse_image.autoencoder_codec import AutoencoderSettings
-from transfuse_image.quantised import QuantisedAutoencoder
+from transfuse_image.codecs.autoencoder_codec import AutoencoderSettings
+from transfuse_image.codecs.quantised import QuantisedAutoencoder
 
 
 class FSQSettings(AutoencoderSettings):

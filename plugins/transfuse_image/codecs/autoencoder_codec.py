@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transfuse.plugin import Codec, InvalidSettings, Key, Report, Settings, TransfuseError
 
-from transfuse_image.autoencoder import decoder, encoder
-from transfuse_image.autoencoder_training import train_autoencoder
-from transfuse_image.patch_gan import CriticSettings
-from transfuse_image.perceptual import FeatureSettings
-from transfuse_image.raw_images import check_image, check_images, check_one_shape
-from transfuse_image.terms import ImageLoss
+from transfuse_image.codecs.autoencoder import decoder, encoder
+from transfuse_image.codecs.autoencoder_training import train_autoencoder
+from transfuse_image.codecs.raw_images import check_image, check_images, check_one_shape
+from transfuse_image.losses.patch_gan import CriticSettings
+from transfuse_image.losses.perceptual import FeatureSettings
+from transfuse_image.losses.terms import ImageLoss
 
 MEASURED = 256  # images on which the reconstruction error is measured
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse_image.autoencoder_codec import Autoencoder
+from transfuse_image.codecs.autoencoder_codec import Autoencoder
 
 
 def codebook_use(codes: Int[Tensor, "..."], size: int) -> dict[str, float]:

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from transfuse_image.autoencoder_codec import Autoencoder, AutoencoderSettings
-from transfuse_image.terms import ImageLoss, Weight
+from transfuse_image.codecs.autoencoder_codec import Autoencoder, AutoencoderSettings
+from transfuse_image.losses.terms import ImageLoss, Weight
 
 
 class KLLoss(ImageLoss):

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transfuse.plugin import Key, Report
 
-from transfuse_image.patch_gan import Adversary, adversarial_loss, balance
-from transfuse_image.perceptual import Features, distance, train_features
-from transfuse_image.terms import PIXELS, Means
+from transfuse_image.losses.patch_gan import Adversary, adversarial_loss, balance
+from transfuse_image.losses.perceptual import Features, distance, train_features
+from transfuse_image.losses.terms import PIXELS, Means
 
 REPORTS = 5  # times that the terms are reported
 

@@ -1,0 +1,1 @@
+"""What an autoencoder is trained by: named terms, features of a network trained here, a patch discriminator."""

@@ -1,0 +1,1 @@
+"""From latents to the transformer's width and back."""
