@@ -184,8 +184,8 @@ class _Reader:
                 parts.append(self.either(depth + 1))
             flag, a, b = parts
             if sum(len(expressions.atoms(part)) for part in parts) > LARGEST:
-                said = f"where stands for more than {LARGEST} atoms here: it writes its flag twice"
-                self.fault(said, token)
+                message = f"where stands for more than {LARGEST} atoms here: it writes its flag twice"
+                self.fault(message, token)
             first, second = expressions.joined(And, flag, a), expressions.joined(And, Not(flag), b)
             return expressions.joined(Or, first, second)
         column = self.name()

@@ -13,7 +13,7 @@ TUNING = (
     "may be one of tuning, not of method. To check, give each the same search, for example "
     "--axis train.lr=1.5e-3,3e-3,6e-3,1.2e-2, then the guidance and temperature of its sampler."
 )
-SAID_OF = {
+HEADLINES = {
     "generation_accuracy": "prompted images that show what was asked for",
     "caption_accuracy": "held-out images captioned exactly right",
     "frechet_distance": "Fréchet distance to held-out images (lower is better)",
@@ -34,8 +34,8 @@ def sentences(entries: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     the first entry excludes zero, or that there are too few seeds to tell.
     """
     found = {entry: summaries(runs) for entry, runs in entries.items()}
-    said = [line for name in SAID_OF if (line := _finding(name, entries, found))]
-    return [*([TUNING] if len(entries) > 1 else []), *said, *_limits(entries, found)]
+    findings = [line for name in HEADLINES if (line := _finding(name, entries, found))]
+    return [*([TUNING] if len(entries) > 1 else []), *findings, *_limits(entries, found)]
 
 
 def _finding(
@@ -44,7 +44,7 @@ def _finding(
     means = {entry: figures[name].mean for entry, figures in found.items() if name in figures}
     if not means:
         return ""
-    one, head = figure(name), f"{SAID_OF[name][0].upper()}{SAID_OF[name][1:]}"
+    one, head = figure(name), f"{HEADLINES[name][0].upper()}{HEADLINES[name][1:]}"
     if len(means) <= MOST_NAMED:
         shown = ", ".join(f"{entry} {one.show(mean)}" for entry, mean in means.items())
         return f"{head}: {shown}.{_verdict(name, entries)}"

@@ -63,7 +63,7 @@ def train_autoencoder(
         means.add({"loss": loss, **values})
         if (step + 1) % max(1, steps // REPORTS) == 0:
             last = means.take()
-            report(f"autoencoder step {step + 1}/{steps}: {told(last)}")
+            report(f"autoencoder step {step + 1}/{steps}: {in_words(last)}")
     return last
 
 
@@ -90,6 +90,6 @@ def last_weights(decoder: nn.Sequential) -> Tensor:
     return [layer for layer in decoder if isinstance(layer, nn.Conv2d)][-1].weight
 
 
-def told(values: dict[str, float]) -> str:
+def in_words(values: dict[str, float]) -> str:
     """``loss 0.0812, l1 0.051, ...``"""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
