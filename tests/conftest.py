@@ -14,7 +14,7 @@ if os.environ.get("ATEN_CPU_CAPABILITY") in (
 
 import pytest
 import torch
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.model.build import build_modalities, build_model, fit_modalities
@@ -33,6 +33,7 @@ asked = os.environ.get("EXAMPLES")
 settings.register_profile(
     "transfuse",
     deadline=None,
+    suppress_health_check=(HealthCheck.too_slow,),
     derandomize=True,
     max_examples=int(asked or 100),
     phases=(Phase.explicit, Phase.generate) if asked else tuple(Phase),
