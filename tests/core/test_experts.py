@@ -63,7 +63,7 @@ def test_copied_experts_are_one_shared_backbone(kit: Kit, settings: dict) -> Non
         shared.tokens.load_state_dict(own.tokens.state_dict())
         shared.modality_modules.load_state_dict(own.modality_modules.state_dict())
         batch = batch_of(own, captioned(0), captioned(1, first="image"))
-        assert (own(batch)[0] - shared(batch)[0]).abs().max() < 1e-6
+        assert (own(batch)[0] - shared(batch)[0]).abs().max() < 1e-5
 
 
 def test_each_position_goes_through_its_own(kit: Kit) -> None:
