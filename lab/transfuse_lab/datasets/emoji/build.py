@@ -12,6 +12,7 @@ from transfuse.errors import TransfuseError
 from transfuse_lab.datasets.emoji.emoji import COUNT, SIZES, emoji_file, read_built
 from transfuse_lab.datasets.emoji.npm import Package, fetch, members
 from transfuse_lab.datasets.images import decode_image
+from transfuse_lab.lock import locked
 
 PICTURES = Package(
     "emoji-datasource-twitter",
@@ -32,14 +33,18 @@ def build_emoji(out: Path | None = None) -> Path:
 
     out: the folder, the cache folder by default. The file appears whole or not at all; one that is there
     and undamaged is left as it is.
-    Raises TransfuseError where npm cannot fetch the packages or the folder cannot be written.
+    Raises TransfuseError where npm cannot fetch the packages, or the folder cannot be written or another
+    process is building there.
     """
     target = emoji_file(out)
     if _is_built(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
+        with (
+            locked(target.parent),
+            tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch,
+        ):
             folder = Path(scratch)
             labels = read_labels(fetch(NAMES, folder))
             codes, images = read_pictures(fetch(PICTURES, folder))
