@@ -102,7 +102,7 @@ def test_asked_they_save_and_are_waited_for(parent: Callable, tmp_path: Path, nu
     os.killpg(one.pid, number)
     _, err = one.communicate(timeout=10)
     assert one.returncode == 130
-    assert err == "\nwaiting up to 30 s until 2 running jobs have saved\n"
+    assert err == "\nwaiting up to 30 s until the running jobs (2) have saved\n"
     gone(tmp_path, saved=True)
     for name in "ab":
         assert (tmp_path / name / "log.txt").read_text().count("heard") == 1
@@ -122,7 +122,7 @@ def test_a_second_signal_kills_at_once(parent: Callable, tmp_path: Path) -> None
     one.terminate()
     assert (
         one.stderr.readline() + one.stderr.readline()
-        == "\nwaiting up to 30 s until 2 running jobs have saved\n"
+        == "\nwaiting up to 30 s until the running jobs (2) have saved\n"
     )
     one.send_signal(signal.SIGINT)
     assert one.wait(5) == 130

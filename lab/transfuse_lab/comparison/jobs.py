@@ -62,7 +62,7 @@ def _stop(processes: Sequence[subprocess.Popen]) -> None:
         process.terminate()
     deadline = time.monotonic() + PATIENCE
     try:
-        tell(f"\nwaiting up to {PATIENCE:.0f} s until {len(processes)} running jobs have saved")
+        tell(f"\nwaiting up to {PATIENCE:.0f} s until the running jobs ({len(processes)}) have saved")
         for process in processes:
             process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
