@@ -34,6 +34,7 @@ WHOLE = [line(1), line(2), line(3)]
         [*WHOLE, line(4), line(5)],
         [*WHOLE, '{"step": 4, "flo'],
         [WHOLE[0], WHOLE[0], *WHOLE[1:]],
+        [*WHOLE, line(2, loss_text=0.9)],
         [WHOLE[2], WHOLE[0], WHOLE[1]],
         ["", "null", "[]", "3", *WHOLE, '{"step": "x"}', '{"step": 2}', "[" * 9999],
         [line(0), line(-1), line(True), line(1.5), line(2, flops="x"), line(3, loss_text=None), *WHOLE],
