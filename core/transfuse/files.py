@@ -20,7 +20,23 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    replace(partial, path)
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Put a file or folder that is on the disk already in its place, in one step that is on the disk too."""
     os.replace(partial, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk. Nothing where systems open no folders (Windows)."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.runs.interrupts import obey_as_ctrl_c
 
 HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
@@ -239,7 +240,8 @@ def pack(
 
 
 def main() -> None:
-    """The entry point: runs the command line, with warnings as plain lines."""
+    """The entry point: runs the command line, with warnings as plain lines. SIGTERM and SIGHUP are Ctrl-C."""
+    obey_as_ctrl_c()
     warnings.formatwarning = _plain
     app()
 

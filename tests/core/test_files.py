@@ -1,8 +1,12 @@
 """JSON files are read in one way: up to a cap, and every fault names the file and the cure."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, read_mapping, write_json
 
@@ -61,3 +65,40 @@ def test_a_mapping_has_its_keys(path: Path, body: str, fault: str) -> None:
         read_mapping(path, "run", "a", "b", cure="train again")
     path.write_text('{"b": 1, "a": 0, "c": 2}')
     assert read_mapping(path, "run", "a", "b") == {"b": 1, "a": 0, "c": 2}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the name of an open file is read from /proc")
+class TestOnTheDisk:
+    @pytest.fixture
+    def did(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+        """What was put on the disk, and what was moved to its place: the names, in order."""
+        done: list[tuple[str, str]] = []
+        fsync, move = os.fsync, os.replace
+
+        def synced(handle: int) -> None:
+            done.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+            fsync(handle)
+
+        def moved(one: Path, other: Path) -> None:
+            done.append(("move", Path(other).name))
+            move(one, other)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "replace", moved)
+        return done
+
+    def test_the_text_first_then_its_name(self, path: Path, did: list[tuple[str, str]]) -> None:
+        write_json(path, 1)
+        assert did == [("sync", "facts.json.partial"), ("move", "facts.json"), ("sync", path.parent.name)]
+
+    def test_all_of_a_checkpoint_before_it_is_the_latest(
+        self, tmp_path: Path, did: list[tuple[str, str]]
+    ) -> None:
+        model = nn.Linear(2, 2)
+        RunFolder(tmp_path).write_checkpoint(3, model, torch.optim.AdamW(model.parameters()))
+        moved = did.index(("move", "3"))
+        assert {("sync", name) for name in ("model.safetensors", "optimizer.safetensors", ".3.new")} < set(
+            did[:moved]
+        )
+        assert did[moved + 1] == ("sync", "checkpoints")
+        assert did[moved + 2 :] == [("sync", "latest.partial"), ("move", "latest"), ("sync", "checkpoints")]

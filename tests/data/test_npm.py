@@ -87,6 +87,16 @@ def test_an_npm_that_brings_nothing_is_an_error(npm, tmp_path: Path) -> None:
         fetch(Package("toy", "1.0.0", ""), tmp_path)
 
 
+def test_what_a_process_left_that_died_while_it_built_is_deleted(npm, tmp_path: Path) -> None:
+    npm("sys.exit(1)")
+    cache = tmp_path / "cache"
+    (cache / "building-old").mkdir(parents=True)
+    (cache / "building-old/package.tgz").write_text("half")
+    with pytest.raises(TransfuseError):
+        build_emoji(cache)
+    assert not list(cache.iterdir())
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TransfuseError, match="file/cache cannot be written"):

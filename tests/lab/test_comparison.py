@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 
 import pytest
 from transfuse.errors import TransfuseError
@@ -16,6 +18,7 @@ from transfuse_lab.comparison import jobs, worker
 from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.lock import locked
 
 from tests.tiny.recipes import sets
 
@@ -250,6 +253,26 @@ class TestJobs:
     def test_a_failed_job_ends_with_its_log(self, tmp_path: Path) -> None:
         with pytest.raises(TransfuseError, match=r"the job failed:\n"):
             jobs.run_all([jobs.Job("the job", tmp_path, {"kind": "none"})], lambda active, done: None)
+
+    def test_one_waits_for_a_process_that_still_saves_in_its_folder(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A worker whose comparison was killed ends a moment later; the next comparison may come before."""
+        held, order = Event(), []
+
+        def saving() -> None:
+            with locked(tmp_path):
+                held.set()
+                sleep(0.2)
+                order.append("saved")
+
+        other = Thread(target=saving)
+        other.start()
+        held.wait()
+        monkeypatch.setattr(worker, "fit", lambda job, plugins: order.append("begun"))
+        worker.work({"kind": "fit", "folder": str(tmp_path), "registry": None})
+        other.join()
+        assert order == ["saved", "begun"]
 
     def test_shares(self, tmp_path: Path) -> None:
         work = {"recipe": {"train": {"flops": 100.0}}}

@@ -6,7 +6,6 @@ and facts that the run was begun with; ``metrics.jsonl`` the log, a line a step;
 evaluation leaves. No pickle is read or written.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, 
 from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json, read_mapping, write_json, write_text
+from transfuse.files import read_json, read_mapping, replace, write_json, write_text
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.ema import EMA
 from transfuse.model.model import Model
@@ -169,10 +168,7 @@ class RunFolder:
         if ema is not None:
             save_tensors(fresh / EMA_FILE, ema.tensors())
         write_json(fresh / STATE, {"step": step, **(state or {})})
-        for file in fresh.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        os.replace(fresh, final)
+        replace(fresh, final)
         write_text(home / "latest", str(step))
         self._read_anew("latest", "checkpoint")
         for old in home.iterdir():

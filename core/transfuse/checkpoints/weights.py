@@ -8,11 +8,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
+from transfuse.files import sync
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors by name, as they are now."""
+    """Tensors by name, as they are now; on the disk when it returns."""
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    sync(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

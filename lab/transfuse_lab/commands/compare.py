@@ -1,5 +1,7 @@
 """``transfuse compare``: recipes trained on one stream to one FLOP budget, evaluated, and reported."""
 
+from typing import Any
+
 from transfuse.registry import Registry
 
 from transfuse_lab.comparison.compare import fit_codecs, mask_pictures, missing, table, train_and_evaluate
@@ -8,10 +10,10 @@ from transfuse_lab.comparison.jobs import cores
 from transfuse_lab.comparison.plan import plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.lock import locked
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
 from transfuse_lab.runs.records import load_record
-from transfuse_lab.runs.training import make_folder
 
 
 def compare_command(settings: ComparisonSettings) -> None:
@@ -19,7 +21,13 @@ def compare_command(settings: ComparisonSettings) -> None:
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     identity = open_section(section, registry.plugins).identity()
-    make_folder(settings.out)
+    with locked(settings.out):
+        _compare(settings, registry, section, identity)
+
+
+def _compare(
+    settings: ComparisonSettings, registry: Registry, section: dict[str, Any], identity: dict[str, Any]
+) -> None:
     runs = plan(settings, registry, identity)
     todo = missing(runs)
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "

@@ -8,6 +8,7 @@ from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.datasets import open_data, open_section
 from transfuse_lab.datasets.opening import STORE_SUFFIX
+from transfuse_lab.lock import locked_beside
 
 BUILT = ("emoji",)  # data sets that are fetched and built once; the others are at hand
 
@@ -34,4 +35,5 @@ def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
     """
     if Path(out).suffix != STORE_SUFFIX:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
-    return open_section({"name": "store", "path": str(out)}, plugins, source=open_data(name, plugins))
+    with locked_beside(Path(out)):
+        return open_section({"name": "store", "path": str(out)}, plugins, source=open_data(name, plugins))

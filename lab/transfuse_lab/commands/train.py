@@ -18,11 +18,12 @@ from transfuse.registry.plugins import Plugins
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.drawing.grid import grid, save_image
+from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
-from transfuse_lab.runs.training import make_folder, train
+from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out images on which reconstruction is measured
 SHOWN, ACROSS = 36, 12  # of them in the picture, and in a row of it
@@ -32,7 +33,8 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
-    progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
+    with locked(out):
+        progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --prompt ... --n 16 --out grid.png")
 
@@ -46,7 +48,12 @@ def dry_run_command(chosen: RecipeOnData) -> None:
 def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
     recipe, data, _, _ = _resolve(chosen)
-    make_folder(out)
+    with locked(out):
+        _train_codec(recipe, data, out)
+    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
+
+
+def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
     if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
     if has_codecs(out):
@@ -57,7 +64,6 @@ def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
         modalities = fit_codecs(recipe, data, out, say)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)
-    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
 
 
 def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plugins]:

@@ -6,19 +6,24 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
 from transfuse.files import write_json
 
+from transfuse_lab.runs.interrupts import tell
+
 # Two busy multi-threaded processes on two cores run several times slower than one: one thread each.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+WORKER = "transfuse_lab.comparison"  # the module that does a job
+PATIENCE = 30.0  # seconds that a worker is given to finish its step and save
 
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work for ``transfuse_lab.comparison.worker``: its folder takes ``job.json`` and ``log.txt``."""
+    """A piece of work for a worker process: its folder takes ``job.json`` and ``log.txt``."""
 
     name: str
     folder: Path
@@ -28,8 +33,9 @@ class Job:
 def run_all(jobs: Sequence[Job], watch: Callable[[Sequence[Job], int], None]) -> None:
     """Run every job; ``watch(active, done)`` is called once a second.
 
-    Raises TransfuseError with the end of its log where a job fails; the others are stopped, having
-    saved their state. The same on KeyboardInterrupt.
+    Raises TransfuseError with the end of its log where a job fails; the others are asked to save and end,
+    and killed where they have not after `PATIENCE` seconds. The same on KeyboardInterrupt; a second one
+    kills them at once.
     """
     waiting, active = list(jobs), {}
     done = 0
@@ -46,9 +52,24 @@ def run_all(jobs: Sequence[Job], watch: Callable[[Sequence[Job], int], None]) ->
                     raise TransfuseError(f"{job.name} failed:\n{_tail(job.folder / 'log.txt')}")
             watch(list(active.values()), done)
     finally:
-        for process in active:
-            process.terminate()
-        for process in active:
+        if active:
+            _stop(list(active))
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    """Asks all, waits for them, and kills those that are left."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    try:
+        tell(f"\nwaiting up to {PATIENCE:.0f} s until the running jobs ({len(processes)}) have saved")
+        for process in processes:
+            process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        tell("killing the jobs that did not end: they go on from what they saved last")
+    finally:
+        for process in processes:
+            process.kill()
             process.wait()
 
 
@@ -58,20 +79,27 @@ def cores() -> int:
 
 
 def _start(job: Job) -> subprocess.Popen:
+    """A worker in a session of its own, so that it hears a Ctrl-C once, from here.
+
+    ``-P``: no module is taken from the working directory, which may be a folder of someone's data.
+    """
     write_json(job.folder / "job.json", job.work)
     with (job.folder / "log.txt").open("w") as log:
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "transfuse_lab.comparison.worker",
-                str(job.folder / "job.json"),
-            ],
+            [sys.executable, "-P", "-m", WORKER, str(job.folder / "job.json")],
+            stdin=_until_we_end(),
             stdout=log,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            start_new_session=True,
             env={**os.environ, **ONE_THREAD},
         )
+
+
+@cache
+def _until_we_end() -> int:
+    """A pipe to read from, which has nothing in it and ends when this process does, however it ends."""
+    read, _ = os.pipe()  # the other end is never closed, and no other process has it
+    return read
 
 
 def _tail(log: Path, lines: int = 12) -> str:

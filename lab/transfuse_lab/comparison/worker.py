@@ -1,27 +1,24 @@
-"""One job of a comparison in a process of its own: fit codecs, or train and evaluate a run.
+"""One job of a comparison: fit codecs, or train and evaluate a run."""
 
-``python -m transfuse_lab.comparison.worker JOB.json``; what it has to say goes to standard output.
-"""
-
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
-from transfuse.errors import TransfuseError
-from transfuse.files import read_json, write_json
+from transfuse.files import write_json
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.rows import join
 
+from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.comparison.plan import mask_file
 from transfuse_lab.datasets import open_section
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.evaluation.shown import shown
+from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
@@ -63,17 +60,11 @@ def drawing(model: Model, documents: list) -> dict[str, Any]:
     return {"expression": str(model.mask), "drawing": model.mask.draw(row.columns), "labels": labels}
 
 
-def main() -> None:
+def work(job: dict[str, Any]) -> None:
+    """A job that `jobs.Job` describes, done. Its folder is locked meanwhile.
+
+    A process that lost its own comparison may still be saving there, so it is given the time to.
+    """
     keep_freed_memory()
-    job = read_json(Path(sys.argv[1]), "job")
-    try:
+    with locked(Path(job["folder"]), wait=PATIENCE):
         {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
-    except TransfuseError as error:
-        print(f"error: {error}", flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

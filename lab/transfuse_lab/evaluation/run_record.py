@@ -1,9 +1,7 @@
 """The record of a trained run: figures, learning curve, samples, captions, settings and facts."""
 
-import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.training import Progress
 
 from transfuse_lab.evaluation.shown import SHOWN, Drawn
+from transfuse_lab.runs.log import read_log
 from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, entry_name, png_base64
 from transfuse_lab.runs.trained import TrainedRun, text_and_image
 
@@ -39,7 +38,7 @@ def run_record(
         recipe=recipe.name,
         seed=recipe.train.seed,
         metrics=figures,
-        curve=tuple(_curve(run.folder.metrics_file)),
+        curve=tuple(_curve(read_log(run.folder.metrics_file, progress.step))),
         samples=tuple(
             Sample(
                 prompt=one.prompt,
@@ -98,10 +97,11 @@ def _unit(model: Model, image: str) -> str:
     return "nats a code" if isinstance(model.modalities[image], TokenModality) else "squared error a latent"
 
 
-def _curve(log: Path, points: int = 100) -> Iterator[CurvePoint]:
+def _curve(lines: Sequence[dict[str, Any]], points: int = 100) -> Iterator[CurvePoint]:
     """The training log in at most so many points, losses averaged between them."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for part in np.array_split(np.arange(len(lines)), min(points, len(lines))):
+    for part in np.array_split(np.arange(len(lines)), min(points, len(lines)) or 1):
+        if not len(part):
+            return
         rows = [lines[i] for i in part]
         names = sorted({name for row in rows for name in row if name.startswith("loss_")})
         means = {

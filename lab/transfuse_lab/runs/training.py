@@ -4,12 +4,8 @@ Where the folder holds the same run, it is resumed, step for step as if it had n
 """
 
 import json
-import math
-import signal
-import threading
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +23,11 @@ from transfuse.sequences.mask_checks import check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import Trainer
 
+from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.codecs import codec_seconds
+from transfuse_lab.runs.interrupts import interrupts
+from transfuse_lab.runs.log import keep_until
 
 SAVE_EVERY = 60.0  # seconds between checkpoints
 
@@ -112,14 +111,6 @@ def _same_recipe(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins
     return saved
 
 
-def make_folder(folder: Path) -> None:
-    """Raises TransfuseError where ``--out`` cannot be a folder: a file is in its place, or nothing may be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TransfuseError(f"--out {folder} cannot be a folder: {error.strerror}; give another") from None
-
-
 def train(
     recipe: Recipe,
     data: DataSet,
@@ -133,21 +124,28 @@ def train(
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
-    (`fit_codecs`). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM), it finishes the
-    step, saves and raises KeyboardInterrupt.
+    (`fit_codecs`). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it
+    finishes the step, saves and raises KeyboardInterrupt; the second time it raises at once. One process a
+    folder: who calls it holds the folder's lock (`lock.locked`).
     """
     make_folder(folder)
     run = RunFolder(folder)
     trainer = open_run(recipe, data, section, run, plugins, report, codecs)
     progress = trainer.progress
-    _forget_after(run.metrics_file, progress.step)
+    keep_until(run.metrics_file, progress.step, report)
     with (
-        run.metrics_file.open("a") as log,
+        run.metrics_file.open("a", encoding="utf-8") as log,
         bar(f"train {recipe.name}") as shown,
-        _interrupts() as interrupted,
+        interrupts() as interrupted,
     ):
+
+        def save() -> None:
+            log.flush()
+            os.fsync(log.fileno())  # a checkpoint never outlives the lines of its steps
+            trainer.save(run)
+
         saved = time.monotonic()
-        while not trainer.done:
+        while not trainer.done and not interrupted.heard:
             measured = trainer.step()
             line = {
                 "step": progress.step,
@@ -158,42 +156,10 @@ def train(
             log.write(json.dumps(line) + "\n")
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             shown.update(min(1.0, progress.share(recipe)), f"step {progress.step}  {losses}")
-            if interrupted.is_set() or time.monotonic() - saved > SAVE_EVERY:
-                log.flush()
-                trainer.save(run)
+            if time.monotonic() - saved > SAVE_EVERY:
+                save()
                 saved = time.monotonic()
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-        log.flush()
-        trainer.save(run)
+        save()
+        if interrupted.heard:
+            raise KeyboardInterrupt
     return trainer
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drop the lines of steps after the checkpoint: they will be done again."""
-    if log.is_file():
-        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= step]
-        log.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return math.inf  # a line that was being written when the process died
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a step is never left half done."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.signal(name, lambda *_: event.set()) for name in names}
-    try:
-        yield event
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

@@ -2,16 +2,21 @@
 
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from transfuse.errors import TransfuseError
+from transfuse.files import replace
 
 from transfuse_lab.datasets.emoji.emoji import COUNT, SIZES, emoji_file, read_built
 from transfuse_lab.datasets.emoji.npm import Package, fetch, members
 from transfuse_lab.datasets.images import decode_image
+from transfuse_lab.lock import locked
 
 PICTURES = Package(
     "emoji-datasource-twitter",
@@ -25,6 +30,7 @@ NAMES = Package(
 )
 PICTURE = r"package/img/twitter/64/[0-9a-f]+(-[0-9a-f]+)*\.png"
 LABELS = r"package/en/data\.json"
+BUILDING = "building-"
 
 
 def build_emoji(out: Path | None = None) -> Path:
@@ -32,25 +38,34 @@ def build_emoji(out: Path | None = None) -> Path:
 
     out: the folder, the cache folder by default. The file appears whole or not at all; one that is there
     and undamaged is left as it is.
-    Raises TransfuseError where npm cannot fetch the packages or the folder cannot be written.
+    Raises TransfuseError where npm cannot fetch the packages, or the folder cannot be written or another
+    process is building there.
     """
     target = emoji_file(out)
     if _is_built(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
-            folder = Path(scratch)
+        with locked(target.parent), _scratch(target.parent) as folder:
             labels = read_labels(fetch(NAMES, folder))
             codes, images = read_pictures(fetch(PICTURES, folder))
             captions = [caption(code, labels) for code in codes]
             if len(set(captions)) != COUNT or len(captions) != COUNT:
                 raise TransfuseError(f"emoji: {len(set(captions))} names of {len(captions)}, not {COUNT}")
             _write(folder / target.name, codes, captions, images)
-            os.replace(folder / target.name, target)
+            replace(folder / target.name, target)
     except OSError as error:
         raise TransfuseError(f"data build emoji: {target.parent} cannot be written: {error}") from error
     return target
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder to build in, deleted at the end; and so are those of processes that died over it."""
+    for stale in folder.glob(f"{BUILDING}*"):
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as scratch:
+        yield Path(scratch)
 
 
 def read_labels(path: Path) -> dict[str, str]:
