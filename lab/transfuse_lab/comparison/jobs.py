@@ -59,7 +59,7 @@ def cores() -> int:
 
 def _start(job: Job) -> subprocess.Popen:
     write_json(job.folder / "job.json", job.work)
-    with (job.folder / "log.txt").open("w") as log:
+    with (job.folder / "log.txt").open("w", encoding="utf-8") as log:
         return subprocess.Popen(
             [
                 sys.executable,
@@ -75,4 +75,6 @@ def _start(job: Job) -> subprocess.Popen:
 
 
 def _tail(log: Path, lines: int = 12) -> str:
-    return "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(
+        f"  {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    )

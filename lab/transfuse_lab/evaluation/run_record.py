@@ -100,7 +100,7 @@ def _unit(model: Model, image: str) -> str:
 
 def _curve(log: Path, points: int = 100) -> Iterator[CurvePoint]:
     """The training log in at most so many points, losses averaged between them."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     for part in np.array_split(np.arange(len(lines)), min(points, len(lines))):
         rows = [lines[i] for i in part]
         names = sorted({name for row in rows for name in row if name.startswith("loss_")})

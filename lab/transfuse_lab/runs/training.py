@@ -142,7 +142,7 @@ def train(
     progress = trainer.progress
     _forget_after(run.metrics_file, progress.step)
     with (
-        run.metrics_file.open("a") as log,
+        run.metrics_file.open("a", encoding="utf-8") as log,
         bar(f"train {recipe.name}") as shown,
         _interrupts() as interrupted,
     ):
@@ -172,8 +172,8 @@ def train(
 def _forget_after(log: Path, step: int) -> None:
     """Drop the lines of steps after the checkpoint: they will be done again."""
     if log.is_file():
-        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= step]
-        log.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:
