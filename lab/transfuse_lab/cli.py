@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.progress import complain, say
+from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
@@ -25,7 +27,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TransfuseError as error:
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             tail = HOW_TO_GO_ON.get(ctx.invoked_subcommand, "")
@@ -207,7 +209,8 @@ def mask(
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
     from transfuse_lab.commands.mask import mask_command
 
-    print(mask_command(expression, layout, out, registry))
+    for line in mask_command(expression, layout, out, registry).split("\n"):
+        say(line)
 
 
 @data_app.command()
@@ -220,7 +223,7 @@ def build(
     """Fetch a data set's packages by npm and build it, once, into the cache."""
     from transfuse_lab.commands import data as data_command
 
-    print(f"built {name}: {data_command.build(name, out)}")
+    say(f"built {name}: {data_command.build(name, out)}")
 
 
 @data_app.command()
@@ -235,11 +238,12 @@ def pack(
     from transfuse_lab.commands import data as data_command
 
     data_command.pack(name, out, Registry.open(registry).plugins)
-    print(f"packed {name} into {out}")
+    say(f"packed {name} into {out}")
 
 
 def main() -> None:
     """The entry point: runs the command line, with warnings as plain lines."""
+    print_whatever_comes()
     warnings.formatwarning = _plain
     app()
 
@@ -249,4 +253,4 @@ def _plain(
 ) -> str:
     """A warning for users as one line; any other with its place in the code, for developers."""
     place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
-    return f"warning: {place}{message}\n"
+    return f"warning: {visible_lines(f'{place}{message}')}\n"

@@ -40,7 +40,8 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
 def dry_run_command(chosen: RecipeOnData) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     recipe, data, _, plugins = _resolve(chosen)
-    say(describe(recipe, data, plugins))
+    for line in describe(recipe, data, plugins).split("\n"):
+        say(line)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path) -> None:

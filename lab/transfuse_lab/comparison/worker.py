@@ -23,11 +23,12 @@ from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.evaluation.shown import shown
 from transfuse_lab.memory import keep_freed_memory
-from transfuse_lab.progress import say
+from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.records import save_record
 from transfuse_lab.runs.trained import TrainedRun
 from transfuse_lab.runs.training import train
+from transfuse_lab.visible import print_whatever_comes
 
 
 def fit(job: dict[str, Any], plugins: Plugins) -> None:
@@ -64,12 +65,13 @@ def drawing(model: Model, documents: list) -> dict[str, Any]:
 
 
 def main() -> None:
+    print_whatever_comes()
     keep_freed_memory()
     job = read_json(Path(sys.argv[1]), "job")
     try:
         {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
     except TransfuseError as error:
-        print(f"error: {error}", flush=True)
+        complain(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
