@@ -9,7 +9,7 @@ import typer
 from transfuse.errors import TransfuseError
 from typer.core import TyperGroup
 
-from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.commands.arguments import TOKENS, RecipeOnData, SampleArguments, read_axes, read_seeds
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.progress import complain, say
 from transfuse_lab.visible import print_whatever_comes, visible_lines
@@ -114,7 +114,9 @@ def sample(
         Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
-    tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most tokens of text in one.")] = 256,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help=f"The most tokens of text in one ({TOKENS}).")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
 ) -> None:

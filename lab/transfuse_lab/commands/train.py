@@ -19,6 +19,7 @@ from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.drawing.grid import grid, save_image
 from transfuse_lab.memory import keep_freed_memory
+from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
@@ -30,6 +31,7 @@ SHOWN, ACROSS = 36, 12  # of them in the picture, and in a row of it
 
 def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
+    check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
@@ -46,6 +48,7 @@ def dry_run_command(chosen: RecipeOnData) -> None:
 
 def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+    check_folder("--out", out)
     recipe, data, _, _ = _resolve(chosen)
     make_folder(out)
     if RunFolder(out).recipe_file.is_file():
