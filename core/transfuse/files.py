@@ -47,12 +47,12 @@ def read_bytes(path: Path, what: str, cap: int = CAP) -> bytes:
     return data
 
 
-def read_text(path: Path, what: str, cap: int = CAP) -> str:
+def read_text(path: Path, what: str, cap: int = CAP, cure: str = "save it as UTF-8") -> str:
     """The same as text: UTF-8, whatever the locale, with or without a byte order mark."""
     try:
         return read_bytes(path, what, cap).decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise TransfuseError(f"{path}: is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        raise TransfuseError(f"{path}: is not UTF-8 text (byte {error.start}): {cure}") from None
 
 
 def parse_json(text: str) -> Any:
@@ -69,7 +69,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_json(path: Path, what: str, cap: int = CAP, cure: str = CURE) -> Any:
     """The value of a JSON file. Raises TransfuseError as `read_text`, and with the cure where it is damaged."""
-    text = read_text(path, what, cap)
+    text = read_text(path, what, cap, cure)
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json, read_mapping, write_json
+from transfuse.files import read_json, read_mapping, read_text, write_json
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_what_is_not_utf8_is_named_with_its_byte(path: Path, body: bytes, byte: 
     path.write_bytes(body)
     with pytest.raises(TransfuseError) as caught:
         read_json(path, "run")
-    assert str(caught.value) == f"{path}: is not UTF-8 text (byte {byte}): save it as UTF-8"
+    assert str(caught.value) == f"{path}: is not UTF-8 text (byte {byte}): restore it, or train again"
+    with pytest.raises(TransfuseError, match=rf"\(byte {byte}\): save it as UTF-8$"):
+        read_text(path, "caption")
 
 
 @pytest.mark.parametrize(
