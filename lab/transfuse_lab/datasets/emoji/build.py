@@ -2,7 +2,10 @@
 
 import json
 import os
+import platform
+import shutil
 import tempfile
+import time
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +27,8 @@ NAMES = Package(
     "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
 )
 PICTURE = r"package/img/twitter/64/[0-9a-f]+(-[0-9a-f]+)*\.png"
+SCRATCH = "building-"
+DAY = 24 * 3600  # seconds
 LABELS = r"package/en/data\.json"
 
 
@@ -35,11 +40,12 @@ def build_emoji(out: Path | None = None) -> Path:
     Raises TransfuseError where npm cannot fetch the packages or the folder cannot be written.
     """
     target = emoji_file(out)
+    clear_scratch(target.parent)
     if _is_built(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=_scratch(os.getpid())) as scratch:
             folder = Path(scratch)
             labels = read_labels(fetch(NAMES, folder))
             codes, images = read_pictures(fetch(PICTURES, folder))
@@ -93,6 +99,37 @@ def halved(images: np.ndarray) -> np.ndarray:
     n, c, h, w = images.shape
     squares = images.reshape(n, c, h // 2, 2, w // 2, 2)
     return ((squares.sum(axis=(3, 5), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+
+
+def clear_scratch(folder: Path) -> None:
+    """Removes what builds that were killed left: their process on this machine is gone, or they are a day old."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        pid = left.name.removeprefix(SCRATCH).partition("-")[0]
+        dead = pid.isdecimal() and left.name.startswith(_scratch(int(pid))) and not _lives(int(pid))
+        try:
+            old = time.time() - left.lstat().st_mtime > DAY
+        except FileNotFoundError:  # another build was faster
+            continue
+        if not left.is_symlink() and (old or dead):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _scratch(pid: int) -> str:
+    """How the folder of a build by that process on this machine begins."""
+    return f"{SCRATCH}{pid}-{platform.node()}-"
+
+
+def _lives(pid: int) -> bool:
+    """Whether this machine has a process of that number; on Windows one cannot ask."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _is_built(target: Path) -> bool:
