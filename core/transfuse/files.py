@@ -63,14 +63,32 @@ def read_bytes(path: Path, what: str, cap: int = CAP) -> bytes:
     return data
 
 
-def read_json(path: Path, what: str, cap: int = CAP, cure: str = CURE) -> Any:
-    """The value of a JSON file, UTF-8 with or without a byte order mark.
-
-    Raises TransfuseError as `read_bytes`, and with the cure where the file is damaged.
-    """
+def read_text(path: Path, what: str, cap: int = CAP, cure: str = "save it as UTF-8") -> str:
+    """The same as text: UTF-8, whatever the locale, with or without a byte order mark."""
     try:
-        return json.loads(read_bytes(path, what, cap).decode("utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return read_bytes(path, what, cap).decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise TransfuseError(f"{path}: is not UTF-8 text (byte {error.start}): {cure}") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for a key that stands twice in an object."""
+    return json.loads(text, object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(made := dict(pairs)) < len(keys):
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r:.80} stands twice")
+    return made
+
+
+def read_json(path: Path, what: str, cap: int = CAP, cure: str = CURE) -> Any:
+    """The value of a JSON file. Raises TransfuseError as `read_text`, and with the cure where it is damaged."""
+    text = read_text(path, what, cap, cure)
+    try:
+        return parse_json(text)
+    except (ValueError, RecursionError) as error:
         raise TransfuseError(f"{path} is damaged ({error}): {cure}") from None
 
 

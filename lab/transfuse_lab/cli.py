@@ -9,9 +9,11 @@ import typer
 from transfuse.errors import TransfuseError
 from typer.core import TyperGroup
 
-from transfuse_lab.commands.arguments import RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.commands.arguments import TOKENS, RecipeOnData, SampleArguments, read_axes, read_seeds
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
+from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
@@ -26,7 +28,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TransfuseError as error:
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             tail = HOW_TO_GO_ON.get(ctx.invoked_subcommand, "")
@@ -113,7 +115,9 @@ def sample(
         Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
-    tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most tokens of text in one.")] = 256,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help=f"The most tokens of text in one ({TOKENS}).")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
 ) -> None:
@@ -208,7 +212,8 @@ def mask(
     """Draw a mask over a layout, with its pairs, density, slices and intervals."""
     from transfuse_lab.commands.mask import mask_command
 
-    print(mask_command(expression, layout, out, registry))
+    for line in mask_command(expression, layout, out, registry).split("\n"):
+        say(line)
 
 
 @data_app.command()
@@ -221,7 +226,7 @@ def build(
     """Fetch a data set's packages by npm and build it, once, into the cache."""
     from transfuse_lab.commands import data as data_command
 
-    print(f"built {name}: {data_command.build(name, out)}")
+    say(f"built {name}: {data_command.build(name, out)}")
 
 
 @data_app.command()
@@ -236,11 +241,12 @@ def pack(
     from transfuse_lab.commands import data as data_command
 
     data_command.pack(name, out, Registry.open(registry).plugins)
-    print(f"packed {name} into {out}")
+    say(f"packed {name} into {out}")
 
 
 def main() -> None:
     """The entry point: runs the command line, with warnings as plain lines. SIGTERM and SIGHUP are Ctrl-C."""
+    print_whatever_comes()
     obey_as_ctrl_c()
     warnings.formatwarning = _plain
     app()
@@ -251,4 +257,4 @@ def _plain(
 ) -> str:
     """A warning for users as one line; any other with its place in the code, for developers."""
     place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: {category.__name__}: "
-    return f"warning: {place}{message}\n"
+    return f"warning: {visible_lines(f'{place}{message}')}\n"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from transfuse_lab.visible import visible_line, visible_lines
+
 
 class Bar(Protocol):
     """How far a long job has come, as it is shown."""
@@ -26,7 +28,7 @@ class Lines:
         if tenth > self.shown:
             self.shown = tenth
             seconds = time.monotonic() - self.start
-            print(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}", flush=True)
+            say(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}")
 
 
 class RichBar:
@@ -34,7 +36,7 @@ class RichBar:
         self.progress, self.task = progress, task
 
     def update(self, share: float, note: str) -> None:
-        self.progress.update(self.task, completed=share, note=note)
+        self.progress.update(self.task, completed=share, note=visible_line(note))
 
 
 @contextmanager
@@ -47,11 +49,16 @@ def bar(title: str) -> Iterator[Bar]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield RichBar(progress, progress.add_task(title, total=1.0, note=""))
 
 
 def say(line: str) -> None:
     """One plain line on standard output, at once."""
-    print(line, flush=True)
+    print(visible_line(line), flush=True)
+
+
+def complain(text: str) -> None:
+    """An error on standard error; its further lines are set in."""
+    print(visible_lines(text), file=sys.stderr)

@@ -141,7 +141,7 @@ class Text(TokenModality):
         try:
             if path.stat().st_size > TOKENIZER_CAP:
                 raise TransfuseError(f"{place} has more than {TOKENIZER_CAP >> 20} MiB: it is not read")
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise TransfuseError(f"{place} is not there ({error.strerror}): name a tokenizer.json") from None
         except TransfuseError:

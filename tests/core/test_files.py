@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json, read_mapping, write_json
+from transfuse.files import read_json, read_mapping, read_text, write_json
 
 
 @pytest.fixture
@@ -43,9 +43,7 @@ def test_the_cap_is_the_largest_size_that_is_read(path: Path) -> None:
     assert str(caught.value) == f"{path}: more than 1 MiB of a run are not read"
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff", b"[" * 100_000, b'"\xed\xa0\x80"', "1".encode("utf-16")]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"1" * 5000, b'{"a": 1, "b": {"a": 1, "a": 1}}'])
 def test_a_damaged_file_is_named_with_the_cure(path: Path, body: bytes) -> None:
     path.write_bytes(body)
     for arguments, cure in (({}, "restore it, or train again"), ({"cure": "copy it again"}, "copy it again")):
@@ -53,6 +51,25 @@ def test_a_damaged_file_is_named_with_the_cure(path: Path, body: bytes) -> None:
             read_json(path, "run", **arguments)
         assert str(caught.value).startswith(f"{path} is damaged (")
         assert str(caught.value).endswith(f"): {cure}")
+
+
+def test_a_key_that_stands_twice_is_named(path: Path) -> None:
+    path.write_text('[{"a": 1}, {"text": "one", "n": 2, "text": "two"}]')
+    with pytest.raises(TransfuseError, match=r"facts\.json is damaged \(key 'text' stands twice\)"):
+        read_json(path, "run")
+
+
+@pytest.mark.parametrize(
+    ("body", "byte"),
+    [(b"\xff", 0), (b'"\xed\xa0\x80"', 1), ("1".encode("utf-16"), 0), (b"\xef\xbb\xbf1\xe9", 4)],
+)
+def test_what_is_not_utf8_is_named_with_its_byte(path: Path, body: bytes, byte: int) -> None:
+    path.write_bytes(body)
+    with pytest.raises(TransfuseError) as caught:
+        read_json(path, "run")
+    assert str(caught.value) == f"{path}: is not UTF-8 text (byte {byte}): restore it, or train again"
+    with pytest.raises(TransfuseError, match=rf"\(byte {byte}\): save it as UTF-8$"):
+        read_text(path, "caption")
 
 
 @pytest.mark.parametrize(

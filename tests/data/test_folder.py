@@ -172,7 +172,9 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: Any, message: str) -> None:
 def test_a_listing_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "captions.jsonl").write_bytes(b'\xff\xfe{"image": "a.png"}')
-    with pytest.raises(TransfuseError, match="line 1: not JSON in UTF-8"):
+    with pytest.raises(
+        TransfuseError, match=r"captions\.jsonl: is not UTF-8 text \(byte 0\): save it as UTF-8$"
+    ):
         Folder(tmp_path)
 
 

@@ -137,6 +137,12 @@ class TestErrors:
             (("train", "r", "--data", "d"), "--out is missing"),
             (("sample", "x"), "give exactly one of --prompt, --image and --document"),
             (("sample", "x", "--prompt", "a", "--image", "b.png"), "give exactly one of"),
+            (("sample", "x", "--prompt", "a"), "--out is missing: where the picture goes"),
+            (
+                ("sample", "x", "--prompt", "a", "--out", "g.png", "--tokens", "3"),
+                "--tokens is not used with --prompt",
+            ),
+            (("sample", "x", "--image", "b.png", "--out", "c.png"), "--out is not used with --image"),
             (("compare", "--data", "d", "--out", "x", "--seeds", "a"), "--seeds 'a': write whole numbers"),
             (("compare", "--data", "d", "--out", "x", "--axis", "a"), "--axis 'a': write key=value,value"),
             (("recipes", "--registry", "nowhere.yaml"), "nowhere.yaml is missing: . holds no registry"),

@@ -171,6 +171,64 @@ class TestPlan:
         assert len({run.folder for run in runs}) == 16
         assert len({run.codecs for run in runs}) == 2  # a codec knows neither seed, loss nor width
 
+    @pytest.mark.parametrize(
+        ("sets", "axes", "words"),
+        [
+            (
+                (),
+                {"train.seed": ("1", "2")},
+                "--axis train.seed: train.seed is what --seeds says: give --seeds",
+            ),
+            ((), {"train": ("{seed: 1}", "{seed: 2}")}, "--axis train: train.seed is what --seeds says"),
+            (("train.seed=4",), {}, "--set train.seed=4: train.seed is what --seeds says"),
+            (("train={seed: 4, lr: 0.1}",), {}, "--set train={seed: 4, lr: 0.1}: train.seed is what --seeds"),
+            (
+                ("loss.image=3",),
+                {"loss.image": ("1", "2")},
+                "--axis loss.image: loss.image is what --set says",
+            ),
+            (("loss={image: 3}",), {"loss.image": ("1", "2")}, "loss.image is what --set says: give one"),
+            ((), {"loss": ("{image: 3}",), "loss.image": ("1", "2")}, "loss.image is what --axis says"),
+            (
+                ("modalities.image.codec=kl",),
+                {"image.codec": ("kl", "pixel")},
+                "image.codec is what --set says",
+            ),
+            (
+                ("modalities={image: {codec: kl}}",),
+                {"image.codec": ("kl",)},
+                "image.codec is what --set says",
+            ),
+        ],
+    )
+    def test_what_the_command_or_another_option_says_is_refused(
+        self, planned: Callable, sets: tuple[str, ...], axes: dict[str, tuple[str, ...]], words: str
+    ) -> None:
+        with pytest.raises(TransfuseError) as caught:
+            planned(("transfusion",), sets=sets, axes=axes)
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("key", "values"),
+        [
+            ("loss.image", ("1", "1.0")),
+            ("train.lr", ("1e-3", "0.001")),
+            ("train.lr", ("1e-3", "2e-3", "0.002")),
+            ("mask", ("causal", "same(doc) & le(idx)")),
+            ("image.codec", ("pixel", "{name: pixel}")),
+            ("image", ("image", "{kind: image}")),
+        ],
+    )
+    def test_values_that_are_one_recipe_are_refused_by_name(
+        self, planned: Callable, key: str, values: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(TransfuseError) as caught:
+            planned(("transfusion",), axes={key: values})
+        *_, one, two = values
+        said = f"compare: transfusion;{key}={one} and transfusion;{key}={two} are one and the same recipe"
+        assert str(caught.value).startswith(said)
+        assert f"--axis {key} " in str(caught.value)
+
     def test_keys_of_an_entry_are_sorted(self, planned: Callable) -> None:
         runs = planned(axes={"model.dim": ("32",), "loss.image": ("1",)}, seeds=(0,))
         assert runs[0].entry == "transfusion;loss.image=1;model.dim=32"

@@ -114,7 +114,12 @@ def test_long_rows_are_not_drawn_in_the_terminal() -> None:
         ("text:2+", "is no item"),
         ("text:2+doc=1", "'doc' is a column of its own already"),
         ("text:2+a text:2+a=1", "'a' is a column of its own already"),
-        ("text:5000", "too many to draw"),
+        ("text:4097", "4097 positions are too many to draw; 4096 at most"),
+        ("text:2048/text:2048 image:1", "4097 positions are too many to draw; 4096 at most"),
+        ("text:999999999999999999/text:1", "too many to draw; 4096 at most"),
+        (f"text:{'9' * 5000}", "is no item"),
+        ("text:1+frame=9999999999999999999", "is no item"),
+        ("text:٣", "is no item"),
     ],
 )
 def test_wrong_layouts(layout: str, message: str) -> None:
@@ -127,10 +132,13 @@ def test_wrong_expressions_and_files(tmp_path: Path) -> None:
         mask_command("sme(doc)", "text:1")
     with pytest.raises(TransfuseError, match=r"no column 'nosied' .did you mean 'noised'"):
         mask_command("k.nosied", "image:1+noised")
-    with pytest.raises(TransfuseError, match=r"ends in \.png or \.svg"):
+    with pytest.raises(TransfuseError, match=r"ends in \.png, \.svg$"):
         mask_command("full", "text:1", tmp_path / "mask.jpg")
-    with pytest.raises(TransfuseError, match="No such file"):
-        mask_command("full", "text:1", tmp_path / "nowhere" / "mask.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TransfuseError, match=r"--out .*file is a file; give another"):
+        mask_command("nonsense", "text:99999999", tmp_path / "file" / "mask.png")
+    mask_command("full", "text:1", tmp_path / "new" / "mask.png")
+    assert (tmp_path / "new" / "mask.png").is_file()
 
 
 def test_the_command_prints_the_picture_and_the_counts() -> None:

@@ -2,6 +2,7 @@
 # ruff: noqa: E501 (a fault and its sentence stand on one line)
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,7 +116,7 @@ recipes:
         [
             ("recipes:\n  x:\n    extends: transfusoin\n", ":3: recipes.x.extends: unknown recipe 'transfusoin', did you mean 'transfusion'?"),
             ("recipes:\n  x: {extends: y}\n  y: {extends: x}\n", ":3: recipes.y.extends: recipes extend each other in a circle: x → y → x"),
-            ("recipes:\n  x: {mask: causal, loss: {}}\n", ":2: recipes.x.modalities: dictionary should have at least 1 item"),
+            ("recipes:\n  x: {mask: causal, loss: {}}\n", ":2: recipes.x.modalities: mapping should have at least 1 item"),
             ("recipes:\n  x: {modalities: {text: text}, mask: causal, loss: {}}\n", ":2: recipes.x.train: takes exactly one of steps and flops, not neither"),
             ("recipes:\n  x: {modalities: {text: text}, loss: {text: 1}, train: {steps: 1}}\n", ":2: recipes.x.mask: is missing"),
             ("recipes:\n  x:\n    extends: transfusion\n    modalities: {audio: audoi}\n", ":4: recipes.x.modalities.audio: unknown modality 'audoi', known: image, image_vq, text"),
@@ -289,9 +290,48 @@ class TestOverrides:
     def test_faults_name_the_override(self, registry: Registry, override: str, sentence: str) -> None:
         assert refused(registry, override).startswith(sentence)
 
+    @pytest.mark.parametrize(
+        ("overrides", "place"),
+        [
+            (["image.guidance.scale=3", "image.guidance.views=[]"], "image.guidance.(scale|views)"),
+            (["image.guidance={scale: 3}", "image.guidance.views=[]"], "image.guidance.scale"),
+            (["train={steps: 3}", "train.flops=1e12"], "train.steps"),
+            (["image.patcher=3", "image.patcher.patch=2"], "image.patcher"),
+            (["train.lr_scale=3", "train.lr_scale.image=2"], "train.lr_scale"),
+            (["train.lr_scale.image=3", "train.lr_scale.image.codec=2"], "train.lr_scale.image"),
+            (["loss={image: 3, text: 2}", "loss.image=4"], "loss.image"),
+            (["model={dim: 64}", "model={dim: 32}"], "model.dim"),
+            (["modalities={image: image_vq}", "image=image"], "image"),
+        ],
+    )
+    def test_what_another_replaces(self, registry: Registry, overrides: list[str], place: str) -> None:
+        message = rf"--set {place}: is replaced by another --set: give one of the two"
+        for order in (overrides, overrides[::-1]):
+            if order[0].partition("=")[0] != order[1].partition("=")[0] or order is overrides:
+                assert re.fullmatch(message, refused(registry, *order))
+
+    @pytest.mark.parametrize("root", ["model", "train", "loss", "modalities"])
+    @pytest.mark.parametrize("value", ["3", "null", "[1]", "word"])
+    def test_roots_are_mappings(self, registry: Registry, root: str, value: str) -> None:
+        inside = {"loss": "image=1", "modalities": "image.codec=kl", "train": "lr=1", "model": "dim=32"}[root]
+        for more in ([], [f"{root}.{inside}"], ["image.codec=kl"]):
+            for order in ([f"{root}={value}", *more], [*more, f"{root}={value}"]):
+                assert refused(registry, *order).startswith(f"--set {root}: should be a mapping, not ")
+
+    def test_values_that_agree_and_the_last_of_one_key(self, registry: Registry) -> None:
+        one = registry.recipe("transfusion", ["model.dim=32", "model.layers=2"])
+        assert registry.recipe("transfusion", ["model={dim: 32}", "model={layers: 2}"]) == one
+        assert registry.recipe("transfusion", ["model.dim=64", "model.dim=32", "model.layers=2"]) == one
+        assert registry.recipe("transfusion", ["model={dim: 32, layers: 2}", "model.dim=32"]) == one
+
+    def test_a_role_that_is_not_there_cannot_be_left_out(self, registry: Registry) -> None:
+        assert refused(registry, "modalities.imag=null") == (
+            "--set modalities.imag: unknown role 'imag', did you mean 'image'?"
+        )
+
     def test_two_budgets(self, registry: Registry) -> None:
         message = refused(registry, "train.steps=3", "train.flops=1e9")
-        assert message == "--set: give one of train.steps and train.flops"
+        assert message == "--set train.steps: is replaced by another --set: give one of the two"
         assert refused(registry, "train.steps=null").endswith(
             "takes exactly one of steps and flops, not neither"
         )

@@ -82,7 +82,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TransfuseError, match=r"cannot be read .*it should be a file of a registry$"):
         read_file(tmp_path)
     path.write_bytes(b"a: \xff\n")
-    with pytest.raises(TransfuseError, match=r"r\.yaml: is not UTF-8 text \(byte 3\)$"):
+    with pytest.raises(TransfuseError, match=r"r\.yaml: is not UTF-8 text \(byte 3\): save it as UTF-8$"):
         read_file(path)
     path.write_bytes(b" " * (LIMIT + 1))
     with pytest.raises(TransfuseError, match="more than 1 MiB of a registry are not read"):

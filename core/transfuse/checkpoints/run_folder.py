@@ -111,7 +111,7 @@ class RunFolder:
         pointer = self.path / "checkpoints" / "latest"
         if not pointer.is_file():
             return None
-        step = pointer.read_text().strip()
+        step = pointer.read_text(encoding="utf-8").strip()
         if not step.isdecimal():
             raise TransfuseError(f"{pointer} is damaged: it should hold a step, not {step!r:.40}")
         return pointer.parent / step

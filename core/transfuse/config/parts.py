@@ -215,7 +215,7 @@ class PartOf:
                     return name
                 if isinstance(name, str) and lookup is not None and name not in lookup.parts(self.kind):
                     hint = did_you_mean(name, {*self.core, *lookup.parts(self.kind)})
-                    raise InvalidSettings([((), f"unknown {noun(self.kind)} {name!r}, {hint}")])
+                    raise InvalidSettings([((), f"unknown {noun(self.kind)} {name!r:.80}, {hint}")])
             if lookup is None and not isinstance(value, Chosen):
                 raise ValueError(f"a {self.kind} is read with the loaded plugins: use Plugins.choose")
             return choose(lookup, self.kind, value, builds)  # type: ignore[arg-type]

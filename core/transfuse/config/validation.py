@@ -1,6 +1,7 @@
 """A section becomes validated settings, or a list of faults, each with its place in the section."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -32,8 +33,11 @@ def dotted(loc: Loc) -> str:
 EXPECTED = {
     "int_type": "an integer", "float_type": "a number", "bool_type": "true or false", "string_type": "text",
     "dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list", "list_type": "a list",
+    "int_parsing_size": "an integer of fewer digits",
 }  # fmt: skip
 """What a value should be, by the name that pydantic gives to its not being that."""
+MEMBER = re.compile(r"int|float|str|bool|none|[A-Z].*|.*[-\[].*", re.DOTALL)
+"""What pydantic calls members of a union and keys of a mapping, in the place of a fault."""
 
 
 def validate(model: type[Model], section: Any, context: object = None) -> Model:
@@ -41,24 +45,43 @@ def validate(model: type[Model], section: Any, context: object = None) -> Model:
     try:
         return model.model_validate(section, context=context)
     except ValidationError as invalid:
-        raise InvalidSettings(_faults(invalid)) from None
+        raise InvalidSettings(_faults(invalid, section)) from None
 
 
-def _faults(invalid: ValidationError) -> Iterator[tuple[Loc, str]]:
+def _faults(invalid: ValidationError, section: Any) -> list[tuple[Loc, str]]:
+    faults: list[tuple[Loc, str]] = []
+    wanted: dict[tuple[Loc, str], list[str]] = {}
     for error in invalid.errors(include_url=False):
-        loc = tuple(step for step in error["loc"] if step != "[key]")
-        kind, message = error["type"], error["msg"]
+        loc = tuple(_place(error["loc"], section))
+        kind, message = error["type"], error["msg"].partition(" after validation")[0]
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, InvalidSettings):
-            yield from (((*loc, *inner), sentence) for inner, sentence in cause.faults)
+            faults += (((*loc, *inner), sentence) for inner, sentence in cause.faults)
         elif isinstance(cause, Exception):
-            yield loc, str(cause)
+            faults.append((loc, str(cause)))
         elif kind == "missing":
-            yield loc, "is missing"
+            faults.append((loc, "is missing"))
         elif kind in EXPECTED:
-            yield loc, f"should be {EXPECTED[kind]}, not {short(error['input'])}"
+            wanted.setdefault((loc, short(error["input"])), []).append(EXPECTED[kind])
         else:
-            yield loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"
+            message = message.replace("Tuple", "List").replace("Dictionary", "Mapping")
+            faults.append((loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"))
+    told = [loc for loc, _ in faults]
+    for (loc, given), kinds in wanted.items():  # of a union, what fits best speaks, else all of it
+        others = told + [other for other, _ in wanted if other != loc]
+        if not any(other[: len(loc)] == loc for other in others):
+            faults.append((loc, f"should be {' or '.join(kinds)}, not {given}"))
+    return faults
+
+
+def _place(steps: Loc, section: Any) -> Iterator[str | int]:
+    """Of the place that pydantic says, what stands in the section: not its names for members of a union."""
+    for step in steps:
+        listed: dict[Any, Any] = dict(enumerate(section)) if isinstance(section, list) else {}
+        inside = section if isinstance(section, Mapping) else listed
+        if step in inside or not MEMBER.fullmatch(str(step)):
+            yield step
+            section = inside.get(step)
 
 
 def short(value: object) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from transfuse.config.validation import Loc, dotted, short
 from transfuse.errors import TransfuseError
-from transfuse.files import read_bytes
+from transfuse.files import read_text
 
 LIMIT = 1 << 20
 """Bytes that are read of one file; a registry has a few thousand."""
@@ -62,11 +62,7 @@ def read_file(path: Path) -> tuple[Any, dict[Loc, int]]:
 
     Raises `TransfuseError` for a file that is missing, too large, not text or not such YAML.
     """
-    try:
-        text = read_bytes(path, "registry", LIMIT).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TransfuseError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    return read(text, str(path))
+    return read(read_text(path, "registry", LIMIT), str(path))
 
 
 def read(text: str, source: str) -> tuple[Any, dict[Loc, int]]:

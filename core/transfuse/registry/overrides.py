@@ -1,13 +1,14 @@
 """``--set key=value``: overrides as what they are, small recipes merged over one."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from transfuse.config import yaml_text
 from transfuse.config.located import Located
 from transfuse.config.merge import SETTLES
 from transfuse.config.recipe import ROOTS
-from transfuse.config.validation import short
+from transfuse.config.validation import Loc, short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.files import RecipeEntry
 
@@ -21,22 +22,39 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Located
 
     Those that give a role another modality (``image=image_vq``) come first, so that what else is given
     about the role holds for the new one. Otherwise order means nothing, but the last of one key counts.
-    Raises `TransfuseError`.
+    Raises `TransfuseError`, also where one override replaces what another says.
     """
     named, rest = Located.from_source(SOURCE, {}), Located.from_source(SOURCE, {})
     # Files come before what they settle, so that neither clears the other: a contradiction is an error.
     read = [_read(text, roles) for text in texts]
+    last = dict(read)
+    read = [(loc, over) for loc, over in read if over is last[loc] or isinstance(over.at(*loc).value, dict)]
     read.sort(key=lambda item: (len(item[0]), item[0][-1] not in SETTLES))
-    if {("train", "steps"), ("train", "flops")} <= {loc for loc, _ in read}:
-        raise TransfuseError(f"{SOURCE}: give one of train.steps and train.flops")
     for loc, over in read:
+        over.validate(RecipeEntry)
         if loc[0] == "modalities" and len(loc) == 2 and not isinstance(over.at(*loc).value, dict):
             named = named.merge(over)
         else:
             rest = rest.merge(over)
-    for link in (named, rest):
-        link.validate(RecipeEntry)
+    for _, over in read:
+        for loc in _replaced(over.value, named.merge(rest).value):
+            raise TransfuseError(over.sentence(loc, f"is replaced by another {SOURCE}: give one of the two"))
     return [named, rest]
+
+
+def _replaced(given: Any, kept: Any, loc: Loc = ()) -> Iterator[Loc]:
+    """The places of what is given and not kept; a name is kept in the section that has it."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _replaced(
+                value, kept.get(key, kept) if isinstance(kept, Mapping) else kept, (*loc, key)
+            )
+    elif (
+        given is not kept
+        and given != kept
+        and not (isinstance(kept, Mapping) and given in (kept.get("name"), kept.get("kind")))
+    ):
+        yield loc
 
 
 def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Located]:

@@ -110,7 +110,7 @@ class Plugins:
             raise TransfuseError(self.clashes[kind, name])
         if (kind, name) not in self._parts:
             hint = did_you_mean(name, self.parts(kind))
-            raise TransfuseError(f"unknown {noun(kind)} {name!r}, {hint}{self._absent()}")
+            raise TransfuseError(f"unknown {noun(kind)} {name!r:.80}, {hint}{self._absent()}")
         return self._parts[kind, name]
 
     def parts(self, kind: str) -> dict[str, Part]:

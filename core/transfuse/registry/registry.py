@@ -140,6 +140,8 @@ class Registry:
         roles, loss = base.at("modalities"), base.at("loss")
         for role, section in link.value.get("modalities", {}).items():
             over = link.at("modalities", role)
+            if section is None and role not in roles.value:
+                raise _unknown(Located(role, over.locations), "role", roles.value)
             if section is None:
                 roles, loss = roles.without(role), loss.without(role)
             elif isinstance(section, str):
@@ -170,7 +172,7 @@ class Registry:
 
 def _unknown(name: Located, what: str, known: Iterable[str]) -> TransfuseError:
     return TransfuseError(
-        name.sentence((), f"unknown {what} {name.value!r}, {did_you_mean(name.value, known)}")
+        name.sentence((), f"unknown {what} {name.value!r:.80}, {did_you_mean(name.value, known)}")
     )
 
 

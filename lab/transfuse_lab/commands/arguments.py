@@ -6,6 +6,8 @@ from pathlib import Path
 
 from transfuse.errors import TransfuseError
 
+TOKENS = 256
+"""The most tokens of text in a sample, where nobody says."""
 CLOSING = {")": "(", "]": "[", "}": "{"}
 
 
@@ -23,7 +25,7 @@ class RecipeOnData:
 class SampleArguments:
     """What a run is to continue: prompts, an image to caption, or a document; exactly one of the three.
 
-    n: samples of each. tokens: the most tokens of text in one. out: where pictures go.
+    n: samples of each. tokens: the most tokens of text in one (None: `TOKENS`). out: where pictures go.
     """
 
     run: Path
@@ -31,13 +33,19 @@ class SampleArguments:
     image: Path | None = None
     document: Path | None = None
     n: int = 1
-    tokens: int = 256
+    tokens: int | None = None
     out: Path | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         if sum(bool(given) for given in (self.prompts, self.image, self.document)) != 1:
             raise TransfuseError("give exactly one of --prompt, --image and --document")
+        if self.prompts and self.out is None:
+            raise TransfuseError("--out is missing: where the picture goes, such as grid.png")
+        if self.prompts and self.tokens is not None:
+            raise TransfuseError("--tokens is not used with --prompt, which draws images: leave it out")
+        if self.image and self.out is not None:
+            raise TransfuseError("--out is not used with --image, whose captions are printed: leave it out")
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from transfuse_lab.comparison.plan import plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.lock import locked
+from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
 from transfuse_lab.runs.records import load_record
@@ -18,6 +19,7 @@ from transfuse_lab.runs.records import load_record
 
 def compare_command(settings: ComparisonSettings) -> None:
     """Leaves ``compare.json`` and ``report.html`` in ``settings.out``."""
+    check_folder("--out", settings.out)
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     identity = open_section(section, registry.plugins).identity()

@@ -9,6 +9,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse_lab.datasets import open_data, open_section
 from transfuse_lab.datasets.opening import STORE_SUFFIX
 from transfuse_lab.lock import locked_beside
+from transfuse_lab.output_paths import check_folder
 
 BUILT = ("emoji",)  # data sets that are fetched and built once; the others are at hand
 
@@ -24,6 +25,9 @@ def build(name: str, out: Path | None) -> Path:
         )
     from transfuse_lab.datasets.emoji.build import build_emoji
 
+    if out is not None:
+        check_folder("--out", out)
+
     return build_emoji(out)
 
 
@@ -35,5 +39,6 @@ def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
     """
     if Path(out).suffix != STORE_SUFFIX:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
+    check_folder("--out", Path(out))
     with locked_beside(Path(out)):
         return open_section({"name": "store", "path": str(out)}, plugins, source=open_data(name, plugins))

@@ -14,6 +14,7 @@ from transfuse.registry import Registry
 from transfuse.registry.files import standard_files
 from transfuse.registry.plugins import PluginWarning
 
+from transfuse_lab.progress import say
 from transfuse_lab.tables import print_table
 
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*(;.*extra *== *['\"](?P<extra>\w+)['\"])?")
@@ -61,7 +62,7 @@ def doctor_command(registry: Path | None) -> int:
     rows = [(f.topic, f.name, f"{'FAULT: ' if f.fault else ''}{f.text}") for f in findings]
     print_table(("topic", "name", "what there is"), rows)
     faults = sum(finding.fault for finding in findings)
-    print("all is well" if not faults else f"{faults} fault{'s' if faults > 1 else ''} to look at")
+    say("all is well" if not faults else f"{faults} fault{'s' if faults > 1 else ''} to look at")
     return faults
 
 

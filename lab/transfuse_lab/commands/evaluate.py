@@ -6,10 +6,11 @@ from transfuse.checkpoints import RunFolder
 from transfuse.registry import Registry
 
 from transfuse_lab.drawing.grid import save_image
-from transfuse_lab.drawing.pair_grid import check_grid, pair_grid
+from transfuse_lab.drawing.pair_grid import pair_grid
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.evaluation.shown import shown
+from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.report.figures import figure, ordered
 from transfuse_lab.runs.records import save_record
@@ -19,7 +20,7 @@ from transfuse_lab.runs.trained import open_trained
 def eval_command(run: Path, grid: Path | None = None) -> None:
     """Prints the figures and leaves ``RUN/record.json``; grid: the file of a picture of real and drawn images."""
     if grid is not None:
-        check_grid(grid)
+        check_file("--grid", grid)
     plugins = Registry.open().plugins
     trained = open_trained(RunFolder(run), plugins)
     evaluation = evaluate(trained.model, trained.data, trained.recipe.train.seed)

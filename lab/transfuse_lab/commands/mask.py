@@ -8,6 +8,7 @@ from transfuse.errors import TransfuseError
 from transfuse.masks.expressions import NAME
 
 from transfuse_lab.drawing import mask_drawing, mask_layout
+from transfuse_lab.output_paths import check_file
 
 FORMATS = (".png", ".svg")
 WIDEST, CELL = 1200, 24
@@ -20,12 +21,12 @@ def mask_command(expr: str, layout: str, out: Path | None = None, registry: Path
     expr: an expression, or a mask's name in the registry, over which the file `registry` is laid.
     Raises TransfuseError for a wrong expression, name, layout or file name.
     """
+    if out is not None:
+        check_file("--out", Path(out), FORMATS)
     mask, columns = named(expr, registry), mask_layout.columns(layout)
     lines = [mask_drawing.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
     if out is not None:
         out = Path(out)
-        if out.suffix.lower() not in FORMATS:
-            raise TransfuseError(f"--out {out}: write a file that ends in {' or '.join(FORMATS)}")
         cell = min(CELL, WIDEST // (len(columns["idx"]) + 2))
         image = (
             mask_drawing.png(mask, columns, max(cell, 1))
@@ -33,6 +34,7 @@ def mask_command(expr: str, layout: str, out: Path | None = None, registry: Path
             else mask_drawing.svg(mask, columns, max(cell, 8)).encode()
         )
         try:
+            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(image)
         except OSError as fault:
             raise TransfuseError(f"--out {out}: {fault.strerror or fault}") from None

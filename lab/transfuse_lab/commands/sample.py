@@ -11,30 +11,39 @@ from transfuse.generation import GenerationConfig
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 
-from transfuse_lab.commands.arguments import SampleArguments
+from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.datasets.images import read_image
 from transfuse_lab.drawing.grid import grid, save_image
+from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.runs.trained import draw_images, generate_all, text_and_image, write_captions
 
 
 def sample_command(arguments: SampleArguments) -> None:
     """``n`` samples for each prompt, a row each if there are several; or of the image, or of the document."""
+    out = _where(arguments)
     _, model = checkpoints.load(arguments.run, Registry.open().plugins)
     if arguments.prompts:
-        _prompts(model, arguments)
+        _prompts(model, arguments, out)
     elif arguments.image is not None:
         _image(model, arguments, arguments.image)
     else:
         assert arguments.document is not None
-        _document(model, arguments, arguments.document)
+        _document(model, arguments, arguments.document, out)
 
 
-def _prompts(model: Model, arguments: SampleArguments) -> None:
-    prompts, n, out = arguments.prompts, arguments.n, arguments.out
+def _where(arguments: SampleArguments) -> Path:
+    """The file of the picture, or after which the document's are named; known to be one that can be written."""
+    out = arguments.out or Path("sample.png")
+    if arguments.document is not None and not out.suffix:
+        out = out.parent / f"{out.name}.png"
+    check_file("--out", out)
+    return out
+
+
+def _prompts(model: Model, arguments: SampleArguments, out: Path) -> None:
+    prompts, n = arguments.prompts, arguments.n
     text, image = text_and_image(model)
-    if out is None:
-        raise TransfuseError("--out is missing: where the picture goes, such as grid.png")
     documents = [
         Document((Item(text, prompt, droppable=True),) if prompt else (), source="--prompt")
         for prompt in prompts
@@ -49,21 +58,21 @@ def _image(model: Model, arguments: SampleArguments, path: Path) -> None:
     text, image = text_and_image(model)
     raw = read_image_for(model, image, path)
     document = Document((Item(image, raw, noised=False),), source=str(path))
-    config = GenerationConfig(want=text, tokens=arguments.tokens, seed=arguments.seed)
+    config = GenerationConfig(want=text, tokens=arguments.tokens or TOKENS, seed=arguments.seed)
     for caption in write_captions(model, [document] * arguments.n, config):
         say(caption)
 
 
-def _document(model: Model, arguments: SampleArguments, path: Path) -> None:
+def _document(model: Model, arguments: SampleArguments, path: Path, out: Path) -> None:
     _, image = text_and_image(model)
     document = read_document(path, model)
-    config = GenerationConfig(tokens=arguments.tokens, seed=arguments.seed)
+    config = GenerationConfig(tokens=arguments.tokens or TOKENS, seed=arguments.seed)
     for i, continued in enumerate(generate_all(model, [document] * arguments.n, config)):
         new = continued.items[len(document.items) :]
-        _show_items(new, image, arguments.out, i if arguments.n > 1 else None)
+        _show_items(new, image, out, i if arguments.n > 1 else None)
 
 
-def _show_items(items: tuple[Item, ...], image: str, out: Path | None, number: int | None) -> None:
+def _show_items(items: tuple[Item, ...], image: str, out: Path, number: int | None) -> None:
     """What was generated, a line an item; images go to files named after ``out``."""
     if not items:
         say("the model ended the document here")
@@ -71,9 +80,8 @@ def _show_items(items: tuple[Item, ...], image: str, out: Path | None, number: i
         if item.modality != image:
             say(f"{item.modality}: {item.data}")
             continue
-        base = out or Path("sample.png")
-        name = "-".join(str(part) for part in (base.stem, number, i) if part is not None)
-        path = base.with_name(f"{name}{base.suffix or '.png'}")
+        name = "-".join(str(part) for part in (out.stem, number, i) if part is not None)
+        path = out.with_name(f"{name}{out.suffix}")
         save_image(grid([item.data]), path)
         say(f"{item.modality}: {path}")
 

@@ -20,6 +20,7 @@ from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.drawing.grid import grid, save_image
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
+from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
@@ -31,6 +32,7 @@ SHOWN, ACROSS = 36, 12  # of them in the picture, and in a row of it
 
 def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
+    check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     with locked(out):
@@ -42,11 +44,13 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
 def dry_run_command(chosen: RecipeOnData) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     recipe, data, _, plugins = _resolve(chosen)
-    say(describe(recipe, data, plugins))
+    for line in describe(recipe, data, plugins).split("\n"):
+        say(line)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+    check_folder("--out", out)
     recipe, data, _, _ = _resolve(chosen)
     with locked(out):
         _train_codec(recipe, data, out)

@@ -32,6 +32,10 @@ def main() -> None:
     from transfuse.errors import TransfuseError
     from transfuse.files import read_json
 
+    from transfuse_lab.progress import complain
+    from transfuse_lab.visible import print_whatever_comes
+
+    print_whatever_comes()
     try:
         obey_as_ctrl_c()
         end_with_parent()
@@ -39,7 +43,7 @@ def main() -> None:
 
         work(read_json(Path(sys.argv[1]), "job"))
     except TransfuseError as error:
-        print(f"error: {error}", flush=True)
+        complain(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

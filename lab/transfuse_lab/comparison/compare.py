@@ -72,7 +72,7 @@ def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
 
 def _trained(job: Job) -> float:
     try:
-        last = json.loads(RunFolder(job.folder).metrics_file.read_text().splitlines()[-1])
+        last = json.loads(RunFolder(job.folder).metrics_file.read_text(encoding="utf-8").splitlines()[-1])
         return min(1.0, last["flops"] / job.work["recipe"]["train"]["flops"])
     except (OSError, IndexError, ValueError, KeyError):
         return 0.0

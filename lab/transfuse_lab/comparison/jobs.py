@@ -84,7 +84,7 @@ def _start(job: Job) -> subprocess.Popen:
     ``-P``: no module is taken from the working directory, which may be a folder of someone's data.
     """
     write_json(job.folder / "job.json", job.work)
-    with (job.folder / "log.txt").open("w") as log:
+    with (job.folder / "log.txt").open("w", encoding="utf-8") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", WORKER, str(job.folder / "job.json")],
             stdin=_until_we_end(),
@@ -103,4 +103,6 @@ def _until_we_end() -> int:
 
 
 def _tail(log: Path, lines: int = 12) -> str:
-    return "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(
+        f"  {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    )

@@ -64,8 +64,21 @@ def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str
         folder = RunFolder(settings.out / "runs" / f"{slug}-seed{seed}-{digest}")
         codecs = settings.out / "codecs" / _hash(provenance(recipe, identity))
         runs.append(Run(entry, recipe, folder, codecs))
+    _check_axes(runs, settings.axes)
     _check_budgets(runs, settings.axes)
     return runs
+
+
+def _check_axes(runs: Sequence[Run], axes: Mapping[str, Sequence[str]]) -> None:
+    """Raises TransfuseError where two entries are one and the same recipe, under labels that say otherwise."""
+    entries: dict[str, str] = {}
+    for run in runs:
+        entry = entries.setdefault(_hash(run.recipe.dump()), run.entry)
+        if entry != run.entry:
+            raise TransfuseError(
+                f"compare: {entry} and {run.entry} are one and the same recipe, so --axis "
+                f"{' --axis '.join(axes)} would compare it with itself: leave one value out"
+            )
 
 
 def _check_budgets(runs: Sequence[Run], axes: Mapping[str, Sequence[str]]) -> None:

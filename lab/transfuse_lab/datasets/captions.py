@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfuse.errors import TransfuseError
+from transfuse.files import read_text
 
 from transfuse_lab.datasets.json_lines import (
     IMAGES,
@@ -85,10 +86,7 @@ def _beside(folder: Path, image: str) -> CaptionedFile | None:
     refuse_leading_out(folder, path.relative_to(folder).as_posix())
     if path.stat().st_size > 4 * LONGEST_CAPTION:
         raise TransfuseError(f"{path}: longer than {LONGEST_CAPTION} characters")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TransfuseError(f"{path}: not UTF-8: {error}") from error
+    text = read_text(path, "caption")
     return CaptionedFile(image, _caption(text, str(path)), None, str(path))
 
 

@@ -1,12 +1,12 @@
 """A listing in JSON lines, an object a line, which names files beside it; every fault is named with its line."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from transfuse.datasets import SPLITS
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.files import parse_json, read_text
 
 IMAGES = (".png", ".jpg", ".jpeg")
 LARGEST_LISTING = 256 * 2**20  # bytes
@@ -17,23 +17,24 @@ def objects(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line's place (``pets/captions.jsonl line 3``) and its object; empty lines are passed over.
 
-    keys: what an object may hold. Raises TransfuseError naming the line that is no JSON object in UTF-8
-    or has another key, and where the listing is too large or a link that leads out of the folder.
+    keys: what an object may hold. Raises TransfuseError naming the line that is no JSON object, or has
+    another key or one twice, and where the listing is too large, not UTF-8 or a link that leads out of the folder.
     """
     refuse_leading_out(folder, listing.name)
     if listing.stat().st_size > LARGEST_LISTING:
         raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; pack the data into a store")
-    for number, line in enumerate(listing.read_bytes().split(b"\n"), start=1):
+    text = read_text(listing, "listing", LARGEST_LISTING)
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             source = f"{listing} line {number}"
             yield source, _object(line, source, keys, example)
 
 
-def _object(line: bytes, source: str, keys: Sequence[str], example: str) -> dict[str, Any]:
+def _object(line: str, source: str, keys: Sequence[str], example: str) -> dict[str, Any]:
     try:
-        record: Any = json.loads(line.decode("utf-8"))
+        record: Any = parse_json(line)
     except (ValueError, RecursionError) as error:
-        raise TransfuseError(f"{source}: not JSON in UTF-8: {str(error)[:200]}") from error
+        raise TransfuseError(f"{source}: not JSON: {str(error)[:200]}") from error
     if not isinstance(record, dict):
         raise TransfuseError(f"{source}: not an object like {example}")
     for key in record:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
@@ -15,14 +14,7 @@ ACROSS = 8  # pairs a row
 GAP, MARGIN = 4, 12  # between the two of a pair, and around it
 LINE, LINES, TEXT = 12, 3, 10  # pixels a line of caption, lines, pixels of type
 HEAD = 30  # pixels of a block's title
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 TITLES = {"train": "captions trained on: real, generated", "heldout": "captions held out: real, generated"}
-
-
-def check_grid(path: Path) -> None:
-    """Raises TransfuseError where the file's ending names no picture that can be written."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise TransfuseError(f"--grid {path}: a picture's name ends in one of {', '.join(SUFFIXES)}")
 
 
 def pair_grid(drawn: Sequence[Drawn]) -> Any:

@@ -1,7 +1,9 @@
-"""HTML as values: text is escaped unless it is already HTML, so nothing can forget to."""
+"""HTML as values: text is escaped, and made visible, unless it is already HTML, so nothing can forget to."""
 
 from html import escape
 from typing import Any
+
+from transfuse_lab.visible import visible
 
 VOID = frozenset({"wbr", "img", "meta"})
 SHAPES = frozenset({"rect", "circle", "line", "path"})
@@ -39,7 +41,7 @@ def join(*children: Any) -> Html:
         elif isinstance(child, Html):
             parts.append(child)
         elif child is not None:
-            parts.append(escape(str(child)))
+            parts.append(escape(visible(str(child))))
     return Html("".join(parts))
 
 
@@ -47,4 +49,4 @@ def _attribute(key: str, value: Any) -> str:
     name = key.rstrip("_").replace("_", "-")
     # SVG's own spelling of these is mixed.
     name = {"viewbox": "viewBox", "preserveaspectratio": "preserveAspectRatio"}.get(name, name)
-    return f" {name}" if value is True else f' {name}="{escape(str(value), quote=True)}"'
+    return f" {name}" if value is True else f' {name}="{escape(visible(str(value)), quote=True)}"'

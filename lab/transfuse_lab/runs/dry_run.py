@@ -11,6 +11,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
 
 from transfuse_lab.runs.training import prepare
+from transfuse_lab.visible import visible_line
 
 
 def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
@@ -60,7 +61,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
     lines += [f"  {name:10} loss {loss.mean:.4f} over {loss.count:.0f}" for name, loss in losses.items()]
     first = slice(row.bounds[0], row.bounds[1])
     lines.append(f"  first document ({row.sources[0]}): {spell(model.vocabulary, row.tokens[first])}")
-    return "\n".join(lines)
+    return "\n".join(map(visible_line, lines))
 
 
 def spell(vocabulary, tokens) -> str:

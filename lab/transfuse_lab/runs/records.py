@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
-from transfuse.files import read_bytes, write_text
+from transfuse.files import read_json, write_text
 
 from transfuse_lab.datasets.images import picture
 
@@ -113,7 +113,7 @@ def save_record(path: Path, record: RunRecord) -> None:
 def load_record(path: Path) -> RunRecord:
     """Reads a record. Raises TransfuseError naming the file where it is not there or not a record."""
     try:
-        return RunRecord.model_validate_json(read_bytes(path, "record", LARGEST_RECORD))
+        return RunRecord.model_validate(read_json(path, "record", LARGEST_RECORD))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -63,7 +63,8 @@ def build_emoji(out: Path | None = None) -> Path:
 def _scratch(folder: Path) -> Iterator[Path]:
     """A folder to build in, deleted at the end; and so are those of processes that died over it."""
     for stale in folder.glob(f"{BUILDING}*"):
-        shutil.rmtree(stale)
+        if not stale.is_symlink():
+            shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as scratch:
         yield Path(scratch)
 

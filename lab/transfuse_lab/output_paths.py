@@ -1,0 +1,48 @@
+"""Whether a command can write where it was told to: found out before anything is opened, trained or drawn."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from transfuse.errors import TransfuseError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings of pictures that every command can write."""
+LONGEST_NAME = 255
+"""Bytes of a file's name on every common file system."""
+
+
+def check_file(option: str, path: Path, endings: Sequence[str] = PICTURES) -> None:
+    """Raises TransfuseError, naming the option, where no such file can be written: by its ending or its place."""
+    if path.suffix.lower() not in endings:
+        raise TransfuseError(
+            f"{option} {path}: cannot be written: give a name that ends in {', '.join(endings)}"
+        )
+    if fault := _fault(path.parent, path.name) or ("a folder is there" if path.is_dir() else None):
+        raise TransfuseError(f"{option} {path}: cannot be written: {fault}; give another")
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raises TransfuseError, naming the option, where this neither is a folder to write in nor can become one."""
+    if fault := _fault(folder):
+        raise TransfuseError(f"{option} {folder} cannot be a folder: {fault}; give another")
+
+
+def _fault(folder: Path, name: str = "") -> str | None:
+    """Why nothing of this name can be written in a folder that may still have to be made; nothing is made here."""
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in (*folder.parts, name)):
+        return f"a name is longer than {LONGEST_NAME} bytes"
+    for place in (folder, *folder.parents):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                return f"{place} is a link to nothing"
+            continue
+        except (OSError, ValueError) as error:  # a path too long, or with a zero in it
+            return getattr(error, "strerror", None) or str(error)
+        if not stat.S_ISDIR(found.st_mode):
+            return f"{place} is a file"
+        return None if os.access(place, os.W_OK | os.X_OK) else f"nothing may be written in {place}"
+    return None
