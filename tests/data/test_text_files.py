@@ -2,6 +2,9 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,3 +109,43 @@ def test_the_search_finds_what_it_is_for() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_opened_by_the_locale(path: Path) -> None:
     assert opens_by_locale(path.read_text(encoding="utf-8")) == []
+
+
+PRINTS = """
+import sys
+from transfuse_lab.datasets.folder import Folder
+data = Folder(sys.argv[1])
+for split in ("train", "heldout"):
+    for index in range(data.size(split)):
+        print(ascii((data.name, split, data.document(split, index).items[0].data)))
+"""
+
+
+@pytest.mark.parametrize("listing", [False, True])
+def test_a_folder_is_the_same_in_every_locale(tmp_path: Path, listing: bool) -> None:
+    """Names of files included: here with letters that the C locale does not have."""
+    folder = tmp_path / "été"
+    folder.mkdir()
+    for i in range(12):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(folder / f"é{i}.png")
+        (folder / f"é{i}.txt").write_text(f"кошка {i}", encoding="utf-8")
+    if listing:
+        lines = [
+            json.dumps({"image": f"é{i}.png", "caption": f"кошка {i}"}, ensure_ascii=False) for i in range(12)
+        ]
+        (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", PRINTS, folder],
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=False,
+        )
+        for environment in (
+            {"PYTHONUTF8": "1"},
+            {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        )
+    ]
+    assert [done.stderr for done in told] == [b"", b""]
+    assert sorted(told[0].stdout.splitlines()) == sorted(told[1].stdout.splitlines())
+    assert len(told[0].stdout.splitlines()) == 12

@@ -77,8 +77,8 @@ def _faults(invalid: ValidationError, section: Any) -> list[tuple[Loc, str]]:
 def _place(steps: Loc, section: Any) -> Iterator[str | int]:
     """Of the place that pydantic says, what stands in the section: not its names for members of a union."""
     for step in steps:
-        listed: dict[Any, Any] = dict(enumerate(section)) if isinstance(section, list) else {}
-        inside = section if isinstance(section, Mapping) else listed
+        inside: Mapping[Any, Any] = dict(enumerate(section)) if isinstance(section, list) else {}
+        inside = section if isinstance(section, Mapping) else inside
         if step in inside or not MEMBER.fullmatch(str(step)):
             yield step
             section = inside.get(step)

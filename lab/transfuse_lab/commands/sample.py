@@ -12,6 +12,7 @@ from transfuse.model.model import Model
 from transfuse.registry import Registry
 
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
+from transfuse_lab.datasets.file_names import on_disk
 from transfuse_lab.datasets.images import read_image
 from transfuse_lab.drawing.grid import grid, save_image
 from transfuse_lab.output_paths import check_file
@@ -113,7 +114,7 @@ def read_document(path: Path, model: Model) -> Document:
             )
         ((role, value),) = rest.items()
         if role == image:
-            value = read_image_for(model, image, path.parent / value)
+            value = read_image_for(model, image, path.parent / on_disk(value))
         elif role != text:
             raise TransfuseError(f"{place}: this model has {text} and {image}, not {role!r}")
         items.append(Item(role, value, noised=False, droppable=droppable))

@@ -9,6 +9,7 @@ from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 
 from transfuse_lab.datasets.captions import CaptionedFile, captioned_files
+from transfuse_lab.datasets.file_names import in_text
 from transfuse_lab.datasets.images import check_form, read_images
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
@@ -33,7 +34,7 @@ class Folder(ListedDataSet[CaptionedFile]):
         files = _with_splits(captioned_files(folder))
         self._images = read_images(folder, sorted({file.image for file in files}), side, channels)
         empty = f"data folder {folder}: no image is left to train on, all are held out"
-        super().__init__(folder.resolve().name, files, empty)
+        super().__init__(in_text(folder.resolve().name), files, empty)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         number, file = self.entry(split, index)

@@ -10,6 +10,7 @@ import numpy as np
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
 
+from transfuse_lab.datasets.file_names import in_text
 from transfuse_lab.datasets.images import check_form, read_images
 from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
@@ -59,7 +60,7 @@ class Interleaved(ListedDataSet[Line]):
         _check_roles(listing, texts, images)
         if not listing.is_file():
             raise TransfuseError(f"data {listing}: not there; write one document a line, {EXAMPLE}")
-        name = folder.resolve().name if listing.name == LISTING else listing.stem
+        name = in_text(folder.resolve().name if listing.name == LISTING else listing.stem)
         self._image_roles = frozenset(images)
         lines = _read(folder, listing, texts, images)
         shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}

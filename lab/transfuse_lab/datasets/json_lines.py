@@ -8,6 +8,8 @@ from transfuse.datasets import SPLITS
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import parse_json, read_text
 
+from transfuse_lab.datasets.file_names import on_disk
+
 IMAGES = (".png", ".jpg", ".jpeg")
 LARGEST_LISTING = 256 * 2**20  # bytes
 
@@ -53,7 +55,7 @@ def given_split(record: dict[str, Any], source: str) -> str | None:
 
 def image_inside(folder: Path, name: str, source: str) -> str:
     """The image's path with forward slashes, once it is known to lie in the folder and be an image."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(on_disk(name))
     if not name or "\0" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         raise TransfuseError(f"{source}: image {name!r:.80} must be a path inside the folder, without '..'")
     if path.suffix.lower() not in IMAGES:

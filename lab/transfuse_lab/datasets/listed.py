@@ -72,4 +72,4 @@ def choose_splits(given: Mapping[str, str | None]) -> dict[str, str]:
 
 def _chance(key: str) -> float:
     """A number in [0, 1) fixed by the key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
