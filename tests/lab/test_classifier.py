@@ -67,7 +67,7 @@ def test_it_is_trained_once_for_the_same_pairs(monkeypatch: pytest.MonkeyPatch) 
 def test_shifts_move_about_half_the_images_by_a_pixel() -> None:
     image = torch.zeros(400, 1, 5, 5)
     image[:, :, 2, 2] = 1
-    moved = classifier._shifted(image, torch.Generator().manual_seed(0))
+    moved = classifier.shifted(image, torch.Generator().manual_seed(0))
     places = [tuple(p.nonzero()[0].tolist()) for p in moved[:, 0]]
     assert set(places) == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
     assert 0.4 < places.count((2, 2)) / 400 < 0.7

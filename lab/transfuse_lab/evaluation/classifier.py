@@ -138,7 +138,7 @@ def _fit(net: _Net, images: Tensor, classes: Tensor, generator: torch.Generator)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, EPOCHS * batches, pct_start=0.2)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(images), generator=generator).split(BATCH):
-            logits = net.labels(net.embed(_shifted(images[batch], generator)))
+            logits = net.labels(net.embed(shifted(images[batch], generator)))
             loss = F.cross_entropy(logits, classes[batch], label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()
@@ -146,7 +146,7 @@ def _fit(net: _Net, images: Tensor, classes: Tensor, generator: torch.Generator)
             rates.step()
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """About half the images, each moved by up to one pixel along each axis; the edge is repeated."""
     count, _, height, width = images.shape
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
