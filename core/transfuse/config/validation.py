@@ -66,10 +66,9 @@ def _faults(invalid: ValidationError, section: Any) -> list[tuple[Loc, str]]:
         else:
             message = message.replace("Tuple", "List").replace("Dictionary", "Mapping")
             faults.append((loc, f"{message[:1].lower()}{message[1:]}, not {short(error['input'])}"))
-    told = [loc for loc, _ in faults]
+    told = [(*loc, "") for loc, _ in faults] + [loc for loc, _ in wanted]
     for (loc, given), kinds in wanted.items():  # of a union, what fits best speaks, else all of it
-        others = told + [other for other, _ in wanted if other != loc]
-        if not any(other[: len(loc)] == loc for other in others):
+        if not any(len(other) > len(loc) and other[: len(loc)] == loc for other in told):
             faults.append((loc, f"should be {' or '.join(kinds)}, not {given}"))
     return faults
 

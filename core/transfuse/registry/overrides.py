@@ -44,16 +44,11 @@ def read_overrides(texts: Sequence[str], roles: Collection[str]) -> list[Located
 
 def _replaced(given: Any, kept: Any, loc: Loc = ()) -> Iterator[Loc]:
     """The places of what is given and not kept; a name is kept in the section that has it."""
+    inside = kept if isinstance(kept, Mapping) else {}
     if isinstance(given, Mapping):
         for key, value in given.items():
-            yield from _replaced(
-                value, kept.get(key, kept) if isinstance(kept, Mapping) else kept, (*loc, key)
-            )
-    elif (
-        given is not kept
-        and given != kept
-        and not (isinstance(kept, Mapping) and given in (kept.get("name"), kept.get("kind")))
-    ):
+            yield from _replaced(value, inside.get(key, kept), (*loc, key))
+    elif given is not kept and given not in (kept, inside.get("name"), inside.get("kind")):
         yield loc
 
 
