@@ -1,10 +1,13 @@
 """What all tests share: one thread, how hard Hypothesis tries, a tiny data set, tiny recipes, models fit to it."""
 
 import os
+import signal
 from collections.abc import Callable
 
 # Before torch is imported, and for the processes that tests start: equal runs have equal bits on equal threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# And hear what they are sent, also where tests run under nohup, whose children ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if os.environ.get("ATEN_CPU_CAPABILITY") in (
     "default",
     "avx2",

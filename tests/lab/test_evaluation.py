@@ -219,7 +219,7 @@ def test_a_grid_of_pairs(evaluated: Path, cli: Callable, tmp_path: Path) -> None
         assert opened.width == 8 * (2 * 64 + 4 + 2 * 12)
     done = cli("eval", evaluated, "--grid", tmp_path / "grid.txt")
     assert done.exit_code == 2
-    assert "a picture's name ends in one of .png" in done.stderr
+    assert "give a name that ends in .png" in done.stderr
 
 
 def test_a_document_that_is_no_pair(shapes: Callable) -> None:
