@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 # Before torch is imported, and for the processes that tests start: equal runs have equal bits on equal threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# And hear what they are sent, also where tests run under nohup, whose children ignore it.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if os.environ.get("ATEN_CPU_CAPABILITY") in (
     "default",
     "avx2",
@@ -30,6 +28,8 @@ from tests.tiny.datasets import Shapes
 from tests.tiny.recipes import overrides
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# The processes that tests start hear of a hang-up, also where tests run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples every run, and no clock: torch's first calls are slow. $EXAMPLES asks for so many, unshrunk.
 asked = os.environ.get("EXAMPLES")
