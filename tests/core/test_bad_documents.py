@@ -9,8 +9,7 @@ import pytest
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Column, Span
-
-from tests.tiny.modalities import Blob, Letters, document, layout
+from transfuse.testing.modalities import Blob, Letters, document, layout
 
 PLACE = "pairs 7: item 1"
 

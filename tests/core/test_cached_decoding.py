@@ -15,8 +15,8 @@ from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.testing.modalities import Blob, document
 
-from tests.tiny.modalities import Blob, document
 from tests.tiny.models import CAUSAL, WORDS, Kit, bare, captioned
 from tests.tiny.strange_modalities import Probe, Scripted
 

@@ -7,8 +7,8 @@ from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig, generate
 from transfuse.model.model import Model
+from transfuse.testing.modalities import Blob, Letters, document
 
-from tests.tiny.modalities import Blob, Letters, document
 from tests.tiny.models import Kit, captioned
 from tests.tiny.strange_modalities import Scripted
 

@@ -14,8 +14,8 @@ from transfuse.generation.decoding import generate
 from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import GuidanceSettings, all_views, check_views
 from transfuse.modalities.modality import Evaluate
+from transfuse.testing.modalities import Blob, Letters, document
 
-from tests.tiny.modalities import Blob, Letters, document
 from tests.tiny.models import Kit, captioned, picture
 from tests.tiny.strange_modalities import Probe, Scripted
 

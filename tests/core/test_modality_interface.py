@@ -14,9 +14,9 @@ from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import Row, join
+from transfuse.testing.modalities import Blob, Letters, document, layout, show
 from transfuse.training.combiner import Combiner
 
-from tests.tiny.modalities import Blob, Letters, document, layout, show
 from tests.tiny.models import TRANSFUSION, Kit
 from tests.tiny.strange_modalities import MaskedIds, Probe, Scripted, Skip, Twins
 

@@ -25,8 +25,8 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+from transfuse.testing.modalities import Blob, Letters, document
 
-from tests.tiny.modalities import Blob, Letters, document
 from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, captioned, plugins
 
 MIXED = [

@@ -11,8 +11,7 @@ from transfuse.modalities.modality import Column
 from transfuse.sequences.packing import Packer, choose
 from transfuse.sequences.rows import Row, join, unpack
 from transfuse.sequences.sequence import DocumentSequence
-
-from tests.tiny.modalities import Blob, Letters, document, layout
+from transfuse.testing.modalities import Blob, Letters, document, layout
 
 LAYOUT = layout(
     Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": Column.ID, "flag": Column.FLAG})

@@ -10,8 +10,7 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.sequence import DocumentSequence
-
-from tests.tiny.modalities import Blob, Letters, document, layout
+from transfuse.testing.modalities import Blob, Letters, document, layout
 
 LAYOUT = layout(Letters(), Blob())
 ids = st.lists(st.integers(-(2**62), 2**62), max_size=3)

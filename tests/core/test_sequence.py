@@ -8,8 +8,7 @@ from transfuse.documents import Document, Item
 from transfuse.modalities.modality import Column
 from transfuse.sequences.layout import DocumentCursor, Layout
 from transfuse.sequences.sequence import DocumentSequence
-
-from tests.tiny.modalities import Blob, Letters, document, layout, show
+from transfuse.testing.modalities import Blob, Letters, document, layout, show
 
 
 def picture(sequence: DocumentSequence, lay: Layout, *, only: str = "") -> str:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transfuse.documents import Item
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Evaluate, Span
-
-from tests.tiny.modalities import Blob, Letters
+from transfuse.testing.modalities import Blob, Letters
 
 
 class Skip(Blob):

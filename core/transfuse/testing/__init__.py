@@ -1,1 +1,4 @@
-"""Hypothesis strategies and kits for people who test masks, packers and plugins of their own."""
+"""For tests of your own masks, packers and plugins: Hypothesis strategies, and two modalities to check by eye.
+
+Imports any room of core; nothing imports it but tests.
+"""

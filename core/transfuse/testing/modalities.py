@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
 from transfuse.documents import Document, Item
 from transfuse.masks import NONE
 from transfuse.modalities.loss import Loss
