@@ -43,7 +43,7 @@ def fields(s: DocumentSequence) -> dict[str, object]:
     ]
     arrays = {"tokens": s.tokens, "targets": s.targets, "scored": s.scored, **s.columns}
     return {
-        "of": (s.document, s.visit, s.source),
+        "of": (s.document, s.visit, s.source, s.kinds),
         "spans": places,
         **{name: array.tolist() for name, array in arrays.items()},
     }
