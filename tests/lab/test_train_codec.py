@@ -59,7 +59,7 @@ def test_a_run_takes_them_as_they_are(
     codecs: Path, cli: Callable, data_argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another sampler and objective weight: they ask for no other codec."""
-    monkeypatch.setattr("transfuse_lab.runs.training.fit_modalities", lambda *_: pytest.fail("fit again"))
+    monkeypatch.setattr("transfuse.model.build.fit_modalities", lambda *_: pytest.fail("fit again"))
     more = ("--set", "train.steps=2", "--set", "image.temperature=0.5", "--set", "loss.image=2")
     where = ("--data", data_argument, "--codecs", codecs, "--out", tmp_path / "run")
     result = cli("train", "chameleon", *where, *SETS, *more)

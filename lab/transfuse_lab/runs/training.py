@@ -15,7 +15,7 @@ from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Report
-from transfuse.model.build import build_modalities, build_model, fit_modalities
+from transfuse.model.build import build, build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout
@@ -41,12 +41,11 @@ def prepare(
     effort: float = 1.0,
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
+    if codecs is None:
+        return build(recipe, data, plugins, report, effort)
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    if codecs is not None:
-        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
-    else:
-        fit_modalities(modalities, data, 0, report, effort)
+    restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
 
 
