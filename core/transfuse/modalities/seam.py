@@ -105,13 +105,14 @@ def call(part: Any, method: str, *args: Any, **kwargs: Any) -> Any:
     return found
 
 
-def wrong(part: Any, method: str, found: Any, but: str) -> TransfuseError:
-    """The error that a method returned something that is not right."""
+def wrong(part: Any, method: str, found: Any, but: str, did: str = "returned") -> TransfuseError:
+    """The error that a method returned, or an attribute is, something that is not right."""
+    did = "is" if method in ATTRIBUTES else did
     text = " ".join(repr(found).split())
     text = text if len(text) <= 60 else f"a {type(found).__name__}: {text[:50]}..."
     if isinstance(found, Tensor | np.ndarray):
         text = f"{list(found.shape)}" + (f" of {found.dtype}" if isinstance(found, np.ndarray) else "")
-    return TransfuseError(f"{title(part)}: {method} returned {text}{but}")
+    return TransfuseError(f"{title(part)}: {method} {did} {text}{but}")
 
 
 # -- before the model
@@ -237,7 +238,7 @@ def asked(modality: SpanModality, x_t: Tensor, t: Tensor, like: Tensor) -> None:
     for name, found, shape in (("x_t", x_t, like.shape), ("t", t, like.shape[:1])):
         if not isinstance(found, Tensor) or found.shape != shape or found.device != like.device:
             but = f" as {name} to evaluate: it must be {list(shape)} on {like.device}"
-            raise wrong(modality, "sample", found, but)
+            raise wrong(modality, "sample", found, but, did="gave")
 
 
 def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.ndarray) -> np.ndarray:
@@ -279,7 +280,8 @@ def _tensor(
     if not isinstance(found, Tensor) or found.shape != shape:
         raise wrong(part, method, found, of)
     if found.dtype != dtype if dtype else not found.is_floating_point():
-        raise wrong(part, method, found.dtype, f"{of}: it must be {dtype or 'floating'}")
+        but = f" of {found.dtype}{of}: it must be {dtype or 'floating'}"
+        raise wrong(part, method, found, but.replace("torch.", ""))
     if found.device != like.device:
-        raise wrong(part, method, found.device, f"{of}, which are on {like.device}")
+        raise wrong(part, method, found, f" on {found.device}{of}, which are on {like.device}")
     return found

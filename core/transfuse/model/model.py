@@ -19,6 +19,7 @@ from transfuse.model.backbone import Attend, Backbone, RowContext
 from transfuse.model.llama import Llama
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, SpanGroup
+from transfuse.sequences.item_checks import check_items
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.vocabulary import Vocabulary
 
@@ -56,6 +57,7 @@ class Model(nn.Module):
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
             self.modalities: Mapping[str, Modality] = dict(modalities)
             self.layout = Layout(self.modalities, vocabulary)
+            check_items(self.modalities)
             self.backbone = self._backbone()
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
         self.token_modalities = {n: m for n, m in modalities.items() if isinstance(m, TokenModality)}
