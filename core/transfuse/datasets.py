@@ -21,10 +21,12 @@ class DataSet(ABC):
     of caption and image comes first) is drawn from the generator it is handed.
 
     reversed_share: the share of visits that read a document's items in reverse order.
+    tasks: what a model of it is to be asked, such as ``text->image``; none named: what its documents suggest.
     """
 
     name: str
     reversed_share: float = 0.0
+    tasks: tuple[str, ...] = ()
 
     @abstractmethod
     def size(self, split: str) -> int:
