@@ -61,7 +61,7 @@ def evaluate(
     model: Model,
     data: DataSet,
     seed: int,
-    settings: EvalSettings = EvalSettings(),
+    settings: EvalSettings,
     report: Report = lambda _: None,
 ) -> Evaluated:
     """Everything that figures are computed from. Samples are drawn at the recipe's guidance, text greedily.
