@@ -214,7 +214,7 @@ def test_a_grid_of_pairs(evaluated: Path, cli: Callable, tmp_path: Path) -> None
     grid = tmp_path / "new" / "grid.png"
     done = cli("eval", evaluated, "--grid", grid)
     assert done.exit_code == 0, done.stderr
-    assert f"real and generated images: {grid}" in done.stdout
+    assert f"real and generated: {grid}" in done.stdout
     with Image.open(grid) as opened:
         assert opened.width == 8 * (2 * 64 + 4 + 2 * 12)
     done = cli("eval", evaluated, "--grid", tmp_path / "grid.txt")

@@ -5,8 +5,7 @@ from pathlib import Path
 from transfuse.checkpoints import RunFolder
 from transfuse.registry import Registry
 
-from transfuse_lab.drawing.grid import save_image
-from transfuse_lab.drawing.pair_grid import pair_grid
+from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.evaluation.shown import shown
@@ -14,7 +13,7 @@ from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.report.figures import figure, ordered
 from transfuse_lab.runs.records import save_record
-from transfuse_lab.runs.trained import open_trained
+from transfuse_lab.runs.trained import open_trained, text_and_image
 
 
 def eval_command(run: Path, grid: Path | None = None) -> None:
@@ -32,5 +31,7 @@ def eval_command(run: Path, grid: Path | None = None) -> None:
         say(f"{name:24} {one.show(record.metrics[name])}{f' {one.unit}' if one.unit else ''}")
     say(f"all of it: {trained.folder.record_file}")
     if grid is not None:
-        save_image(pair_grid(drawn), grid, "--grid")
-        say(f"real and generated images: {grid}")
+        draw = trained.model.modalities[text_and_image(trained.model)[1]].draw
+        pairs = [Pair(one.prompt, draw(one.real), draw(one.image), one.split) for one in drawn]
+        save_pairs(pairs, grid, "--grid")
+        say(f"real and generated: {grid}")

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, write_text
-
-from transfuse_lab.datasets.images import picture
+from transfuse_pictures.files import image_bytes
 
 LARGEST_RECORD = 512 * 2**20  # bytes
 
@@ -100,9 +98,7 @@ def entry_name(recipe: str, axes: Mapping[str, Any] | None = None) -> str:
 
 def png_base64(image: np.ndarray) -> str:
     """A PNG, base64, of a float image ``[channels, height, width]`` in [0, 1] (clipped; NaN is black)."""
-    buffer = BytesIO()
-    picture(image).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return base64.b64encode(image_bytes(image)).decode("ascii")
 
 
 def save_record(path: Path, record: RunRecord) -> None:
