@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import nn
 
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Modality, Report
+from transfuse.modalities.raw import RawData
 
 
-class Codec(nn.Module, ABC):
+class Codec(RawData, nn.Module, ABC):
     """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
 
     codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
@@ -26,6 +28,11 @@ class Codec(nn.Module, ABC):
     def train(self, mode: bool = True) -> "Codec":
         """A codec is frozen: training the model around it leaves it in evaluation mode."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> Any:
+        """What ``save`` wrote. shape: of the raw data that it is for, where they have but one; a codec that can
+        bring others to it (pictures are resized) does."""
+        return super().load(path)
 
     @abstractmethod
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
@@ -62,14 +69,17 @@ class GridModality(Modality):
     def __init__(self, name: str, codec: Codec) -> None:
         super().__init__(name)
         self.codec = codec
+        self.suffixes = codec.suffixes
         self.sizes: list[tuple[int, int]] = []
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = list(raws)
-        if not images:
-            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
-        self.codec.fit(images, seed, lambda line: report(f"{self.name}: {line}"), effort)
-        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+        kept = list(raws)
+        if not kept:
+            raise TransfuseError(
+                f"modality {self.name!r}: the data holds nothing of it to train the codec on"
+            )
+        self.codec.fit(kept, seed, lambda line: report(f"{self.name}: {line}"), effort)
+        self.sizes = sorted({self.codec.grid(raw.shape) for raw in kept})
 
     def facts(self) -> dict[str, Any]:
         return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
@@ -88,3 +98,18 @@ class GridModality(Modality):
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
         return self.codec.decode(payload)
+
+    # -- raw data are the codec's
+
+    def save(self, raw: Any, path: Path) -> None:
+        self.codec.save(raw, path)
+
+    def load(self, path: Path) -> Any:
+        shape = self.decode(self.blank(self.labels()[0])).shape if len(self.sizes) == 1 else None
+        return self.codec.load(path, shape)
+
+    def draw(self, raw: Any) -> str | bytes:
+        return self.codec.draw(raw)
+
+    def suffix_for(self, raw: Any) -> str:
+        return self.codec.suffix_for(raw)

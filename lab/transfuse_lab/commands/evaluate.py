@@ -1,18 +1,19 @@
 """``transfuse eval``: the figures of a trained run on held-out data, its record, and a picture if asked for."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.registry import Registry
 
-from transfuse_lab.drawing.pair_grid import save_pair_grid
+from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.report.figures import figures_of, show
-from transfuse_lab.runs.records import save_record
+from transfuse_lab.runs.records import Sample, drawing_of, save_record
 from transfuse_lab.runs.trained import open_trained
 
 
@@ -46,5 +47,14 @@ def eval_command(
     save_record(trained.folder.record_file, record)
     say(f"all of it: {trained.folder.record_file}")
     if grid is not None:
-        save_pair_grid(record.samples, grid)
+        save_pairs(list(_pairs(record.samples)), grid, "--grid")
         say(f"real and generated: {grid}")
+
+
+def _pairs(samples: Sequence[Sample]) -> Iterator[Pair]:
+    """What was drawn, beside what the documents have."""
+    for one in samples:
+        if one.made.drawing is not None:
+            prompt = ", ".join(given.text or given.role for given in one.given) or one.task
+            real = one.truth.drawing if one.truth else None
+            yield Pair(prompt, drawing_of(real) if real else None, drawing_of(one.made.drawing), one.split)

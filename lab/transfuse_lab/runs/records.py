@@ -118,6 +118,13 @@ def data_uri(drawing: str | bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(body).decode('ascii')}"
 
 
+def drawing_of(uri: str) -> str | bytes:
+    """The drawing that `data_uri` wrote."""
+    head, _, body = uri.partition(",")
+    drawing = base64.b64decode(body)
+    return drawing.decode() if "svg" in head else drawing
+
+
 def save_record(path: Path, record: RunRecord) -> None:
     """Writes the record as JSON, whole or not at all."""
     write_text(path, record.model_dump_json(indent=1) + "\n")
