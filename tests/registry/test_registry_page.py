@@ -18,7 +18,7 @@ from transfuse.registry.overrides import ROOTS
 from transfuse.registry.plugins import Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
-OWN = ("text", "image", "diffusion", "vq", "experts")
+OWN = ("text", "image", "diffusion", "vq", "experts", "tiles")
 
 
 def blocks(language: str) -> list[str]:
@@ -107,6 +107,7 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
         "transfuse_image",
         "transfuse_diffusion",
         "transfuse_experts",
+        "transfuse_tiles",
         "transfuse_vq",
         "transfuse_adapters",
         "transfuse_lab",
