@@ -85,7 +85,7 @@ class AppliesTo:
     once_a_role: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """One task put to a model: raw data by role, of any shapes, and no model.
 

@@ -139,13 +139,22 @@ def sample(
 def evaluate(
     run: RunFolder,
     grid: Annotated[
-        Path | None, typer.Option("--grid", metavar="FILE.png", help="Also a picture: real and generated.")
+        Path | None,
+        typer.Option("--grid", metavar="FILE", help="Also a picture, .png or .svg: real and made."),
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="Such as 'text->image', instead of all of them; repeatable."),
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option(min=2, max=1_000_000, help="At most so many prompts a task.")
+    ] = None,
+    registry: RegistryFile = None,
 ) -> None:
-    """Evaluate a trained run on the held-out data."""
+    """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid)
+    eval_command(run, grid, tuple(task or ()), prompts, registry)
 
 
 @app.command()

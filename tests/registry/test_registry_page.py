@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 from transfuse.config.parts import Settings
-from transfuse.config.recipe import ModelSettings, TrainSettings
+from transfuse.config.recipe import EvalSettings, ModelSettings, TrainSettings
 from transfuse.model.build import build
 from transfuse.registry import Registry
 from transfuse.registry.files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
@@ -43,6 +43,7 @@ def table(heading: str) -> dict[str, list[str]]:
         ("Recipes", RecipeEntry),
         ("model", ModelSettings),
         ("train", TrainSettings),
+        ("eval", EvalSettings),
     ],
 )
 def test_every_key_is_on_the_page(heading: str, model: type[BaseModel]) -> None:
@@ -53,7 +54,9 @@ def test_the_switches_are_on_the_page() -> None:
     assert all(f"`plugins.{key}`" in PAGE for key in PluginSwitches.model_fields)
 
 
-@pytest.mark.parametrize(("heading", "model"), [("model", ModelSettings), ("train", TrainSettings)])
+@pytest.mark.parametrize(
+    ("heading", "model"), [("model", ModelSettings), ("train", TrainSettings), ("eval", EvalSettings)]
+)
 def test_defaults_are_the_ones_that_hold(heading: str, model: type[BaseModel]) -> None:
     for key, (shown, _) in table(heading).items():
         default = model.model_fields[key].default

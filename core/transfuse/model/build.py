@@ -12,6 +12,7 @@ from transfuse.config.parts import Chosen
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, Restriction, restrict
 from transfuse.errors import RawError, TransfuseError
+from transfuse.modalities import seam
 from transfuse.modalities.guidance import check_views
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.model import Model
@@ -78,7 +79,7 @@ def fit_modalities(
             )
     for role, modality in modalities.items():
         try:
-            modality.fit(data.raw("train", role), seed, report, effort)
+            seam.call(modality, "fit", data.raw("train", role), seed, report, effort)
         except RawError as error:
             raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
     return modalities

@@ -102,7 +102,7 @@ class Registry:
         chosen: dict[str, Chosen[Metric]] = {}
         for name, part in offered.items():
             needs = any(field.is_required() for field in part.settings.model_fields.values())
-            if given.get(name, None if needs or name in given else {}) is None:
+            if given.get(name, None if needs else {}) is None:
                 continue
             section = self.entries.at("metrics", name) if name in given else EMPTY
             with section.errors():

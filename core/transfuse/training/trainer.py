@@ -8,6 +8,7 @@ Where it runs, what is logged, and when it is saved is the caller's affair.
 """
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -39,7 +40,8 @@ class Progress:
     """How far training has come; all of it is saved and resumed.
 
     flops: by formula, forward and backward, codec training excluded. positions: without filler.
-    seconds: process CPU time of the steps.
+    seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
+    allocated there, else resident memory.
     """
 
     step: int = 0
@@ -47,6 +49,7 @@ class Progress:
     documents: int = 0
     positions: int = 0
     seconds: float = 0.0
+    peak_memory: int = 0
 
     def share(self, recipe: Recipe) -> float:
         """The share of the recipe's budget that is spent."""
@@ -188,6 +191,9 @@ class Trainer:
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
         self.progress.seconds += time.process_time() - started
+        self.progress.peak_memory = max(
+            self.progress.peak_memory, peak_memory(self.model.tokens.weight.device)
+        )
         return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
 
     def _steps_ahead(self) -> float:
@@ -206,3 +212,15 @@ class Trainer:
                 f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes held at most so far: on a GPU what torch allocated there, else resident memory; 0 where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else held * 1024
