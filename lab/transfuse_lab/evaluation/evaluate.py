@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from transfuse.config.recipe import EvalSettings
-from transfuse.datasets import DataSet, item_bytes
+from transfuse.datasets import DataSet, item_bytes, restrict
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig
@@ -72,6 +72,7 @@ def evaluate(
     model.eval()
     began, roles = time.process_time(), roles_of(data)
     found = Evaluated(roles, tasks_of(data, roles))
+    data = restrict(data, model.modalities)
     tasks = checked_evaluable(data, model.modalities, settings)
     with bar("evaluate") as progress:
         for number, task in enumerate(tasks):
