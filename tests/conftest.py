@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 # Before torch is imported, and for the processes that tests start: equal runs have equal bits on equal threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +25,7 @@ from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 
+from tests.tiny import packages
 from tests.tiny.datasets import Shapes
 from tests.tiny.recipes import overrides
 
@@ -55,13 +57,29 @@ def installed() -> Plugins:
     return Plugins.load()
 
 
+@pytest.fixture
+def series_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the test runs, tests/packages/tf_series is an installed package, here and in processes it starts."""
+    packages.install("tf_series", tmp_path / "site", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def series_plugins(tmp_path_factory: pytest.TempPathFactory) -> Plugins:
+    """The plugins that come with transfuse, and that of tests/packages/tf_series."""
+    with pytest.MonkeyPatch.context() as patch:
+        packages.install("tf_series", tmp_path_factory.mktemp("site"), patch)
+        return Plugins.load()
+
+
 @pytest.fixture(scope="session")
 def small_recipe(installed: Plugins) -> Callable[..., Recipe]:
     """``small_recipe("chameleon", "train.rows=2")``: a packaged recipe, made tiny (tests/tiny/recipes.py)."""
     registry = Registry.load(installed, [packaged_file()])
 
-    def make(name: str = "transfusion", *more: str, pixels: bool = True) -> Recipe:
-        return registry.recipe(name, overrides(name, *more, pixels=pixels))
+    def make(
+        name: str = "transfusion", *more: str, pixels: bool = True, without: str | None = None
+    ) -> Recipe:
+        return registry.recipe(name, overrides(name, *more, pixels=pixels, without=without))
 
     return make
 

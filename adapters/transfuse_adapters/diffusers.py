@@ -18,7 +18,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from transfuse.files import read_mapping
-from transfuse.plugin import Codec, RawError, Report, Settings, TransfuseError
+from transfuse.plugin import RawError, Report, Settings, TransfuseError
+from transfuse_pictures.codec import PictureCodec
 
 CLASSES = ("AutoencoderKL", "VQModel")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -84,7 +85,7 @@ def model_classes() -> dict[str, Any]:
     return {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 
-class DiffusersCodec(Codec):
+class DiffusersCodec(PictureCodec):
     """Latents are the posterior's mean, normalised by statistics measured a channel; codes are a grid."""
 
     mean: Tensor

@@ -13,11 +13,16 @@ CURE = "restore it, or train again"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put the text on the disk beside the file, then in its place in one step."""
+    """The same as `write_bytes` of text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put the bytes on the disk beside the file, then in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     replace(partial, path)
@@ -54,10 +59,9 @@ def read_bytes(path: Path, what: str, cap: int = CAP) -> bytes:
             data = file.read(cap + 1)
     except FileNotFoundError:
         raise TransfuseError(f"{path} is missing: {path.parent} holds no {what}") from None
-    except OSError as error:
-        raise TransfuseError(
-            f"{path} cannot be read ({error.strerror}): it should be a file of a {what}"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        fault = getattr(error, "strerror", None) or error
+        raise TransfuseError(f"{path} cannot be read ({fault}): it should be a file of a {what}") from None
     if len(data) > cap:
         raise TransfuseError(f"{path}: more than {cap >> 20} MiB of a {what} are not read")
     return data

@@ -27,8 +27,11 @@ from .masks import Columns as Columns
 from .masks import Intervals as Intervals
 from .masks import Mask as Mask
 from .masks import Slices as Slices
+from .metrics import AppliesTo as AppliesTo
 from .metrics import Evaluation as Evaluation
+from .metrics import Figure as Figure
 from .metrics import Metric as Metric
+from .metrics import Task as Task
 from .modalities.codec import Codec as Codec
 from .modalities.codec import GridModality as GridModality
 from .modalities.guidance import GuidanceSettings as GuidanceSettings

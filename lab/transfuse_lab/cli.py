@@ -10,7 +10,14 @@ import typer
 from transfuse.errors import TransfuseError
 from typer.core import TyperGroup
 
-from transfuse_lab.commands.arguments import TOKENS, RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.commands.arguments import (
+    TOKENS,
+    RecipeOnData,
+    SampleArguments,
+    read_axes,
+    read_seeds,
+    recipe_on_data,
+)
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
@@ -152,13 +159,22 @@ def sample(
 def evaluate(
     run: RunFolder,
     grid: Annotated[
-        Path | None, typer.Option("--grid", metavar="FILE.png", help="Also a picture: real and generated.")
+        Path | None,
+        typer.Option("--grid", metavar="FILE", help="Also a picture, .png or .svg: real and made."),
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="Such as 'text->image', instead of all of them; repeatable."),
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option(min=2, max=1_000_000, help="At most so many prompts a task.")
+    ] = None,
+    registry: RegistryFile = None,
 ) -> None:
-    """Evaluate a trained run on the held-out data."""
+    """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid)
+    eval_command(run, grid, tuple(task or ()), prompts, registry)
 
 
 @app.command()
@@ -218,21 +234,32 @@ def doctor(registry: RegistryFile = None) -> None:
 @app.command()
 def mask(
     expression: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="EXPR", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
+            metavar="[EXPR]", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
         ),
-    ],
-    layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="The documents the mask is drawn over.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="Draw over this recipe's own layout, its mask too."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Whose first documents --recipe lays out.")
+    ] = None,
+    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
     registry: RegistryFile = None,
 ) -> None:
-    """Draw a mask over a layout, with its pairs, density, slices and intervals."""
+    """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
     from transfuse_lab.commands.mask import mask_command
 
-    for line in mask_command(expression, layout, out, registry).split("\n"):
+    on = recipe_on_data(recipe, data, overrides or (), registry)
+    for line in mask_command(expression, layout, out, registry, on).split("\n"):
         say(line)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from transfuse.errors import TransfuseError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-"""Endings of pictures that every command can write."""
+SHEETS = (".png", ".svg")
+"""Endings of the sheets of drawings that commands write."""
 LONGEST_NAME = 255
 """Bytes of a file's name on every common file system."""
 
 
-def check_file(option: str, path: Path, endings: Sequence[str] = PICTURES) -> None:
+def check_file(option: str, path: Path, endings: Sequence[str] = SHEETS) -> None:
     """Raises TransfuseError, naming the option, where no such file can be written: by its ending or its place."""
     if path.suffix.lower() not in endings:
         raise TransfuseError(

@@ -8,8 +8,10 @@ import io
 import re
 import sys
 
-UNSEEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
-"""Controls but tab and newline, separators of lines, marks of direction, and halves of surrogate pairs."""
+UNSEEN = re.compile(
+    r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufffe\uffff]"
+)
+"""Controls but tab and newline, separators of lines, marks of direction, halves of surrogate pairs, no characters."""
 
 
 def visible(text: str) -> str:

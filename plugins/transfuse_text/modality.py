@@ -73,6 +73,7 @@ def _texts(raws: Iterable[Any]) -> Iterator[str]:
 
 class Text(TokenModality):
     predicts_markers = True
+    suffixes = (".txt", ".npy")
 
     def __init__(self, settings: TextSettings, name: str) -> None:
         super().__init__(name)

@@ -12,7 +12,7 @@ from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
 from transfuse_lab.datasets.folder import Folder
-from transfuse_lab.datasets.images import read_image
+from transfuse_pictures.files import read_image
 
 
 def save(path: Path, shade: int = 100, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> None:

@@ -226,8 +226,8 @@ class TestCommands:
         ]
 
     def test_eval(self, calls: Calls) -> None:
-        run("eval", "d", "--grid", "g.png")
-        assert calls == [("eval_command", (Path("d"), Path("g.png")))]
+        run("eval", "d", "--grid", "g.png", "--task", "text->image", "--prompts", "3", "--registry", "r.yaml")
+        assert calls == [("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml")))]
 
     def test_compare(self, calls: Calls) -> None:
         run("compare", "--data", "digits", "--out", "d")

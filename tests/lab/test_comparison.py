@@ -41,7 +41,7 @@ class Here:
     def __init__(self, command: list[str], **_: object) -> None:
         work = json.loads(Path(command[-1]).read_text())
         self.started.append(work["kind"])
-        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open().plugins)
+        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open())
 
     def poll(self) -> int:
         return 0

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from transfuse.errors import TransfuseError
-from transfuse_lab.output_paths import PICTURES, check_file, check_folder
+from transfuse_lab.output_paths import check_file, check_folder
 
 
 def made(place: Path) -> bool:
@@ -62,12 +62,12 @@ def test_it_says_what_making_the_folder_would(places: Path, name: str) -> None:
 
 
 def test_endings_and_folders(places: Path) -> None:
-    for name in ("a.png", "A.PNG", "new/a.jpg"):
+    for name in ("a.png", "A.PNG", "new/a.svg"):
         check_file("--out", places / name)
     with pytest.raises(TransfuseError, match="longer than 255 bytes"):
         check_file("--out", places / f"{LONG}.png")
     for name in ("a", "a.xyz", "a.npy", ".png", ""):
-        with pytest.raises(TransfuseError, match=r"^--grid .* that ends in \.png, \.jpg, \.jpeg, \.webp$"):
+        with pytest.raises(TransfuseError, match=r"^--grid .* that ends in \.png, \.svg$"):
             check_file("--grid", places / name)
     with pytest.raises(TransfuseError, match=r"a folder is there; give another$"):
         check_file("--out", places / "folder.png")
@@ -80,13 +80,6 @@ def test_a_folder_that_may_not_be_written_in(places: Path) -> None:
     (places / "shut").mkdir(mode=0o500)
     with pytest.raises(TransfuseError, match="nothing may be written in"):
         check_folder("--out", places / "shut/new")
-
-
-@pytest.mark.parametrize("ending", PICTURES)
-def test_every_ending_can_be_written(tmp_path: Path, ending: str) -> None:
-    from PIL import Image
-
-    Image.new("RGB", (4, 4)).save(tmp_path / f"a{ending}")
 
 
 def nothing(*arguments: object, **named: object) -> None:

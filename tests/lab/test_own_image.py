@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transfuse import TransfuseError
 from transfuse_lab.evaluation import own_image
-from transfuse_lab.evaluation.own_image import captions_are_names, own_image_ranks
+from transfuse_lab.evaluation.own_image import own_image_ranks
+from transfuse_lab.evaluation.spread import names
 
 REAL = np.random.default_rng(1).integers(0, 256, (9, 3, 2, 2)).astype(np.float32) / 255
 NAMES = [f"name {n}" for n in range(9)]
@@ -62,7 +63,7 @@ def test_what_cannot_be_ranked_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("captions", "names"),
+    ("texts", "named"),
     [
         (NAMES, True),
         ([*NAMES, "name 0"], True),
@@ -71,5 +72,5 @@ def test_what_cannot_be_ranked_is_named() -> None:
         ([], False),
     ],
 )
-def test_captions_are_names_where_nearly_all_differ(captions: list[str], names: bool) -> None:
-    assert captions_are_names(captions) == names
+def test_texts_are_names_where_nearly_all_differ(texts: list[str], named: bool) -> None:
+    assert names(texts) == named

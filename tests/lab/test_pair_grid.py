@@ -1,27 +1,31 @@
-"""The picture of real and generated images: where each pair is, and captions that fit."""
+"""The sheet of what is real and what was generated: where each pair is."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from PIL import Image
 from transfuse import TransfuseError
-from transfuse_lab.drawing.pair_grid import ACROSS, GAP, HEAD, LINE, LINES, MARGIN, pair_grid, wrapped
-from transfuse_lab.evaluation.shown import Drawn
+from transfuse_lab.drawing.pair_grid import ACROSS, HEAD, MARGIN, TITLES, Pair, pair_sheet, save_pairs
+from transfuse_lab.drawing.sheet import GAP, LINE, LINES
+from transfuse_pictures.files import image_bytes
 
 
-def flat(red: float, side: int = 8) -> np.ndarray:
+def flat(red: float, side: int = 8) -> bytes:
     image = np.zeros((3, side, side), np.float32)
     image[0] = red
-    return image
+    return image_bytes(image)
 
 
-def drawn(prompt: str, split: str, red: float) -> Drawn:
-    return Drawn(prompt, flat(red), flat(red / 2), split)  # type: ignore[arg-type]
+def pair(prompt: str, split: Any, red: float) -> Pair:
+    return Pair(prompt, flat(red / 2), flat(red), split)
 
 
 def test_each_pair_stands_in_its_block_real_first() -> None:
-    held = [drawn(f"held {n}", "heldout", 1.0) for n in range(ACROSS + 1)]
-    sheet = np.asarray(pair_grid([*held, drawn("seen", "train", 0.4)]))
+    held = [pair(f"held {n}", "heldout", 1.0) for n in range(ACROSS + 1)]
+    sheet = np.asarray(Image.open(BytesIO(pair_sheet([*held, pair("seen", "train", 0.4)]).png())))
     step_x, step_y = 2 * 64 + GAP + 2 * MARGIN, 64 + LINES * LINE + 2 * MARGIN
     assert sheet.shape == (2 * HEAD + 3 * step_y, ACROSS * step_x, 3)
     middle = 32 + MARGIN
@@ -37,19 +41,12 @@ def test_each_pair_stands_in_its_block_real_first() -> None:
     assert sheet[HEAD + middle, step_x + middle].tolist() == [255, 255, 255]
 
 
-def test_without_pairs_there_is_nothing_to_draw() -> None:
-    with pytest.raises(TransfuseError, match="holds no pair"):
-        pair_grid([])
+def test_what_has_no_counterpart_leaves_its_place_empty() -> None:
+    sheet = pair_sheet([Pair("series", None, '<svg width="300" height="100">', "heldout")])
+    assert [(one.left, one.width) for one in sheet.drawings] == [(MARGIN + 300 + GAP, 300)]
+    assert [line.text for line in sheet.words] == [TITLES["heldout"], "series"]
 
 
-def test_captions_are_broken_between_words_and_cut() -> None:
-    assert wrapped("woman firefighter: dark skin tone", 12, len) == ["woman", "firefighter:", "dark skin…"]
-    assert wrapped("woman firefighter", 8, len) == ["woman", "firefig…"]
-    assert wrapped("a cat", 100, len) == ["a cat"]
-
-
-@given(st.text(), st.integers(1, 20), st.integers(1, 4))
-def test_no_line_is_longer_than_asked(text: str, width: int, most: int) -> None:
-    lines = wrapped(text, width, len, most)
-    assert 1 <= len(lines) <= most
-    assert all(len(line) <= width for line in lines)
+def test_without_pairs_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(TransfuseError, match="--grid: the evaluation holds no pair"):
+        save_pairs([], tmp_path / "a.svg", "--grid")

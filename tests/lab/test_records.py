@@ -2,25 +2,24 @@
 
 import base64
 import json
-from io import BytesIO
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydantic import ValidationError
 from transfuse import TransfuseError
 from transfuse_lab.comparison.compare_json import comparison, write_comparison
 from transfuse_lab.runs.records import (
-    Captioned,
     CurvePoint,
+    Described,
     RunRecord,
     Sample,
+    Shown,
+    data_uri,
     entry_name,
     load_record,
-    png_base64,
     save_record,
 )
 
@@ -37,8 +36,17 @@ def run(entry: str = "transfusion", seed: int = 0, **change: Any) -> RunRecord:
 
 FULL = run(
     curve=(CurvePoint(step=3, flops=1e9, positions=640, losses={"text": 2.5, "image": 1.0}),),
-    samples=(Sample(prompt="seven", image=png_base64(np.zeros((1, 8, 8))), seen="one"),),
-    captions=(Captioned(image=png_base64(np.ones((3, 8, 8))), truth="sept 七", predicted="<b>"),),
+    figures=(Described(name="generation_accuracy", title="Accuracy", better="higher", form="percent"),),
+    faults={"fid": "it has no weights"},
+    samples=(
+        Sample(
+            task="text->image",
+            given=(Shown(role="text", text="sept 七"),),
+            made=Shown(role="image", drawing=data_uri(b"PNG")),
+            truth=Shown(role="image", drawing=data_uri("<svg/>")),
+            note="one",
+        ),
+    ),
     settings={"model": {"dim": 128}, "loss": {"image": 5}},
     facts={"versions": {"torch": "2"}, "seconds": 12.5},
 )
@@ -104,18 +112,12 @@ def test_the_name_of_an_entry(axes: dict[str, Any], name: str) -> None:
     assert entry_name("transfusion", axes) == name
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_is_the_image(channels: int) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (channels, 4, 6)) / 255
-    shown = np.asarray(Image.open(BytesIO(base64.b64decode(png_base64(image)))))
-    np.testing.assert_array_equal(shown.reshape(4, 6, channels).transpose(2, 0, 1) / 255, image)
-
-
-def test_a_picture_is_clipped_and_shows_nan_black() -> None:
-    shown = np.asarray(Image.open(BytesIO(base64.b64decode(png_base64(np.array([[[-1, 2, nan, 0.5]]]))))))
-    assert shown.tolist() == [[0, 255, 0, 128]]
-    with pytest.raises(TransfuseError, match=r"not \(2, 4, 4\)"):
-        png_base64(np.zeros((2, 4, 4)))
+def test_a_drawing_is_a_data_uri_of_what_it_is() -> None:
+    for drawing, kind in ((b"\x89PNG", "png"), ("<svg>七</svg>", "svg+xml")):
+        head, body = data_uri(drawing).split(",")
+        assert head == f"data:image/{kind};base64"
+        raw = base64.b64decode(body)
+        assert drawing in (raw, raw.decode("utf-8", "ignore"))
 
 
 def runs(entry: str, *values: float) -> list[RunRecord]:
@@ -141,6 +143,8 @@ def test_the_form_of_compare_json(tmp_path: Path) -> None:
     assert found["reference"] == "transfusion"
     assert found["seeds"]["transfusion"] == [0, 1, 2]
     assert found["facts"]["transfusion"] == [{"seconds": 0}, {"seconds": 1}, {"seconds": 2}]
+    assert found["figures"]["generation_accuracy"] == {"title": "generation accuracy"}
+    assert found["faults"]["transfusion"] == [{}, {}, {}]
     assert (found["data"], found["command"]) == ({"name": "digits"}, "transfuse compare")
 
 

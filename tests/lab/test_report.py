@@ -6,21 +6,43 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from transfuse import TransfuseError
 from transfuse_lab.commands.arguments import read_axes
 from transfuse_lab.evaluation.statistics import by_entry
-from transfuse_lab.report.figures import FIGURES, figure, number, ordered
+from transfuse_lab.report.figures import figures_of, number, show, show_difference
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
+from transfuse_lab.report.masks import MaskPicture
 from transfuse_lab.report.method import flat
 from transfuse_lab.report.page import page, write_report
-from transfuse_lab.report.pictures import MaskPicture
-from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, png_base64
+from transfuse_lab.runs.records import CurvePoint, Described, RunRecord, Sample, Shown, data_uri
 
 EVIL = "<script>alert('&\"')</script>"
-IMAGE = png_base64(np.eye(8)[None])
+IMAGE = data_uri("<svg/>")
+FIGURES = (
+    Described(name="train_flops", title="FLOPs", meaning="what was spent"),
+    Described(name="loss[text->image]", title="Loss", meaning="a mean", detail=True),
+    Described(
+        name="generation_accuracy", title="Accuracy", better="higher", form="percent", meaning="what is read",
+        headline="prompted images that show what was asked for",
+    ),
+    Described(name="classifier_accuracy", title="The classifier's", form="percent", meaning="its own"),
+)  # fmt: skip
+
+
+def drew(prompt: str, note: str | None = None, image: str = IMAGE) -> Sample:
+    return Sample(
+        task="text->image", given=(Shown(role="text", text=prompt),), made=Shown(role="image", drawing=image),
+        truth=Shown(role="image", drawing=image), note=note,
+    )  # fmt: skip
+
+
+def wrote(text: str, truth: str | None, image: str = IMAGE) -> Sample:
+    return Sample(
+        task="image->text", given=(Shown(role="image", drawing=image),), made=Shown(role="text", text=text),
+        truth=None if truth is None else Shown(role="text", text=truth),
+    )  # fmt: skip
 
 
 def run(entry: str, seed: int, accuracy: float = 0.9, **change: Any) -> RunRecord:
@@ -33,8 +55,8 @@ def run(entry: str, seed: int, accuracy: float = 0.9, **change: Any) -> RunRecor
             CurvePoint(step=n, flops=1e11 * (n + 1), losses={"text": 3 / (n + 1), "image": 1 / (n + 1)})
             for n in range(5)
         ),
-        "samples": (Sample(prompt="seven", image=IMAGE, seen="one"),),
-        "captions": (Captioned(image=IMAGE, truth="seven", predicted="six"),),
+        "figures": FIGURES,
+        "samples": (drew("seven", "one"), wrote("six", "seven")),
         "settings": {"loss": {"image": 5 if entry == "transfusion" else 1}, "model": {"dim": 128}},
         "facts": {"codec_seconds": {"image": 12.0}, "versions": {"torch": "2.13"}},
     }
@@ -89,7 +111,7 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
     checker = checked(text)
     assert not checker.seen & {"script", "link", "iframe", "object"}
     assert checker.loads
-    assert all(load.startswith("data:image/png;base64,") for load in checker.loads)
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in checker.loads)
     assert "default-src" in text
     assert not re.search(r"https?://|@import|url\(", text)
 
@@ -99,8 +121,8 @@ def test_everything_others_wrote_is_escaped() -> None:
         run(
             EVIL, seed, recipe=EVIL, metrics={EVIL: 1.0, "caption_accuracy": 0.5},
             curve=tuple(CurvePoint(step=n, flops=n, losses={EVIL: n + 1}) for n in range(2)),
-            samples=(Sample(prompt=EVIL, image=EVIL, seen=EVIL),),
-            captions=(Captioned(image=EVIL, truth=EVIL, predicted=EVIL + "!"),),
+            figures=(Described(name=EVIL, title=EVIL, unit=EVIL, meaning=EVIL, headline=EVIL),),
+            faults={EVIL: EVIL}, samples=(drew(EVIL, EVIL + "?", EVIL), wrote(EVIL + "!", EVIL, EVIL)),
             settings={EVIL: EVIL}, facts={EVIL: [EVIL], "versions": {EVIL: EVIL}, "loss_units": {EVIL: EVIL}},
         )
         for seed in range(2)
@@ -195,7 +217,7 @@ def test_a_record_with_nothing_but_a_metric_makes_a_page() -> None:
     text = page([bare], {})
     checked(text)
     assert "new metric" in text
-    assert all(f"<h2>{head}</h2>" not in text for head in ("Samples", "Captions", "Masks", "Learning curves"))
+    assert all(f"<h2>{head}</h2>" not in text for head in ("Samples", "Masks", "Learning curves"))
 
 
 def test_losses_of_unlike_units_are_drawn_apart() -> None:
@@ -208,18 +230,43 @@ def test_losses_of_unlike_units_are_drawn_apart() -> None:
     assert page(pair(1), {}).count('class="chart"') == 2
 
 
-def test_wrong_images_and_captions_are_marked() -> None:
+def test_wrong_images_and_texts_are_marked() -> None:
     text = page([run("transfusion", 0)], {})
     assert re.search(r'alt="seven, read as one"[^>]*class="wrong"', text)
     assert "✗ six" in text
-    right = run(
-        "transfusion",
-        0,
-        samples=(Sample(prompt="seven", image=IMAGE, seen="seven"), Sample(prompt="six", image=IMAGE)),
-        captions=(Captioned(image=IMAGE, truth="six", predicted="six"),),
-    )
+    assert "is seven" in text
+    right = run("transfusion", 0, samples=(drew("seven", "seven"), drew("six"), wrote("six", "six")))
     assert 'class="wrong"' not in page([right], {})
     assert "✓ six" in page([right], {})
+
+
+def test_texts_from_nothing_are_neither_right_nor_wrong() -> None:
+    alone = wrote("once upon", None).model_copy(update={"given": (), "task": "text"})
+    text = page([run("transfusion", 0, samples=(alone,))], {})
+    assert "once upon" in text
+    assert not re.search("[✓✗]", text)
+
+
+def test_each_task_has_its_samples_beside_what_the_documents_have() -> None:
+    series = [
+        drew(prompt).model_copy(
+            update={"task": "text->series", "made": Shown(role="series", drawing=data_uri(prompt))}
+        )
+        for prompt in ("rising", "falling")
+    ]
+    alone = Sample(task="series", made=Shown(role="series", drawing=data_uri("alone")))
+    text = page([run("transfusion", seed, samples=(*series, alone)) for seed in range(2)], {})
+    checked(text)
+    assert re.findall("<h3>(.*?)</h3>", text) == ["text-&gt;series", "series"]
+    for drawing in ("rising", "falling", "alone"):
+        assert text.count(data_uri(drawing)) == 2  # a seed each
+    assert text.count(IMAGE) == 2  # what is real, a row a prompt, once for all seeds
+
+
+def test_what_was_not_measured_says_why_once_for_all_seeds() -> None:
+    text = page([run("transfusion", seed, faults={"fid": "it has no weights"}) for seed in (0, 1)], {})
+    assert text.count("it has no weights") == 1
+    assert "<b>fid</b> of transfusion, seed 0, 1: it has no weights" in text
 
 
 def test_every_setting_is_there_and_those_that_differ_are_marked() -> None:
@@ -234,11 +281,12 @@ def test_the_method_names_codec_time_versions_seeds_and_command() -> None:
         assert said in text
 
 
-def test_each_known_metric_is_explained_where_it_is_shown() -> None:
-    text = page([run("transfusion", 0, metrics=dict.fromkeys(FIGURES, 1.0))], {})
-    for one in FIGURES.values():
-        assert one.meaning
+def test_each_figure_is_explained_where_it_is_shown_and_details_are_folded() -> None:
+    text = page([run("transfusion", 0, metrics=dict.fromkeys([one.name for one in FIGURES], 1.0))], {})
+    for one in FIGURES:
         assert str(join(one.meaning)) in text
+    main, folded = text.split("<details>")[:2]
+    assert ("Loss" in main, ">Loss" in folded) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -258,23 +306,18 @@ def test_numbers(value: float, whole: bool, text: str) -> None:
     assert number(value, whole) == text
 
 
-def test_figures() -> None:
-    accuracy = figure("generation_accuracy")
-    assert accuracy.show(None) == "–"
-    assert accuracy.show_difference(-0.0004) == "0.0\u00a0points"
-    assert accuracy.show_difference(0.1) == "+10.0\u00a0points"
-    assert figure("frechet_distance").show_difference(-2.5) == "−2.50"
-    assert [one.arrow for one in (accuracy, figure("frechet_distance"), figure("frechet_floor"))] == [
-        "↑",
-        "↓",
-        "",
-    ]
-    assert ordered(["b", "caption_accuracy", "a", "generation_accuracy"]) == [
-        "generation_accuracy",
-        "caption_accuracy",
-        "a",
-        "b",
-    ]
+def test_figures_stand_headlines_first_and_details_last_and_unknown_ones_by_their_name() -> None:
+    names = ["new_metric", *(one.name for one in FIGURES)]
+    known = figures_of([run("transfusion", 0, metrics=dict.fromkeys(names, 1.0))])
+    assert list(known) == [
+        "generation_accuracy", "train_flops", "classifier_accuracy", "new_metric", "loss[text->image]",
+    ]  # fmt: skip
+    assert known["new_metric"].title == "new metric"
+    accuracy, flops = known["generation_accuracy"], known["train_flops"]
+    assert show(accuracy, None) == "–"
+    assert show_difference(accuracy, -0.0004) == "0.0\u00a0points"
+    assert show_difference(accuracy, 0.1) == "+10.0\u00a0points"
+    assert show_difference(flops, -2.5) == "−2.50"
 
 
 def test_tags_escape_children_and_attributes_once() -> None:

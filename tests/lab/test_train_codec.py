@@ -39,7 +39,7 @@ def test_it_leaves_codecs_a_picture_and_says_how_good_they_are(codecs: Path) -> 
         "commitment ",
         "usage ",
         "perplexity ",
-        "of 8 held-out images",
+        "of 8 held-out items",
         "next: transfuse train",
     ):
         assert word in said

@@ -13,8 +13,9 @@ import torch
 from transfuse import masks
 from transfuse.attention import attend
 from transfuse.config.recipe import ModelSettings
+from transfuse.documents import Item
 from transfuse.masks import NONE
-from transfuse.metrics import Evaluation
+from transfuse.metrics import Evaluation, Task
 from transfuse.model.backbone import RowContext
 from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
@@ -154,10 +155,10 @@ def test_the_data_set_has_documents() -> None:
 
 def test_the_metric_measures() -> None:
     images = np.zeros((2, 1, 4, 4), np.float32)
-    evaluation = Evaluation(
-        images, ["a", "b"], images, ["a", "b"], ["a", "b"], images + 0.5, ["a"], images, 1.0, 1, 1
-    )
-    assert built("transfuse_metrics").compute(evaluation) == {"brightness_gap": 0.5}
+    prompts = [(Item("text", word),) for word in ("a", "b")]
+    evaluation = Evaluation(Task("image", ("text",)), prompts, list(images), list(images + 0.5))
+    metric = built("transfuse_metrics")
+    assert metric.compute(evaluation) == {metric.figures[0].name: 0.5}
 
 
 def test_the_registry_entries_resolve() -> None:

@@ -1,6 +1,6 @@
 """A recipe is everything that makes a run: modalities, mask, loss weights, model, training."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,10 +18,11 @@ from transfuse.config.pretrained_config import with_architecture
 from transfuse.config.validation import InvalidSettings, Loc, short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
+from transfuse.metrics import Task
 
-ROOTS = ("model", "train", "loss", "mask", "crossing", "attention", "modalities")
+ROOTS = ("model", "train", "loss", "eval", "mask", "crossing", "attention", "modalities")
 """What ``--set`` keys begin with, besides roles."""
-BACKENDS = ("auto", "dense", "tiles")
+BACKENDS = ("auto", "dense")
 """Attention backends that need no plugin; ``auto`` is the first that serves."""
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
@@ -185,6 +186,18 @@ class TrainSettings(Settings):
         return self
 
 
+class EvalSettings(Settings):
+    """What a trained model is asked, and how often."""
+
+    tasks: tuple[str, ...] | None = Field(default=None, max_length=64)
+    """Such as ``text->image``; where none are named, those of the data set: each ordered pair of roles that
+    stand beside each other in its documents, and a role that stands alone."""
+    prompts: int = Field(default=1000, ge=2, le=10**6)
+    """At most so many prompts a task, of the first held-out documents."""
+    trained: int = Field(default=200, ge=0, le=10**6)
+    """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
+
+
 def as_mask(value: Any) -> Mask:
     """A mask as it is, or that of a text: here alone a recipe's mask is parsed. Raises `InvalidSettings`."""
     if isinstance(value, Mask):
@@ -198,6 +211,18 @@ def as_mask(value: Any) -> Mask:
 
 
 MaskField = Annotated[Mask, PlainValidator(as_mask), PlainSerializer(str)]
+
+
+def _wrong_tasks(tasks: tuple[str, ...], roles: Collection[str]) -> Iterator[tuple[int, str]]:
+    for i, text in enumerate(tasks):
+        try:
+            task = Task.parse(text)
+        except TransfuseError as error:
+            yield i, str(error)
+            continue
+        for role in dict.fromkeys((*task.given, task.want)):
+            if role not in roles:
+                yield i, f"names {role!r}, which is no role of this recipe, {did_you_mean(role, roles)}"
 
 
 class Recipe(Settings):
@@ -219,6 +244,8 @@ class Recipe(Settings):
     """The backbone."""
     train: TrainSettings
     """Budget, data order, optimiser."""
+    eval: EvalSettings = EvalSettings()
+    """Its evaluation, which training does not depend on."""
     attention: Annotated[Chosen | str, PartOf("attention", core=BACKENDS)] = "auto"
     """``auto``, the name of a backend in core, or one chosen from a plugin."""
 
@@ -237,6 +264,7 @@ class Recipe(Settings):
             (("loss", role), f"weighs no modality of this recipe, {did_you_mean(role, roles)}")
             for role in sorted(self.loss.keys() - roles)
         ]
+        faults += [(("eval", "tasks", i), fault) for i, fault in _wrong_tasks(self.eval.tasks or (), roles)]
         if faults:
             raise InvalidSettings(faults)
         return self

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.interface import Interface
 from transfuse.modalities.modality import Modality, Report
+from transfuse.modalities.raw import RawData
 
 
-class Codec(Interface):
+class Codec(RawData, Interface):
     """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
 
     codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
@@ -27,6 +29,11 @@ class Codec(Interface):
     def train(self, mode: bool = True) -> "Codec":
         """A codec is frozen: training the model around it leaves it in evaluation mode."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> Any:
+        """What ``save`` wrote. shape: of the raw data that it is for, where they have but one; a codec that can
+        bring others to it (pictures are resized) does."""
+        return super().load(path)
 
     @abstractmethod
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
@@ -63,15 +70,18 @@ class GridModality(Modality):
     def __init__(self, name: str, codec: Codec) -> None:
         super().__init__(name)
         self.codec = codec
+        self.suffixes = codec.suffixes
         self.sizes: list[tuple[int, int]] = []
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = list(raws)
-        if not images:
-            raise TransfuseError(f"modality {self.name!r}: the data holds no image to train the codec on")
+        kept = list(raws)
+        if not kept:
+            raise TransfuseError(
+                f"modality {self.name!r}: the data holds nothing of it to train the codec on"
+            )
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
-        seam.call(self.codec, "fit", images, seed, told, effort)
-        self.sizes = sorted({self.codec.grid(image.shape) for image in images})
+        seam.call(self.codec, "fit", kept, seed, told, effort)
+        self.sizes = sorted({self.codec.grid(raw.shape) for raw in kept})
 
     def facts(self) -> dict[str, Any]:
         return {"codec": seam.facts(self.codec), "sizes": [list(size) for size in self.sizes]}
@@ -90,3 +100,18 @@ class GridModality(Modality):
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
         return seam.call(self.codec, "decode", payload)
+
+    # -- raw data are the codec's
+
+    def save(self, raw: Any, path: Path) -> None:
+        self.codec.save(raw, path)
+
+    def load(self, path: Path) -> Any:
+        shape = self.decode(self.blank(self.labels()[0])).shape if len(self.sizes) == 1 else None
+        return self.codec.load(path, shape)
+
+    def draw(self, raw: Any) -> str | bytes:
+        return self.codec.draw(raw)
+
+    def suffix_for(self, raw: Any) -> str:
+        return self.codec.suffix_for(raw)

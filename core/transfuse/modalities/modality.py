@@ -19,6 +19,7 @@ from transfuse.documents import Item, View
 from transfuse.masks import NONE
 from transfuse.modalities.interface import Interface
 from transfuse.modalities.loss import Loss
+from transfuse.modalities.raw import RawData
 
 Report = Callable[[str], None]
 
@@ -62,8 +63,8 @@ class Span:
         return self.length + (2 if self.label is not None else 0)
 
 
-class Modality(Interface):
-    """Common to both kinds of modality: the codec, the layout, what is learnt before the model.
+class Modality(RawData, Interface):
+    """Common to both kinds of modality: raw data's files and drawings, the codec, the layout, what is learnt before.
 
     Life of a modality: built from its settings; ``fit`` to raw data, or ``restore``d from a
     checkpoint's facts; ``connect``ed to a model of width D; then used. Weights of a codec are

@@ -60,6 +60,8 @@ class Changes(Settings):
     """The backbone."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Budget, data order, optimiser."""
+    eval: dict[str, Any] = Field(default_factory=dict)
+    """Tasks and the number of prompts."""
     attention: Any = "auto"
     """``auto``, or an attention backend."""
 
@@ -86,6 +88,8 @@ class RegistryFile(Settings):
     """Masks by name."""
     recipes: dict[Name, RecipeEntry] = Field(default_factory=dict)
     """Recipes by name."""
+    metrics: dict[Name, dict[str, Any] | None] = Field(default_factory=dict)
+    """Settings of metrics by their name, such as the weights that one judges by; null turns one off."""
 
 
 def packaged_file() -> Path:

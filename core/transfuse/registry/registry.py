@@ -12,6 +12,7 @@ from transfuse.config.parts import Chosen, choose
 from transfuse.config.recipe import Recipe, as_mask
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
+from transfuse.metrics import Metric
 from transfuse.registry.files import CONSTANTS, NAME, checked, packaged_file, read_registry, standard_files
 from transfuse.registry.overrides import read_overrides
 from transfuse.registry.plugin_contents import ENTRIES, PluginContents, PluginError
@@ -91,6 +92,22 @@ class Registry:
         if "mask" in recipe.value:
             recipe = recipe.put("mask", self._mask(recipe.at("mask")))
         return recipe.validate(Recipe, self.plugins)
+
+    def metrics(self) -> dict[str, Chosen[Metric]]:
+        """The metrics on offer with their settings, by name; without those that are turned off, and those that
+        need a setting which nobody gives. Raises TransfuseError with the place of a wrong one."""
+        given, offered = self._named("metrics"), self.plugins.parts("metric")
+        for name in given.keys() - offered.keys():
+            raise _unknown(Located(name, self.entries.at("metrics", name).locations), "metric", offered)
+        chosen: dict[str, Chosen[Metric]] = {}
+        for name, part in offered.items():
+            needs = any(field.is_required() for field in part.settings.model_fields.values())
+            if given.get(name, None if needs else {}) is None:
+                continue
+            section = self.entries.at("metrics", name) if name in given else EMPTY
+            with section.errors():
+                chosen[name] = choose(self.plugins, "metric", {**section.value, "name": name}, Metric)
+        return chosen
 
     def faults(self) -> list[TransfuseError]:
         """What is wrong with modalities and recipes, used or not, on whatever data."""

@@ -8,6 +8,7 @@ Where it runs, what is logged, and when it is saved is the caller's affair.
 """
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,7 @@ import torch
 
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.model.counts import flops
 from transfuse.model.ema import EMA
@@ -40,7 +41,8 @@ class Progress:
     """How far training has come; all of it is saved and resumed.
 
     flops: by formula, forward and backward, codec training excluded. positions: without filler.
-    seconds: process CPU time of the steps.
+    seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
+    allocated there, else resident memory.
     """
 
     step: int = 0
@@ -48,6 +50,7 @@ class Progress:
     documents: int = 0
     positions: int = 0
     seconds: float = 0.0
+    peak_memory: int = 0
 
     def share(self, recipe: Recipe) -> float:
         """The share of the recipe's budget that is spent."""
@@ -58,22 +61,23 @@ class Progress:
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
-    model: the recipe's, put into training mode. data: its split ``train`` is read, in an order that
-    ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal arguments give equal steps.
-    Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale`` that the model has no
-    place for.
+    model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
+    the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
+    arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
+    that the model has no place for, or where the data hold no item for the recipe.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
     def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
-        self.recipe, self.model, self.data, self.progress = recipe, model, data, Progress()
+        self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.data = restrict(data, model.modalities)
         train = recipe.train
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
-        self.stream = Stream(data, model.layout, self.key, train.drop)
+        self.stream = Stream(self.data, model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
         self.optimizer = torch.optim.AdamW(
@@ -206,6 +210,9 @@ class Trainer:
         self.progress.positions += sum(row.used for row in rows)
         self._say_silence()
         self.progress.seconds += time.process_time() - started
+        self.progress.peak_memory = max(
+            self.progress.peak_memory, peak_memory(self.model.tokens.weight.device)
+        )
         return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
 
     def _say_silence(self) -> None:
@@ -232,3 +239,15 @@ class Trainer:
                 f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes held at most so far: on a GPU what torch allocated there, else resident memory; 0 where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else held * 1024

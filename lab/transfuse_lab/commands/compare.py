@@ -7,9 +7,10 @@ from transfuse.registry import Registry
 from transfuse_lab.comparison.compare import fit_codecs, mask_pictures, missing, table, train_and_evaluate
 from transfuse_lab.comparison.compare_json import write_comparison
 from transfuse_lab.comparison.jobs import cores
-from transfuse_lab.comparison.plan import plan
+from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.evaluation.tasks import checked_evaluable
 from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
@@ -22,15 +23,18 @@ def compare_command(settings: ComparisonSettings) -> None:
     check_folder("--out", settings.out)
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
-    identity = open_section(section, registry.plugins).identity()
+    data = open_section(section, registry.plugins)
+    runs = plan(settings, registry, data.identity())
+    for run in runs:
+        checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
+    registry.metrics()
     with locked(settings.out):
-        _compare(settings, registry, section, identity)
+        _compare(settings, runs, section, data.identity())
 
 
 def _compare(
-    settings: ComparisonSettings, registry: Registry, section: dict[str, Any], identity: dict[str, Any]
+    settings: ComparisonSettings, runs: list[Run], section: dict[str, Any], identity: dict[str, Any]
 ) -> None:
-    runs = plan(settings, registry, identity)
     todo = missing(runs)
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip

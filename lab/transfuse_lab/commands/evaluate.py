@@ -1,36 +1,60 @@
 """``transfuse eval``: the figures of a trained run on held-out data, its record, and a picture if asked for."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from transfuse.checkpoints import RunFolder
+from transfuse.config.recipe import Recipe
 from transfuse.registry import Registry
 
-from transfuse_lab.drawing.grid import save_image
-from transfuse_lab.drawing.pair_grid import pair_grid
+from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
-from transfuse_lab.evaluation.shown import shown
 from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
-from transfuse_lab.report.figures import figure, ordered
-from transfuse_lab.runs.records import save_record
+from transfuse_lab.report.figures import figures_of, show
+from transfuse_lab.runs.records import Sample, drawing_of, save_record
 from transfuse_lab.runs.trained import open_trained
 
 
-def eval_command(run: Path, grid: Path | None = None) -> None:
-    """Prints the figures and leaves ``RUN/record.json``; grid: the file of a picture of real and drawn images."""
+def eval_command(
+    run: Path,
+    grid: Path | None = None,
+    tasks: tuple[str, ...] = (),
+    prompts: int | None = None,
+    registry_file: Path | None = None,
+) -> None:
+    """Prints the figures and leaves ``RUN/record.json``.
+
+    grid: the file of a picture of real and made. tasks: instead of the recipe's or the data's. prompts: at most
+    so many a task.
+    """
     if grid is not None:
         check_file("--grid", grid)
-    plugins = Registry.open().plugins
-    trained = open_trained(RunFolder(run), plugins)
-    evaluation = evaluate(trained.model, trained.data, trained.recipe.train.seed)
-    drawn = shown(evaluation)
-    record = run_record(trained, evaluation, drawn, plugins)
+    registry = Registry.open(registry_file)
+    metrics = registry.metrics()
+    trained = open_trained(RunFolder(run), registry.plugins)
+    asked = {"tasks": tasks or None, "prompts": prompts}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    dump = trained.recipe.dump()
+    recipe = Recipe.from_dump({**dump, "eval": {**dump["eval"], **asked}}, registry.plugins, "eval")
+    evaluated = evaluate(trained.model, trained.data, recipe.train.seed, recipe.eval, say)
+    record = run_record(trained, evaluated, metrics)
+    for name, one in figures_of([record]).items():
+        say(f"{name:40} {show(one, record.metrics[name])}{f' {one.unit}' if one.unit else ''}")
+    for name, reason in record.faults.items():
+        say(f"{name:40} not measured: {reason}")
     save_record(trained.folder.record_file, record)
-    for name in ordered(list(record.metrics)):
-        one = figure(name)
-        say(f"{name:24} {one.show(record.metrics[name])}{f' {one.unit}' if one.unit else ''}")
     say(f"all of it: {trained.folder.record_file}")
     if grid is not None:
-        save_image(pair_grid(drawn), grid, "--grid")
-        say(f"real and generated images: {grid}")
+        save_pairs(list(_pairs(record.samples)), grid, "--grid")
+        say(f"real and generated: {grid}")
+
+
+def _pairs(samples: Sequence[Sample]) -> Iterator[Pair]:
+    """What was drawn, beside what the documents have."""
+    for one in samples:
+        if one.made.drawing is not None:
+            prompt = ", ".join(given.text or given.role for given in one.given) or one.task
+            real = one.truth.drawing if one.truth else None
+            yield Pair(prompt, drawing_of(real) if real else None, drawing_of(one.made.drawing), one.split)

@@ -1,8 +1,10 @@
 """``transfuse sample``: images for a prompt, a caption for an image, or what follows any document."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from transfuse import checkpoints
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
@@ -13,11 +15,12 @@ from transfuse.registry import Registry
 
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.datasets.file_names import on_disk
-from transfuse_lab.datasets.images import read_image
-from transfuse_lab.drawing.grid import grid, save_image
+from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.runs.trained import draw_images, generate_all, text_and_image, write_captions
+
+Draw = Callable[[Any], str | bytes]
 
 
 def sample_command(arguments: SampleArguments) -> None:
@@ -50,14 +53,16 @@ def _prompts(model: Model, arguments: SampleArguments, out: Path) -> None:
         for prompt in prompts
         for _ in range(n)
     ]
-    images = list(draw_images(model, documents, image, arguments.seed))
-    save_image(grid(images, across=n if len(prompts) > 1 else None), out)
+    draw = model.modalities[image].draw
+    cells = [Cell(draw(one)) for one in draw_images(model, documents, image, arguments.seed)]
+    across = n if len(prompts) > 1 else math.ceil(math.sqrt(n))
+    save_sheet([cells[i : i + across] for i in range(0, len(cells), across)], out, "--out")
     say(f"{n} x {', '.join(map(repr, prompts))}: {out}")
 
 
 def _image(model: Model, arguments: SampleArguments, path: Path) -> None:
     text, image = text_and_image(model)
-    raw = read_image_for(model, image, path)
+    raw = model.modalities[image].load(path)
     document = Document((Item(image, raw, noised=False),), source=str(path))
     config = GenerationConfig(want=text, tokens=arguments.tokens or TOKENS, seed=arguments.seed)
     for caption in write_captions(model, [document] * arguments.n, config):
@@ -70,10 +75,10 @@ def _document(model: Model, arguments: SampleArguments, path: Path, out: Path) -
     config = GenerationConfig(tokens=arguments.tokens or TOKENS, seed=arguments.seed)
     for i, continued in enumerate(generate_all(model, [document] * arguments.n, config)):
         new = continued.items[len(document.items) :]
-        _show_items(new, image, out, i if arguments.n > 1 else None)
+        _show_items(new, image, model.modalities[image].draw, out, i if arguments.n > 1 else None)
 
 
-def _show_items(items: tuple[Item, ...], image: str, out: Path, number: int | None) -> None:
+def _show_items(items: tuple[Item, ...], image: str, draw: Draw, out: Path, number: int | None) -> None:
     """What was generated, a line an item; images go to files named after ``out``."""
     if not items:
         say("the model ended the document here")
@@ -83,7 +88,7 @@ def _show_items(items: tuple[Item, ...], image: str, out: Path, number: int | No
             continue
         name = "-".join(str(part) for part in (out.stem, number, i) if part is not None)
         path = out.with_name(f"{name}{out.suffix}")
-        save_image(grid([item.data]), path)
+        save_sheet([[Cell(draw(item.data))]], path, "--out")
         say(f"{item.modality}: {path}")
 
 
@@ -114,17 +119,8 @@ def read_document(path: Path, model: Model) -> Document:
             )
         ((role, value),) = rest.items()
         if role == image:
-            value = read_image_for(model, image, path.parent / on_disk(value))
+            value = model.modalities[image].load(path.parent / on_disk(value))
         elif role != text:
             raise TransfuseError(f"{place}: this model has {text} and {image}, not {role!r}")
         items.append(Item(role, value, noised=False, droppable=droppable))
     return Document(tuple(items), source=str(path))
-
-
-def read_image_for(model: Model, image: str, path: Path) -> np.ndarray:
-    """A picture as the model's images are: its channels, and its size where it knows only one square."""
-    modality = model.modalities[image]
-    shapes = {modality.decode(modality.blank(label)).shape for label in modality.labels()}
-    channels, height, width = next(iter(shapes))
-    side = height if len(shapes) == 1 and height == width else None
-    return read_image(path, channels, side).astype(np.float32) / 255

@@ -17,7 +17,7 @@ from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
-from transfuse_lab.drawing.grid import grid, save_image
+from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_folder
@@ -26,8 +26,8 @@ from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import train
 
-MEASURED = 256  # held-out images on which reconstruction is measured
-SHOWN, ACROSS = 36, 12  # of them in the picture, and in a row of it
+MEASURED = 256  # held-out arrays on which reconstruction is measured
+SHOWN, ACROSS, PLOTS = 36, 12, 4  # of them on the sheet, and in a row of it: of pictures, and of plots
 
 
 def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
@@ -38,7 +38,7 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
     with locked(out):
         progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: transfuse eval {out}   or   transfuse sample {out} --prompt ... --n 16 --out grid.png")
+    say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
 
 
 def dry_run_command(chosen: RecipeOnData) -> None:
@@ -79,29 +79,29 @@ def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plu
 
 
 def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
-    """The reconstruction error on held-out images, and ``ROLE.png``: originals over what codes give back."""
-    originals = list(islice(_images(data, role), MEASURED))
-    if not originals:
+    """The reconstruction error on held-out arrays, and a sheet: originals over what comes back of them."""
+    originals = list(islice(_arrays(data, role), MEASURED))
+    back = [modality.decode(modality.encode(raw)) for raw in originals]
+    if not originals or any(np.shape(b) != a.shape for a, b in zip(originals, back, strict=True)):
         return
-    back = [modality.decode(modality.encode(image)) for image in originals]
-    error = np.mean([np.square(b - a).mean() for a, b in zip(originals, back, strict=True)])
+    error = np.mean([_squared(a, b).mean() for a, b in zip(originals, back, strict=True)])
     facts = modality.facts().get("codec", {})
     rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
-    path = out / f"{role}.png"
-    save_image(grid(list(_pairs(originals[:SHOWN], back[:SHOWN])), across=ACROSS), path)
-    say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out images{rest}; shown in {path}")
+    drawn = [[Cell(modality.draw(raw)) for raw in some[:SHOWN]] for some in (originals, back)]
+    pictures = all(isinstance(cell.drawing, bytes) for cells in drawn for cell in cells)
+    path = out / f"{role}{'.png' if pictures else '.svg'}"
+    across = ACROSS if pictures else PLOTS
+    rows = [cells[i : i + across] for i in range(0, len(drawn[0]), across) for cells in drawn]
+    save_sheet(rows, path, "--out")
+    say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out items{rest}; shown in {path}")
 
 
-def _images(data: DataSet, role: str) -> Iterator[Any]:
+def _arrays(data: DataSet, role: str) -> Iterator[np.ndarray]:
+    """Held-out raw data that a difference can be taken of; a row of ids is none."""
     for raw in data.raw("heldout", role):
-        if isinstance(raw, np.ndarray) and raw.ndim == 3:
+        if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf" and raw.size:
             yield raw
 
 
-def _pairs(originals: list[np.ndarray], back: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Rows of originals, each over the row of its reconstructions, whole rows but for the last."""
-    for start in range(0, len(originals), ACROSS):
-        row = originals[start : start + ACROSS]
-        yield from row
-        yield from [np.ones_like(row[0])] * (ACROSS - len(row))
-        yield from back[start : start + ACROSS]
+def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.square(np.subtract(b, a, dtype=np.result_type(a, b, np.float32)))

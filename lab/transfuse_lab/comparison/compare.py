@@ -14,8 +14,8 @@ from transfuse_lab.comparison.jobs import Job, run_all
 from transfuse_lab.comparison.plan import Run, mask_file
 from transfuse_lab.evaluation.statistics import by_entry, summaries
 from transfuse_lab.progress import bar
-from transfuse_lab.report.figures import figure, ordered
-from transfuse_lab.report.pictures import MaskPicture
+from transfuse_lab.report.figures import figures_of, show
+from transfuse_lab.report.masks import MaskPicture
 from transfuse_lab.runs.records import RunRecord
 
 
@@ -83,9 +83,11 @@ def _names(active: Sequence[Job]) -> str:
 
 
 def mask_pictures(runs: Sequence[Run]) -> Iterator[MaskPicture]:
-    """Each mask once, with the entries that use it."""
+    """Each mask that was drawn once, with the entries that use it."""
     drawn: dict[tuple, list[str]] = {}
     for run in runs:
+        if not mask_file(run.folder).is_file():
+            continue
         made = read_json(mask_file(run.folder), "mask")
         key = (made["expression"], tuple(made["drawing"]), tuple(made["labels"]))
         entries = drawn.setdefault(key, [])
@@ -96,17 +98,22 @@ def mask_pictures(runs: Sequence[Run]) -> Iterator[MaskPicture]:
 
 
 def table(records: Sequence[RunRecord]) -> Iterator[str]:
-    """The figures as lines: one a metric, a column an entry, with intervals from 3 seeds on."""
+    """The figures as lines: one a figure, a column an entry, with intervals from 3 seeds on; details are left to
+    compare.json."""
     found = {entry: summaries(runs) for entry, runs in by_entry(records).items()}
     yield f"{'':26}" + "".join(f"{entry:>28}" for entry in found)
-    for name in ordered(sorted({name for each in found.values() for name in each})):
-        one, cells = figure(name), []
+    for name, one in figures_of(records).items():
+        if one.detail:
+            continue
+        cells = []
         for each in found.values():
             summary = each.get(name)
             if summary is None or summary.mean is None:
                 cells.append("–")
             elif summary.low is None:
-                cells.append(f"{one.show(summary.mean)} ({', '.join(one.show(v) for v in summary.values)})")
+                cells.append(f"{show(one, summary.mean)} ({', '.join(show(one, v) for v in summary.values)})")
             else:
-                cells.append(f"{one.show(summary.mean)} [{one.show(summary.low)}, {one.show(summary.high)}]")
+                cells.append(
+                    f"{show(one, summary.mean)} [{show(one, summary.low)}, {show(one, summary.high)}]"
+                )
         yield f"{name:26}" + "".join(f"{cell:>28}" for cell in cells)

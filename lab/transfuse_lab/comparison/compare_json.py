@@ -9,6 +9,7 @@ from transfuse.errors import TransfuseError
 from transfuse.files import write_text
 
 from transfuse_lab.evaluation.statistics import by_entry, differences, summaries
+from transfuse_lab.report.figures import figures_of
 from transfuse_lab.runs.records import RunRecord, plain
 
 FORMAT = "transfuse comparison 1"
@@ -20,6 +21,8 @@ def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: s
     ``recipes.<entry>.<metric>.{mean, low, high, values}``: over seeds, in the order of
     ``seeds.<entry>``; low and high are the 95 % t interval, null for fewer than 3 seeds.
     ``differences.<entry>.<metric>``: the same for entry minus ``reference`` (the first), paired by seed.
+    ``figures.<metric>``: its title, unit, and which way is better. ``faults.<entry>``: by seed, what there is no
+    figure of, and why.
     ``facts.<entry>``, ``settings.<entry>``: each seed's facts, and the first seed's settings.
     """
     entries = by_entry(records)
@@ -42,6 +45,11 @@ def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: s
             }
             for entry in others
         },
+        "figures": {
+            name: one.model_dump(exclude_defaults=True, exclude={"name"})
+            for name, one in figures_of(records).items()
+        },
+        "faults": {entry: [run.faults for run in runs] for entry, runs in entries.items()},
         "facts": {entry: [run.facts for run in runs] for entry, runs in entries.items()},
         "settings": {entry: runs[0].settings for entry, runs in entries.items()},
     }

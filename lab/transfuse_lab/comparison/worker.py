@@ -1,23 +1,24 @@
 """One job of a comparison: fit codecs, or train and evaluate a run."""
 
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
+from transfuse.datasets import restrict
+from transfuse.errors import TransfuseError
 from transfuse.files import write_json
 from transfuse.model.model import Model
 from transfuse.registry import Registry
-from transfuse.registry.plugins import Plugins
-from transfuse.sequences.rows import join
+from transfuse.sequences.rows import Row
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.comparison.plan import mask_file
 from transfuse_lab.datasets import open_section
+from transfuse_lab.drawing.recipe_layout import example
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
-from transfuse_lab.evaluation.shown import shown
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
@@ -27,30 +28,31 @@ from transfuse_lab.runs.trained import TrainedRun
 from transfuse_lab.runs.training import train
 
 
-def fit(job: dict[str, Any], plugins: Plugins) -> None:
+def fit(job: dict[str, Any], registry: Registry) -> None:
     """Codecs of a recipe, left in ``job["folder"]``."""
+    plugins = registry.plugins
     recipe = Recipe.from_dump(job["recipe"], plugins)
     fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say)
 
 
-def run(job: dict[str, Any], plugins: Plugins) -> None:
+def run(job: dict[str, Any], registry: Registry) -> None:
     """A run trained and evaluated; its record is written last."""
+    plugins = registry.plugins
     folder = RunFolder(Path(job["folder"]))
     recipe, data = Recipe.from_dump(job["recipe"], plugins), open_section(job["data"], plugins)
     trainer = train(recipe, data, job["data"], folder.path, plugins, codecs=Path(job["codecs"]))
-    with trainer.averaged_weights():
-        evaluation = evaluate(trainer.model, data, recipe.train.seed)
     trained = TrainedRun(folder, recipe, trainer.model, data)
-    made = run_record(trained, evaluation, shown(evaluation), plugins, job["entry"])
-    first = data.document("train", 0)
-    both_ways = [first, replace(first, items=first.items[::-1])]
-    write_json(mask_file(folder), drawing(trainer.model, both_ways))
+    with trainer.averaged_weights():
+        evaluated = evaluate(trainer.model, data, recipe.train.seed, recipe.eval, say)
+        made = run_record(trained, evaluated, registry.metrics(), job["entry"])
+    with suppress(TransfuseError):  # documents too long to draw: the report shows no mask of this run
+        row = example(trainer.model.layout, restrict(data, recipe.modalities))
+        write_json(mask_file(folder), drawing(trainer.model, row))
     save_record(folder.record_file, made)
 
 
-def drawing(model: Model, documents: list) -> dict[str, Any]:
-    """The model's mask over one row of these documents, and a word for each position."""
-    row = join([model.layout.sequence(document) for document in documents])
+def drawing(model: Model, row: Row) -> dict[str, Any]:
+    """The model's mask over a row, and a word for each position."""
     names = model.layout.names
     labels = [
         model.vocabulary.name(int(token)) if token >= 0 else names[mod]
@@ -67,4 +69,4 @@ def work(job: dict[str, Any]) -> None:
     """
     keep_freed_memory()
     with locked(Path(job["folder"]), wait=PATIENCE):
-        {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]).plugins)
+        {"fit": fit, "run": run}[job["kind"]](job, Registry.open(job["registry"]))

@@ -1,4 +1,4 @@
-"""Pictures that commands write: grids of samples, pairs of real and drawn, layouts of masks.
+"""Pictures that commands write: sheets of samples, pairs of real and generated, layouts of masks.
 
-Takes arrays and gives Pillow images; no run, model or data set is opened here.
+Takes drawings as modalities make them, SVG and PNG; no run, model or data set is opened here.
 """

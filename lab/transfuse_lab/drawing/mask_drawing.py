@@ -5,13 +5,12 @@ columns have them.
 """
 
 from html import escape
-from io import BytesIO
 from itertools import groupby
 
 import numpy as np
-from PIL import Image
 from transfuse.masks.columns import NONE, Columns, as_array
 from transfuse.masks.mask import Mask
+from transfuse_pictures.files import image_bytes
 
 SEEN, SAME_SPAN, UNSEEN = "#3d5a80", "#ee6c4d", "#f1f3f5"
 """Colours of a cell that is seen, seen within its own span, and not seen."""
@@ -127,9 +126,7 @@ def png(mask: Mask, columns: Columns, cell: int = 8) -> bytes:
         for i in _documents(columns, size):
             at = (i + edge) * cell
             image[at] = image[:, at] = _rgb(LINE)
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
+    return image_bytes(image.transpose(2, 0, 1) / 255)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -1,67 +1,61 @@
-"""`transfuse eval --grid`: real and drawn images side by side, captions below, as one picture."""
+"""`transfuse eval --grid`: what is real and what a model made side by side, prompts below, as one sheet."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Literal
 
 from transfuse.errors import TransfuseError
 
-from transfuse_lab.datasets.images import picture
-from transfuse_lab.evaluation.shown import Drawn
+from transfuse_lab.drawing.sheet import GAP, LINE, LINES, Placed, Sheet, Words, sizes, wrapped
 
-SIDE = 64  # pixels an image is enlarged to, at least, in whole steps
-ACROSS = 8  # pairs a row
-GAP, MARGIN = 4, 12  # between the two of a pair, and around it
-LINE, LINES, TEXT = 12, 3, 10  # pixels a line of caption, lines, pixels of type
+ACROSS, WIDE = 8, 2400  # pairs a row at most, and pixels of one
+MARGIN = 12  # pixels around a pair
 HEAD = 30  # pixels of a block's title
-TITLES = {"train": "captions trained on: real, generated", "heldout": "captions held out: real, generated"}
+TITLES = {"train": "prompts trained on: real, generated", "heldout": "prompts held out: real, generated"}
 
 
-def pair_grid(drawn: Sequence[Drawn]) -> Any:
-    """A Pillow image: a block of pairs a split, what was trained on first. Raises TransfuseError without a pair."""
-    from PIL import Image, ImageDraw, ImageFont
+@dataclass(frozen=True)
+class Pair:
+    """Drawings, SVG as text or PNG as bytes, of what the model made for a prompt and of what is real.
 
-    if not drawn:
-        raise TransfuseError("--grid: the evaluation holds no pair of a real and a generated image")
-    pairs = sorted(drawn, key=lambda one: one.split != "train")
+    real: None where there is none. split: where the prompt is from.
+    """
+
+    prompt: str
+    real: str | bytes | None
+    made: str | bytes
+    split: Literal["train", "heldout"]
+
+
+def save_pairs(pairs: Sequence[Pair], out: Path, option: str) -> None:
+    """The pairs as one file, SVG or PNG by its name. Raises TransfuseError, naming the option."""
+    if not pairs:
+        raise TransfuseError(f"{option}: the evaluation holds no pair of what is real and what was generated")
+    pair_sheet(pairs).save(out, option)
+
+
+def pair_sheet(pairs: Sequence[Pair]) -> Sheet:
+    """A block of pairs a split, what was trained on first."""
+    pairs = sorted(pairs, key=lambda one: one.split != "train")
+    drawn = [one.made for one in pairs] + [one.real for one in pairs if one.real is not None]
+    size = dict(zip(drawn, sizes(drawn), strict=True))
+    width, height = (max(shown[axis] for shown in size.values()) for axis in (0, 1))
     blocks = [(split, list(block)) for split, block in groupby(pairs, key=lambda one: one.split)]
-    zoom = max(1, -(-SIDE // max(one.image.shape[1] for one in pairs)))
-    height, width = (zoom * max(one.image.shape[axis] for one in pairs) for axis in (1, 2))
     step_x, step_y = 2 * width + GAP + 2 * MARGIN, height + LINES * LINE + 2 * MARGIN
-    across = min(ACROSS, max(len(block) for _, block in blocks))
-    tall = sum(HEAD + step_y * -(-len(block) // across) for _, block in blocks)
-    sheet = Image.new("RGB", (across * step_x, tall), "white")
-    pen, small = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
-    top = 0
+    across = min(ACROSS, max(1, WIDE // step_x), max(len(block) for _, block in blocks))
+    sheet, top = Sheet(across * step_x, 0), 0
     for split, block in blocks:
-        pen.text((MARGIN, top + MARGIN), TITLES[split], "black", ImageFont.load_default(14))
+        sheet.words.append(Words(TITLES[split], MARGIN, top + MARGIN, 14))
         top += HEAD
         for place, one in enumerate(block):
             x, y = place % across * step_x + MARGIN, top + place // across * step_y + MARGIN
-            for shift, array in ((0, one.real), (width + GAP, one.image)):
-                image = picture(array).convert("RGB")
-                size = (image.width * zoom, image.height * zoom)
-                sheet.paste(image.resize(size, Image.Resampling.NEAREST), (x + shift, y))
-            for n, line in enumerate(wrapped(one.prompt, 2 * width + GAP, small.getlength)):
-                pen.text((x, y + height + 2 + n * LINE), line, "dimgray", small)
+            for shift, drawing in ((0, one.real), (width + GAP, one.made)):
+                if drawing is not None:
+                    sheet.drawings.append(Placed(drawing, x + shift, y, *size[drawing]))
+            lines = wrapped(one.prompt, 2 * width + GAP)
+            sheet.words += [Words(line, x, y + height + 2 + n * LINE) for n, line in enumerate(lines)]
         top += step_y * -(-len(block) // across)
+    sheet.height = top
     return sheet
-
-
-def wrapped(text: str, width: float, length: Any, most: int = LINES) -> list[str]:
-    """Words in at most so many lines no longer than ``width`` by ``length(line)``; the rest is cut to ``…``."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and length(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    kept = lines[:most]
-    if len(lines) > most:
-        kept[-1] += "…"
-    for n, line in enumerate(kept):
-        while len(line) > 1 and length(line) > width:
-            line = line.rstrip("…")[:-1] + "…"
-        kept[n] = line
-    return kept

@@ -1,137 +1,277 @@
-"""A trained model on held-out captioned images: everything that metrics are computed from, as arrays."""
+"""A trained model put to its tasks: what it makes of held-out prompts, and its losses; arrays, for metrics."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import torch
-from transfuse.datasets import DataSet
-from transfuse.documents import Document, Item
+from transfuse.config.recipe import EvalSettings
+from transfuse.datasets import DataSet, item_bytes, restrict
+from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig
-from transfuse.metrics import Evaluation
+from transfuse.metrics import Evaluation, Figure, Task
 from transfuse.model.model import Model
-from transfuse.randomness import Key
-from transfuse.sequences.batch import collate
-from transfuse.sequences.packing import Packer
 
-from transfuse_lab.evaluation.own_image import captions_are_names
-from transfuse_lab.evaluation.shown import evenly
+from transfuse_lab.evaluation.losses import LEVELS, losses
+from transfuse_lab.evaluation.spread import distinct_texts, evenly
+from transfuse_lab.evaluation.tasks import (
+    Asked,
+    Lazy,
+    ask,
+    checked_evaluable,
+    examples,
+    roles_of,
+    tasks_of,
+)
 from transfuse_lab.progress import bar
-from transfuse_lab.runs.trained import draw_images, text_and_image, write_captions
+from transfuse_lab.runs.trained import generate_all
 
-MOST = 1000  # held-out pairs that are evaluated; the first ones
-SEEN = 200  # training captions that are prompted, spread evenly, where captions are names
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Captions and images of a split, aligned; and the two modalities' names."""
-
-    text: str
-    image: str
-    captions: list[str]
-    images: list[np.ndarray]
-
-    def prompt(self, i: int) -> Document:
-        """Caption i, to be shown as an image."""
-        return Document((Item(self.text, self.captions[i], droppable=True),), id=i, source=f"caption {i}")
-
-    def question(self, i: int) -> Document:
-        """Image i, to be captioned."""
-        return Document((Item(self.image, self.images[i], noised=False),), id=i, source=f"image {i}")
-
-    def answered(self, i: int) -> Document:
-        """Image i and its caption: what the likelihood is of."""
-        asked = Item(self.image, self.images[i], loss=False, noised=False)
-        return Document((asked, Item(self.text, self.captions[i])), id=i, source=f"image {i}")
+ALONE = 40  # documents of text that are written from nothing, to be shown
+FEW = 20_000  # prompts of training documents among which those that are asked are spread
+Report = Callable[[str], None]
 
 
-def pairs(data: DataSet, split: str, text: str, image: str, most: int | None = None) -> Pairs:
-    """The split's captioned images. Raises TransfuseError naming a document that is no pair of the two."""
-    captions: list[str] = []
-    images: list[np.ndarray] = []
-    for i in range(min(data.size(split), most or data.size(split))):
-        document = data.document(split, i)
-        raws = {item.modality: item.data for item in document.items}
-        if raws.keys() != {text, image} or len(document.items) != 2:
-            raise TransfuseError(
-                f"{document.source}: evaluation takes one {text} and one {image} a document, "
-                f"not {[item.modality for item in document.items]}"
-            )
-        captions.append(raws[text])
-        images.append(raws[image])
-    if not images:
-        raise TransfuseError(
-            f"data set {data.name!r}: split {split!r} is empty, and evaluation needs some of it"
-        )
-    shapes = sorted({raw.shape for raw in images})
-    if len(shapes) > 1:
-        raise TransfuseError(
-            f"data set {data.name!r}: evaluation takes images of one shape, not {shapes[0]} and {shapes[1]}; "
-            f"give the folder a size, as in --data 'DIR;size=32'"
-        )
-    return Pairs(text, image, captions, images)
+@dataclass
+class Evaluated:
+    """What an evaluation found.
+
+    roles: of the data, each with some raw data of its own. tasks: that the data hold for a model of all roles.
+    evaluations: a task each. figures: what is measured of every model, by name, and ``described``.
+    faults: why a task could not be put to the model, or a part of it, by name. seconds: of process CPU time.
+    """
+
+    roles: Mapping[str, Any]
+    tasks: Sequence[Task]
+    evaluations: list[Evaluation] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    described: dict[str, Figure] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, figure: Figure, value: float) -> None:
+        if np.isfinite(value):
+            self.figures[figure.name], self.described[figure.name] = value, figure
+        else:
+            self.faults[figure.name] = f"it is {value}"
 
 
-def caption_likelihood(model: Model, documents: Sequence[Document], text: str) -> tuple[float, int]:
-    """Negative log-likelihood in nats of the documents' text, all else given and clean; and its tokens."""
-    layout, modalities = model.layout, model.modalities
-    own = model.vocabulary.range(text)
-    nats, count = 0.0, 0
-    sequences = [layout.sequence(document) for document in documents]
-    budget = max(4096, *map(len, sequences)) if sequences else 4096
-    with torch.inference_mode():
-        for row in Packer(budget).rows(sequences):
-            batch = collate(row, modalities, Key(0), model.settings.rope, clean=True)
-            batch = batch.to(model.tokens.weight.device)
-            hidden, _ = model(batch)
-            in_text = (batch.targets >= own.start) & (batch.targets < own.stop)
-            logits = model.logits(hidden[batch.predicted[in_text]])
-            chosen = torch.log_softmax(logits.double(), dim=-1).gather(1, batch.targets[in_text][:, None])
-            nats -= float(chosen.sum())
-            count += int(in_text.sum())
-    return nats, count
+def evaluate(
+    model: Model,
+    data: DataSet,
+    seed: int,
+    settings: EvalSettings,
+    report: Report = lambda _: None,
+) -> Evaluated:
+    """Everything that figures are computed from. Samples are drawn at the recipe's guidance, text greedily.
 
-
-def evaluate(model: Model, data: DataSet, seed: int) -> Evaluation:
-    """Everything the metrics are computed from. Images are drawn at the recipe's guidance."""
+    A task that cannot be put to the model costs its own figures, with the reason among ``faults``; report is told of
+    prompts that are left out. Raises TransfuseError where the data hold no task for the model.
+    """
     model.eval()
-    text, image = text_and_image(model)
-    train, held = pairs(data, "train", text, image), pairs(data, "heldout", text, image, MOST)
-    everything = range(len(held.captions))
+    began, roles = time.process_time(), roles_of(data)
+    found = Evaluated(roles, tasks_of(data, roles))
+    data = restrict(data, model.modalities)
+    tasks = checked_evaluable(data, model.modalities, settings)
     with bar("evaluate") as progress:
-        writer = model.modalities[text]
-        longest = max(len(writer.encode(caption)) for caption in {*train.captions, *held.captions})
-        config = GenerationConfig(want=text, tokens=longest + 1, greedy=True)
-        captions = list(write_captions(model, [held.question(i) for i in everything], config))
-        nats, count = caption_likelihood(model, [held.answered(i) for i in everything], text)
-        progress.update(0.1, "captions")
-        seen = seen_places(train.captions, held.captions)
-        images = []
-        for prompts in ([held.prompt(i) for i in everything], [train.prompt(i) for i in seen]):
-            for made in draw_images(model, prompts, image, seed):
-                images.append(made)
-                progress.update(0.1 + 0.9 * len(images) / (len(held.captions) + len(seen)), "images")
-        generated = np.stack(images)
-    codec = model.modalities[image]
+        for number, task in enumerate(tasks):
+
+            def along(share: float, note: str, number: int = number) -> None:
+                progress.update((number + share) / len(tasks), note)
+
+            try:
+                found.evaluations.append(_put(model, data, task, seed, settings, found, report, along))
+            except TransfuseError as error:
+                found.faults[str(task)] = str(error)
+        _held_out_losses(model, data, settings.prompts, found)
+    found.seconds = time.process_time() - began
+    return found
+
+
+def _put(
+    model: Model,
+    data: DataSet,
+    task: Task,
+    seed: int,
+    settings: EvalSettings,
+    found: Evaluated,
+    report: Report,
+    along: Callable[[float, str], None],
+) -> Evaluation:
+    """A task put to the model, of held-out documents and perhaps of training documents."""
+    held = _laid_out(model, ask(data, "heldout", task, settings.prompts), report)
+    if not held.instances:
+        raise TransfuseError(f"data set {data.name!r}: split 'heldout' holds no prompt that can be asked")
+    seen = _seen(data, task, held, settings.trained)
+    total = len(held) + (len(seen) if seen else 0)
+    report(f"{task}: {len(held)} held-out prompts{f', {len(seen)} of training documents' if seen else ''}"
+           f"{', the most that eval.prompts allows' if len(held) == settings.prompts else ''}")  # fmt: skip
+    nats, tokens = _losses_of_task(model, held, found)
+    made = _made(model, held, seed, lambda done: along(done / total, str(task)))
+    modality = model.modalities[task.want]
+    if task.want in model.token_modalities and task.given:
+        pairs = zip(made, held.truth, strict=True)
+        same = [np.array_equal(modality.encode(a), modality.encode(b)) for a, b in pairs]
+        found.add(
+            Figure(f"exact_match[{task}]", f"Exact match, {task}", "", "higher", "percent", detail=True,
+                   meaning=f"the share of held-out prompts whose {task.want} was made id by id as it is"),
+            sum(same) / len(same),
+        )  # fmt: skip
+    trained = None
+    if seen is not None:
+        drawn = _made(model, seen, seed, lambda done: along((len(held) + done) / total, str(task)))
+        trained = Evaluation(task, seen.prompts, seen.truth, drawn, "train")
     return Evaluation(
-        train_images=np.stack(train.images),
-        train_captions=train.captions,
-        heldout_images=np.stack(held.images),
-        heldout_captions=held.captions,
-        prompts=held.captions,
-        generated=generated[: len(held.captions)],
-        predicted_captions=captions,
-        reconstructions=np.stack([codec.decode(codec.encode(i)) for i in held.images]),
-        caption_nats=nats,
-        caption_tokens=count,
-        caption_bytes=sum(len(caption.encode()) for caption in held.captions),
-        seen_prompts=[train.captions[i] for i in seen],
-        seen_generated=generated[len(held.captions) :],
+        task=task,
+        prompts=held.prompts,
+        truth=held.truth,
+        made=made,
+        rebuilt=Lazy(len(held), lambda i: modality.decode(modality.encode(held.truth[i]))),
+        nats=nats,
+        tokens=tokens,
+        examples=examples(data, task),
+        trained=trained,
     )
 
 
-def seen_places(train: Sequence[str], heldout: Sequence[str]) -> list[int]:
-    """Which training captions are prompted too: a fixed, even spread where captions are names, else none."""
-    return evenly(len(train), SEEN) if captions_are_names([*train, *heldout]) else []
+def _laid_out(model: Model, asked: Asked, report: Report) -> Asked:
+    """Those of which prompt and truth can be laid out; what is wrong with the others is said."""
+    kept, faults = [], []
+    for i, one in enumerate(asked.instances):
+        try:
+            model.layout.sequence(asked.answered(i))
+            kept.append(one)
+        except TransfuseError as error:
+            faults.append(str(error))
+    if faults:
+        report(f"{asked.task}: {len(faults)} of {len(asked)} prompts are left out; the first: {faults[0]}")
+    return replace(asked, instances=tuple(kept))
+
+
+def _seen(data: DataSet, task: Task, held: Asked, most: int) -> Asked | None:
+    """The same asked of training documents, spread evenly, where prompts are texts of which nearly every one is
+    another: one that names a class is seen in training anyway."""
+    if not most or not distinct_texts(held.prompts):
+        return None
+    asked = ask(data, "train", task, FEW)
+    if not distinct_texts([*asked.prompts, *held.prompts]):
+        return None
+    return replace(asked, instances=tuple(asked.instances[i] for i in evenly(len(asked), most)))
+
+
+def _made(model: Model, asked: Asked, seed: int, done: Callable[[int], None]) -> list[Any]:
+    """What the model makes of each prompt, in the shape that the truth has."""
+    role = asked.task.want
+    text = role == model.layout.marker_modality
+    if text and not asked.task.given:
+        asked = replace(asked, instances=asked.instances[:ALONE])
+    config = GenerationConfig(want=role, seed=seed)
+    if text:
+        longest = max(len(model.modalities[role].encode(truth)) for truth in asked.truth)
+        config = replace(config, tokens=longest + 1, greedy=bool(asked.task.given))
+    labels = [None if text else _label(model, asked, i) for i in range(len(asked))]
+    made: list[Any] = [None] * len(asked)
+    finished = 0
+    for label in dict.fromkeys(labels):
+        places = [i for i in range(len(asked)) if labels[i] == label]
+        questions = [asked.question(i) for i in places]
+        documents = generate_all(model, questions, replace(config, label=label), places)
+        for i, question, document in zip(places, questions, documents, strict=True):
+            made[i] = _last(document, question, role)
+            finished += 1
+            done(finished)
+    return made
+
+
+def _label(model: Model, asked: Asked, i: int) -> str | None:
+    item = asked.items(i)[1]
+    modality = model.modalities[item.modality]
+    return modality.spans(item, modality.encode(item.data))[0].label
+
+
+def _last(document: Document, question: Document, role: str) -> Any:
+    """The item that was made; an empty text where the document was ended at once."""
+    new = [item.data for item in document.items[len(question.items) :] if item.modality == role]
+    return new[-1] if new else ""
+
+
+# -- losses
+
+
+def _losses_of_task(model: Model, asked: Asked, found: Evaluated) -> tuple[float, int]:
+    """The wanted items' loss given their prompts, and by how much it rises when each is given another
+    document's prompt instead. Of ids: nats and their number, else zeros."""
+    role, name, places = asked.task.want, str(asked.task), range(len(asked))
+    own = losses(model, [asked.answered(i) for i in places], markers=False)[role]
+    ids = role in model.token_modalities
+    unit = "nats" if ids else "loss a span"
+    found.add(
+        Figure(f"loss[{name}]", f"Loss, {name}", unit, "lower", detail=True,
+               meaning=f"the mean loss of {role} given {_spoken(asked.task)}, of held-out documents"),
+        own.mean,
+    )  # fmt: skip
+    others = _others(asked)
+    if others is not None:
+        swapped = losses(model, [asked.answered(i, others[i]) for i in places], markers=False)[role]
+        found.add(
+            Figure(f"given_effect[{name}]", f"What the given is worth, {name}", unit, "higher", detail=True,
+                   meaning="by how much that loss rises when each document is given another one's prompt instead"),
+            swapped.mean - own.mean,
+        )  # fmt: skip
+    return (own.total, int(own.count)) if ids else (0.0, 0)
+
+
+def _spoken(task: Task) -> str:
+    return " and ".join(task.given) or "nothing"
+
+
+def _others(asked: Asked) -> list[int] | None:
+    """For each prompt another one whose content differs, from half the split away on; None where there is none."""
+    if not asked.task.given:
+        return None
+    contents = [_content(asked, i) for i in range(len(asked))]
+    if len(set(contents)) < 2:
+        return None
+    n, others = len(contents), []
+    for i, content in enumerate(contents):
+        later = ((i + n // 2 + step) % n for step in range(n))
+        others.append(next(j for j in later if contents[j] != content))
+    return others
+
+
+def _content(asked: Asked, i: int) -> tuple[Any, ...]:
+    prompt, place = asked.items(i)[0], asked.place(i)
+    try:
+        return tuple(hash(item_bytes(item.data, place)) for item in prompt)
+    except TransfuseError:  # raw data of another kind: no two are the same
+        return (i,)
+
+
+def _held_out_losses(model: Model, data: DataSet, most: int, found: Evaluated) -> None:
+    """Each modality's loss on held-out documents as they stand, and of spans by the share of noise."""
+    documents = [data.document("heldout", i) for i in range(min(most, data.size("heldout")))]
+    kept = []
+    for document in documents:
+        try:
+            model.layout.sequence(document)
+            kept.append(document)
+        except TransfuseError as error:
+            found.faults.setdefault("heldout_loss", f"left out: {error}")
+    for role, one in losses(model, kept).items() if kept else ():
+        if not one.count:
+            continue
+        ids = role in model.token_modalities
+        what = "nats an id" if ids else "loss a span"
+        found.add(
+            Figure(f"heldout_loss_{role}", f"Held-out loss, {role}", what, "lower", detail=True,
+                   meaning=f"the mean loss of {role} in held-out documents as training lays them out"
+                           + ("" if ids else ", with noise that is the same for every model")),
+            one.mean,
+        )  # fmt: skip
+        for level, span, mean in one.by_level() if not ids else ():
+            found.add(
+                Figure(f"heldout_loss_{role}_noise_{level}_of_{LEVELS}", f"… {role} with {span} noise",
+                       what, "lower", detail=True, meaning=f"the same where the share of noise is {span}"),
+                mean,
+            )  # fmt: skip

@@ -1,97 +1,181 @@
-"""What an evaluation measures of generated images, captions and reconstructions."""
+"""What an evaluation measures of generated pictures, of texts, and of what codecs give back."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from transfuse.errors import TransfuseError
-from transfuse.metrics import Evaluation, Metric
+from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, stacked
 
 from transfuse_lab.evaluation.classifier import Classifier, classifier_of, share_equal
 from transfuse_lab.evaluation.frechet import frechet_distance
-from transfuse_lab.evaluation.own_image import captions_are_names, own_image_ranks
+from transfuse_lab.evaluation.own_image import own_image_ranks
+from transfuse_lab.evaluation.spread import names, text_of
 
-FEWEST_A_CLASS = 5  # training images a caption on average, below which captions are no classes
+FEWEST_A_CLASS = 5  # training pictures a caption on average, below which captions are no classes
+MOST_JUDGED = 50_000  # training pictures that the classifier learns from
+PROMPTED_PICTURES = AppliesTo(given_data="text", want_data="array", want_file=".png", axes=3, one_shape=True)
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures ``[n, channels, height, width]`` and their captions."""
+
+    images: np.ndarray
+    captions: list[str]
 
 
 class GenerationAccuracy(Metric):
-    """The share of generated images in which the classifier reads the caption they were asked to show.
+    """The share of generated pictures in which the classifier reads the caption they were asked to show.
 
-    With it ``classifier_accuracy``, the same on real held-out images: no model can be told from a
+    With it ``classifier_accuracy``, the same on real held-out pictures: no model can be told from a
     perfect one beyond it. Nothing is measured where captions are no classes (nearly all distinct).
     """
 
     name = "generation_accuracy"
+    applies_to = PROMPTED_PICTURES
+    figures = (
+        Figure(
+            "generation_accuracy", "Generation accuracy", "", "higher", "percent",
+            "the share of prompted images in which a classifier, trained on the real training images, "
+            "reads the caption they were asked to show",
+            "prompted images that show what was asked for",
+        ),
+        Figure(
+            "classifier_accuracy", "Classifier's own accuracy", "", "", "percent",
+            "the same classifier on real held-out images: beyond it, generation accuracy says nothing",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        if not captions_are_classes(evaluation) or not evaluation.prompts:
+        judge, captions = _judge(evaluation), _captions(evaluation)
+        if judge is None:
             return {}
-        judge = _judge(evaluation)
         return {
-            "generation_accuracy": judge.accuracy(evaluation.generated, evaluation.prompts),
-            "classifier_accuracy": judge.accuracy(evaluation.heldout_images, evaluation.heldout_captions),
+            "generation_accuracy": judge.accuracy(stacked(evaluation.made), captions),
+            "classifier_accuracy": judge.accuracy(stacked(evaluation.truth), captions),
         }
+
+    def notes(self, evaluation: Evaluation) -> Sequence[str] | None:
+        judge = _judge(evaluation)
+        return None if judge is None else judge.read(stacked(evaluation.made))
 
 
 class CaptionAccuracy(Metric):
-    """The share of held-out images whose greedy caption is the true one, letter by letter."""
+    """The share of held-out prompts whose greedy text is the true one, letter by letter."""
 
     name = "caption_accuracy"
+    applies_to = AppliesTo(want_data="text")
+    figures = (
+        Figure(
+            "caption_accuracy", "Caption accuracy", "", "higher", "percent",
+            "the share of held-out images whose greedy caption equals the true one exactly",
+            "held-out images captioned exactly right",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        return {"caption_accuracy": share_equal(evaluation.predicted_captions, evaluation.heldout_captions)}
+        if not evaluation.task.given:
+            return {}
+        return {"caption_accuracy": share_equal(list(evaluation.made), list(evaluation.truth))}
 
 
 class CaptionLikelihood(Metric):
-    """Negative log-likelihood of the true held-out captions, given their images, in nats.
+    """Negative log-likelihood of the true held-out texts, given their prompts, in nats.
 
     A token is the model's own unit; a byte is comparable between tokenizers.
     """
 
     name = "caption_nll"
+    applies_to = AppliesTo(want_data="text")
+    figures = (
+        Figure(
+            "caption_nll_token", "Caption NLL per token", "nats", "lower", "number",
+            "negative log-likelihood of the true held-out captions given their images, a token of the model",
+        ),
+        Figure(
+            "caption_nll_byte", "Caption NLL per byte", "nats", "lower", "number",
+            "the same, a UTF-8 byte, which can be compared between tokenizers",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        if evaluation.caption_tokens < 1 or evaluation.caption_bytes < 1:
-            raise TransfuseError("caption_nll: no held-out caption was scored")
+        written = sum(len(text.encode()) for text in evaluation.truth)
+        if evaluation.tokens < 1 or written < 1:
+            raise TransfuseError("no held-out text was scored")
         return {
-            "caption_nll_token": evaluation.caption_nats / evaluation.caption_tokens,
-            "caption_nll_byte": evaluation.caption_nats / evaluation.caption_bytes,
+            "caption_nll_token": evaluation.nats / evaluation.tokens,
+            "caption_nll_byte": evaluation.nats / written,
         }
 
 
 class FrechetDistance(Metric):
-    """The Fréchet distance of generated to held-out images, in the classifier's features.
+    """The Fréchet distance of generated to held-out pictures, in the classifier's features.
 
-    With it ``frechet_floor``: the same distance for as many real training images, spread evenly over
-    the training split; a model at the floor draws images as close to the held-out ones as real ones are.
+    With it ``frechet_floor``: the same distance for as many real training pictures, spread evenly over
+    the training split; a model at the floor draws pictures as close to the held-out ones as real ones are.
     Nothing is measured where captions are no classes.
     """
 
     name = "frechet_distance"
+    applies_to = PROMPTED_PICTURES
+    figures = (
+        Figure(
+            "frechet_distance", "Fréchet distance", "", "lower", "number",
+            "between generated and held-out images in the features of that classifier; this is not FID, "
+            "whose features are Inception's, and is comparable within this page only",
+            "Fréchet distance to held-out images (lower is better)",
+        ),
+        Figure(
+            "frechet_floor", "… of real training images", "", "", "number",
+            "the Fréchet distance of as many real training images, which the classifier has seen, to the held-out ones",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        if not captions_are_classes(evaluation) or len(evaluation.generated) < 2:
-            return {}
         judge = _judge(evaluation)
-        real = judge.features(evaluation.heldout_images)
-        count = min(len(evaluation.generated), len(evaluation.train_images))
-        spread = np.linspace(0, len(evaluation.train_images) - 1, count).round().astype(int)
+        if judge is None or len(evaluation.made) < 2:
+            return {}
+        train = _training(evaluation).images
+        real = judge.features(stacked(evaluation.truth))
+        count = min(len(evaluation.made), len(train))
+        spread = np.linspace(0, len(train) - 1, count).round().astype(int)
         return {
-            "frechet_distance": frechet_distance(judge.features(evaluation.generated), real),
-            "frechet_floor": frechet_distance(judge.features(evaluation.train_images[spread]), real),
+            "frechet_distance": frechet_distance(judge.features(stacked(evaluation.made)), real),
+            "frechet_floor": frechet_distance(judge.features(train[spread]), real),
         }
 
 
 class ReconstructionError(Metric):
-    """The mean squared error a pixel of held-out images through the codec and back, images in [0, 1]."""
+    """The mean squared error an element of held-out arrays through their codec and back."""
 
     name = "reconstruction_error"
+    applies_to = AppliesTo(want_data="array", once_a_role=True)
+    figures = (
+        Figure(
+            "reconstruction_error", "Reconstruction error", "MSE an element", "lower", "number",
+            "mean squared error of held-out arrays through their codec and back; of images, a pixel in [0, 1]",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        one, two = evaluation.heldout_images, evaluation.reconstructions
-        if one.shape != two.shape:
-            raise TransfuseError(f"reconstruction_error: {two.shape} images rebuilt from {one.shape}")
-        error = np.square(one.astype(np.float64) - two.astype(np.float64)).mean()
-        return {"reconstruction_error": float(error)}
+        total, count = 0.0, 0
+        one_shape = len({np.shape(raw) for raw in evaluation.truth}) == 1
+        if one_shape:
+            return {"reconstruction_error": _error(stacked(evaluation.truth), stacked(evaluation.rebuilt))}
+        for one, two in zip(evaluation.truth, evaluation.rebuilt, strict=True):
+            total += _error(np.asarray(one), np.asarray(two)) * np.size(one)
+            count += np.size(one)
+        return {"reconstruction_error": total / count}
+
+
+def _error(one: np.ndarray, two: np.ndarray) -> float:
+    if one.shape != two.shape:
+        raise TransfuseError(f"arrays {two.shape} are rebuilt from {one.shape}")
+    return float(np.square(one.astype(np.float64) - two.astype(np.float64)).mean())
 
 
 class OwnImageRank(Metric):
@@ -104,29 +188,56 @@ class OwnImageRank(Metric):
     """
 
     name = "own_image_rank"
+    applies_to = PROMPTED_PICTURES
+    figures = (
+        Figure(
+            "own_image_rank_seen", "Own image's rank, trained on", "images nearer", "lower", "number",
+            "how many real images, of either split, are nearer by pixel distance to the image drawn for a caption than "
+            "the caption's own image: the median over captions spread evenly over the training split",
+        ),
+        Figure(
+            "own_image_rank_heldout", "Own image's rank, held out", "images nearer", "lower", "number",
+            "the same for captions that were never trained on",
+        ),
+    )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        captions = [*evaluation.train_captions, *evaluation.heldout_captions]
-        if not captions_are_names(captions):
+        train = _training(evaluation)
+        captions = [*train.captions, *_captions(evaluation)]
+        if not names(captions):
             return {}
-        images = np.concatenate([evaluation.train_images, evaluation.heldout_images])
-        asked = {
-            "own_image_rank_seen": (evaluation.seen_generated, evaluation.seen_prompts),
-            "own_image_rank_heldout": (evaluation.generated, evaluation.prompts),
-        }
+        images = np.concatenate([train.images, stacked(evaluation.truth)])
+        asked = {"own_image_rank_seen": evaluation.trained, "own_image_rank_heldout": evaluation}
         return {
-            name: float(np.median(own_image_ranks(images, captions, generated, prompts)))
-            for name, (generated, prompts) in asked.items()
-            if prompts
+            name: float(np.median(own_image_ranks(images, captions, stacked(one.made), _captions(one))))
+            for name, one in asked.items()
+            if one is not None
         }
 
 
-def captions_are_classes(evaluation: Evaluation) -> bool:
-    """Whether captions name classes: at least two, each with some training images, none new held out."""
-    counts = Counter(evaluation.train_captions)
-    enough = len(counts) >= 2 and len(evaluation.train_captions) >= FEWEST_A_CLASS * len(counts)
-    return enough and set(evaluation.heldout_captions) <= set(counts)
+def _captions(evaluation: Evaluation) -> list[str]:
+    return [str(text_of(prompt)) for prompt in evaluation.prompts]
 
 
-def _judge(evaluation: Evaluation) -> Classifier:
-    return classifier_of(evaluation.train_images, evaluation.train_captions)
+@lru_cache(maxsize=1)
+def _training(evaluation: Evaluation) -> Captioned:
+    """The captioned pictures of the training split, as far as a classifier learns from them."""
+    images: list[Any] = []
+    captions: list[str] = []
+    for prompt, image in evaluation.examples("train"):
+        if len(images) == MOST_JUDGED:
+            break
+        images.append(image)
+        captions.append(str(text_of(prompt)))
+    return Captioned(stacked(images), captions)
+
+
+def _judge(evaluation: Evaluation) -> Classifier | None:
+    """The classifier of the training pictures; None where captions are no classes: at least two, each with some
+    training pictures, none new held out."""
+    train = _training(evaluation)
+    counts: Mapping[str, int] = Counter(train.captions)
+    enough = len(counts) >= 2 and len(train.captions) >= FEWEST_A_CLASS * len(counts)
+    if not enough or not set(_captions(evaluation)) <= set(counts):
+        return None
+    return classifier_of(train.images, train.captions)

@@ -6,14 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from transfuse.errors import TransfuseError
 
-NEARLY_ALL = 0.9  # distinct captions a pair, from which on a caption names one picture
 AT_ONCE = 512  # real images compared together
 ROUNDING = 1e-9  # mean squared error a pixel, below which two distances are the same
-
-
-def captions_are_names(captions: Sequence[str]) -> bool:
-    """Whether nearly every caption is another one, so that it names a picture and not a class of them."""
-    return len(set(captions)) >= max(2, NEARLY_ALL * len(captions))
 
 
 def own_image_ranks(

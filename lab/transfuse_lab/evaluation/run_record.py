@@ -1,100 +1,96 @@
-"""The record of a trained run: figures, learning curve, samples, captions, settings and facts."""
+"""The record of a trained run: figures, learning curve, samples, settings and facts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
-from transfuse.metrics import Evaluation, Metric
-from transfuse.modalities.modality import TokenModality
+from transfuse.config.parts import Chosen
+from transfuse.metrics import Figure, Metric
 from transfuse.model.counts import parameter_counts
-from transfuse.model.model import Model
-from transfuse.registry.plugins import Plugins
 from transfuse.training import Progress
 
-from transfuse_lab.evaluation.shown import SHOWN, Drawn
+from transfuse_lab.evaluation.evaluate import Evaluated
+from transfuse_lab.evaluation.measure import measure, notes
+from transfuse_lab.evaluation.shown import described, samples
 from transfuse_lab.runs.log import read_log
-from transfuse_lab.runs.records import Captioned, CurvePoint, RunRecord, Sample, entry_name, png_base64
-from transfuse_lab.runs.trained import TrainedRun, text_and_image
+from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
+from transfuse_lab.runs.trained import TrainedRun
+
+TRAINING = (
+    Figure(
+        "positions_per_second", "Speed", "positions/s", "higher", "count",
+        "training positions a second of process CPU time (all threads; a comparison runs one), where this ran",
+    ),
+    Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
+    Figure("training_seconds", "Training time", "s", "", "count", "process CPU time of the steps", detail=True),
+    Figure(
+        "peak_memory", "Memory of training", "MiB", "", "count",
+        "the most that the training process held at once: on a GPU what torch allocated there, else resident memory",
+        detail=True,
+    ),
+    Figure("evaluation_seconds", "Evaluation time", "s", "", "count",
+           "process CPU time of evaluating, metrics apart", detail=True),
+)  # fmt: skip
 
 
 def run_record(
     run: TrainedRun,
-    evaluation: Evaluation,
-    drawn: Sequence[Drawn],
-    plugins: Plugins,
+    evaluated: Evaluated,
+    metrics: Mapping[str, Chosen[Metric]],
     entry: str | None = None,
 ) -> RunRecord:
-    """What an evaluation leaves of a run. drawn: the images to show. entry: its name in a comparison."""
+    """What an evaluation leaves of a run, measured by these metrics. entry: its name in a comparison."""
     recipe = run.recipe
     progress = Progress(**run.folder.checkpoint.state["progress"])
-    figures = measure(evaluation, plugins) | {
+    judged = measure(run.model, evaluated, metrics)
+    of_training = {
         "positions_per_second": progress.positions / max(progress.seconds, 1e-9),
         "train_flops": progress.flops,
+        "training_seconds": progress.seconds,
+        "peak_memory": progress.peak_memory / 2**20,
+        "evaluation_seconds": evaluated.seconds,
     }
+    for figure in TRAINING:
+        evaluated.add(figure, of_training[figure.name])
     return RunRecord(
         entry=entry or entry_name(recipe.name),
         recipe=recipe.name,
         seed=recipe.train.seed,
-        metrics=figures,
+        metrics=evaluated.figures,
+        figures=described(evaluated.described),
+        samples=tuple(samples(run.model, evaluated, notes(evaluated, metrics, run.model))),
+        faults=evaluated.faults,
         curve=tuple(_curve(read_log(run.folder.metrics_file, progress.step))),
-        samples=tuple(
-            Sample(
-                prompt=one.prompt,
-                image=png_base64(one.image),
-                seen=one.read_as,
-                real=png_base64(one.real),
-                split=one.split,
-            )
-            for one in drawn
-        ),
-        captions=tuple(
-            Captioned(
-                image=png_base64(evaluation.heldout_images[i]),
-                truth=evaluation.heldout_captions[i],
-                predicted=evaluation.predicted_captions[i],
-            )
-            for i in range(min(SHOWN, len(evaluation.heldout_captions)))
-        ),
         settings=recipe.dump(),
-        facts=_facts(run, progress, evaluation),
+        facts={**_facts(run, progress, evaluated), "metrics": judged},
     )
 
 
-def measure(evaluation: Evaluation, plugins: Plugins) -> dict[str, float]:
-    """Every metric on offer."""
-    figures: dict[str, float] = {}
-    for name in sorted(plugins.parts("metric")):
-        figures |= plugins.choose("metric", {"name": name}, "metric", Metric).build().compute(evaluation)
-    return figures
-
-
-def _facts(run: TrainedRun, progress: Progress, evaluation: Evaluation) -> dict[str, Any]:
+def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[str, Any]:
     """What else was measured or fixed."""
-    described, (text, image) = run.folder.description, text_and_image(run.model)
+    described_run = run.folder.description
     codecs = {
-        name: facts.get("codec") for name, facts in described["modalities"].items() if facts.get("codec")
+        name: facts.get("codec") for name, facts in described_run["modalities"].items() if facts.get("codec")
     }
+    units = dict.fromkeys(run.model.token_modalities, "nats an id")
     return {
         "parameters": parameter_counts(run.model),
         "steps": progress.step,
         "documents": progress.documents,
         "positions": progress.positions,
-        "training_seconds": progress.seconds,
-        "codec_seconds": described.get("codec_seconds", 0.0),
+        "codec_seconds": described_run.get("codec_seconds", 0.0),
         "codecs": codecs,
-        "plugins": described.get("plugins", {}),
+        "plugins": described_run.get("plugins", {}),
         "threads": torch.get_num_threads(),
-        "evaluated_pairs": len(evaluation.prompts),
-        "evaluated_seen_prompts": len(evaluation.seen_prompts),
+        "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
+        "prompts_trained_on": {
+            str(one.task): len(one.trained) for one in evaluated.evaluations if one.trained is not None
+        },
         "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
-        "loss_units": {text: "nats a token", image: _unit(run.model, image)},
+        "loss_units": units | dict.fromkeys(run.model.span_modalities, "loss a span"),
     }
-
-
-def _unit(model: Model, image: str) -> str:
-    return "nats a code" if isinstance(model.modalities[image], TokenModality) else "squared error a latent"
 
 
 def _curve(lines: Sequence[dict[str, Any]], points: int = 100) -> Iterator[CurvePoint]:

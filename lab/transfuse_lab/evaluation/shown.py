@@ -1,65 +1,49 @@
-"""Which images of an evaluation are shown, and beside which real ones: an even spread, none chosen by hand."""
+"""Which of what was made is shown, and beside what: an even spread, none chosen by hand."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-from transfuse.metrics import Evaluation
+from transfuse.metrics import Evaluation, Figure, Task
+from transfuse.model.model import Model
 
-from transfuse_lab.evaluation.classifier import classifier_of
-from transfuse_lab.evaluation.metrics import captions_are_classes
+from transfuse_lab.evaluation.evaluate import Evaluated
+from transfuse_lab.evaluation.spread import spread
+from transfuse_lab.runs.records import Described, Sample, Shown, data_uri
 
-SHOWN = 40  # of a split
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """An image that the model drew, beside a real one of the same caption; ``[channels, height, width]``.
-
-    split: where the caption is from. read_as: what the classifier reads in it, None where none judged.
-    """
-
-    prompt: str
-    image: np.ndarray
-    real: np.ndarray
-    split: Literal["train", "heldout"]
-    read_as: str | None = None
+SHOWN = 40  # of a task and a split
 
 
-def shown(evaluation: Evaluation) -> list[Drawn]:
-    """Drawn images of held-out prompts, then of those that were trained on."""
-    return [*_heldout(evaluation), *_trained_on(evaluation)]
+def samples(model: Model, evaluated: Evaluated, notes: Mapping[Task, Sequence[str]]) -> Iterator[Sample]:
+    """What was made of held-out prompts, then of those that were trained on; each drawn by its own modality."""
+    for one in evaluated.evaluations:
+        yield from _samples(model, one, notes.get(one.task))
+        if one.trained is not None:
+            yield from _samples(model, one.trained, None)
 
 
-def _heldout(evaluation: Evaluation) -> Iterator[Drawn]:
-    read_as: list[str | None] = [None] * len(evaluation.prompts)
-    if captions_are_classes(evaluation):
-        judge = classifier_of(evaluation.train_images, evaluation.train_captions)
-        read_as = list(judge.read(evaluation.generated))
-    real = dict(zip(evaluation.heldout_captions, evaluation.heldout_images, strict=True))
-    for i in prompt_spread(evaluation.prompts, SHOWN):
-        prompt = evaluation.prompts[i]
-        yield Drawn(prompt, evaluation.generated[i], real[prompt], "heldout", read_as[i])
+def _samples(model: Model, one: Evaluation, notes: Sequence[str] | None) -> Iterator[Sample]:
+    for i in spread(one.prompts[: len(one)], SHOWN):
+        yield Sample(
+            task=str(one.task),
+            given=tuple(shown(model, item.modality, item.data) for item in one.prompts[i]),
+            made=shown(model, one.task.want, one.made[i]),
+            truth=shown(model, one.task.want, one.truth[i]) if one.task.given else None,
+            note=notes[i] if notes is not None and i < len(notes) else None,
+            split="train" if one.split == "train" else "heldout",
+        )
 
 
-def _trained_on(evaluation: Evaluation) -> Iterator[Drawn]:
-    real = dict(zip(evaluation.train_captions, evaluation.train_images, strict=True))
-    for i in evenly(len(evaluation.seen_prompts), SHOWN):
-        prompt = evaluation.seen_prompts[i]
-        yield Drawn(prompt, evaluation.seen_generated[i], real[prompt], "train")
+def shown(model: Model, role: str, raw: Any) -> Shown:
+    """Raw data as its role's modality draws it; a text as it is. What cannot be drawn says why."""
+    if isinstance(raw, str):
+        return Shown(role=role, text=raw)
+    try:
+        return Shown(role=role, drawing=data_uri(model.modalities[role].draw(raw)))
+    except Exception as error:
+        return Shown(role=role, text=f"(not drawn: {type(error).__name__}: {error})")
 
 
-def prompt_spread(prompts: Sequence[str], most: int) -> list[int]:
-    """Places of prompts to show: as many of each different one as fit, else an even spread of them."""
-    by_prompt: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        by_prompt.setdefault(prompt, []).append(i)
-    each = max(1, most // len(by_prompt))
-    chosen = sorted(i for places in by_prompt.values() for i in places[:each])
-    return [chosen[place] for place in evenly(len(chosen), most)]
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """At most so many places of 0 … count − 1, both ends among them."""
-    return np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
+def described(figures: Mapping[str, Figure]) -> tuple[Described, ...]:
+    """Figures as records keep them."""
+    return tuple(Described(**asdict(figure)) for figure in figures.values())

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, summaries
-from transfuse_lab.report.figures import figure
-from transfuse_lab.runs.records import RunRecord
+from transfuse_lab.report.figures import figures_of, show, show_difference
+from transfuse_lab.runs.records import Described, RunRecord
 
 CEILING = 0.02  # nearer than this to the classifier's own accuracy, generation accuracy ranks nobody
 MOST_NAMED = 3  # entries named one by one
@@ -13,11 +13,6 @@ TUNING = (
     "may be one of tuning, not of method. To check, give each the same search, for example "
     "--axis train.lr=1.5e-3,3e-3,6e-3,1.2e-2, then the guidance and temperature of its sampler."
 )
-HEADLINES = {
-    "generation_accuracy": "prompted images that show what was asked for",
-    "caption_accuracy": "held-out images captioned exactly right",
-    "frechet_distance": "Fréchet distance to held-out images (lower is better)",
-}
 
 
 def title(entries: Sequence[str], data_name: str) -> str:
@@ -34,50 +29,53 @@ def sentences(entries: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     the first entry excludes zero, or that there are too few seeds to tell.
     """
     found = {entry: summaries(runs) for entry, runs in entries.items()}
-    findings = [line for name in HEADLINES if (line := _finding(name, entries, found))]
-    return [*([TUNING] if len(entries) > 1 else []), *findings, *_limits(entries, found)]
+    known = figures_of([run for runs in entries.values() for run in runs])
+    findings = [line for one in known.values() if one.headline and (line := _finding(one, entries, found))]
+    return [*([TUNING] if len(entries) > 1 else []), *findings, *_limits(known, entries, found)]
 
 
 def _finding(
-    name: str, entries: Mapping[str, Sequence[RunRecord]], found: Mapping[str, Mapping[str, Summary]]
+    one: Described, entries: Mapping[str, Sequence[RunRecord]], found: Mapping[str, Mapping[str, Summary]]
 ) -> str:
-    means = {entry: figures[name].mean for entry, figures in found.items() if name in figures}
+    means = {entry: figures[one.name].mean for entry, figures in found.items() if one.name in figures}
     if not means:
         return ""
-    one, head = figure(name), f"{HEADLINES[name][0].upper()}{HEADLINES[name][1:]}"
+    head = f"{one.headline[0].upper()}{one.headline[1:]}"
     if len(means) <= MOST_NAMED:
-        shown = ", ".join(f"{entry} {one.show(mean)}" for entry, mean in means.items())
-        return f"{head}: {shown}.{_verdict(name, entries)}"
+        shown = ", ".join(f"{entry} {show(one, mean)}" for entry, mean in means.items())
+        return f"{head}: {shown}.{_verdict(one, entries)}"
     known = sorted((mean, entry) for entry, mean in means.items() if mean is not None)
     if not known:
         return f"{head}: no recipe has a figure."
     (low, lowest), (high, highest) = known[0], known[-1]
-    return f"{head}: from {one.show(low)} ({lowest}) to {one.show(high)} ({highest})."
+    return f"{head}: from {show(one, low)} ({lowest}) to {show(one, high)} ({highest})."
 
 
-def _verdict(name: str, entries: Mapping[str, Sequence[RunRecord]]) -> str:
+def _verdict(one: Described, entries: Mapping[str, Sequence[RunRecord]]) -> str:
     """Whether two entries differ; nothing for one, or for more than three (the table says it)."""
     (reference, runs), *others = entries.items()
     if not others or len(entries) > MOST_NAMED:
         return ""
     words = []
     for entry, other in others:
-        difference = differences(runs, other).get(name)
+        difference = differences(runs, other).get(one.name)
         if difference is None or difference.mean is None:
             words.append(f" {entry} and {reference} cannot be compared: no shared seed with a figure.")
         elif difference.low is None or difference.high is None:
             continue  # said once, of all metrics, by `_limits`
         else:
-            one = figure(name)
             zero = "includes zero: undecided" if difference.verdict == "undecided" else "excludes zero"
-            mean, low, high = map(one.show_difference, (difference.mean, difference.low, difference.high))
+            ends = (difference.mean, difference.low, difference.high)
+            mean, low, high = (show_difference(one, end) for end in ends)
             words.append(f" Difference, {entry} minus {reference}: {mean}; ")
             words.append(f"its 95\u00a0% interval, {low} to {high}, {zero}.")
     return "".join(words)
 
 
 def _limits(
-    entries: Mapping[str, Sequence[RunRecord]], found: Mapping[str, Mapping[str, Summary]]
+    known: Mapping[str, Described],
+    entries: Mapping[str, Sequence[RunRecord]],
+    found: Mapping[str, Mapping[str, Summary]],
 ) -> list[str]:
     limits = []
     fewest = min(len(runs) for runs in entries.values())
@@ -88,7 +86,7 @@ def _limits(
             "hints, not findings."
         )
     for entry, figures in found.items():
-        bad = [figure(name).title for name, summary in figures.items() if None in summary.values]
+        bad = [known[name].title for name, summary in figures.items() if None in summary.values]
         if bad:
             limits.append(
                 f"{entry} has no figure for some seed (diverged, or not measured): {', '.join(bad)}."

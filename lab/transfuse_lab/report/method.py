@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from transfuse_lab.evaluation.statistics import metric_names
-from transfuse_lab.report.figures import figure, number, ordered
+from transfuse_lab.report.figures import figures_of, number
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.sections import Entries, section
 
@@ -33,9 +32,9 @@ def method(entries: Entries, data: Mapping[str, Any], command: str) -> Html:
             ".",
         ),
     ]
-    for name in ordered(metric_names(runs)):
-        if figure(name).meaning:
-            lines.append(join(tag("b", f"{figure(name).title}. "), figure(name).meaning, "."))
+    lines += [
+        join(tag("b", f"{one.title}. "), one.meaning, ".") for one in figures_of(runs).values() if one.meaning
+    ]
     versions = {key: value for run in runs for key, value in (run.facts.get(VERSIONS) or {}).items()}
     if versions:
         found = ", ".join(f"{key} {value}" for key, value in sorted(versions.items()))

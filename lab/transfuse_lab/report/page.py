@@ -9,10 +9,10 @@ from transfuse.errors import TransfuseError
 from transfuse.files import write_text
 
 from transfuse_lab.evaluation.statistics import by_entry
-from transfuse_lab.report import method, pictures, sections
+from transfuse_lab.report import method, samples, sections
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
-from transfuse_lab.report.pictures import MaskPicture
+from transfuse_lab.report.masks import MaskPicture, mask_pictures
 from transfuse_lab.runs.records import RunRecord
 
 # Nothing is loaded, from anywhere: pictures are in the page, and there is no script.
@@ -28,8 +28,8 @@ def write_report(
 ) -> None:
     """Writes the page, whole or not at all.
 
-    data: the data set's identity. command: what reproduces it all. Images of the real data are those of
-    the records' captions. Raises TransfuseError without a record, or for two of one entry and seed.
+    data: the data set's identity. command: what reproduces it all.
+    Raises TransfuseError without a record, or for two of one entry and seed.
     """
     write_text(path, page(records, data, masks, command) + "\n")
 
@@ -49,9 +49,8 @@ def page(
         sections.opening(name, sentences(entries), entries),
         sections.table(entries),
         sections.curves(entries),
-        pictures.samples(entries),
-        pictures.captions(entries),
-        pictures.mask_pictures(masks),
+        samples.samples(entries),
+        mask_pictures(masks),
         method.method(entries, data, command),
         method.settings(entries),
     )

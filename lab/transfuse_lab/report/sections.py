@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, metric_names, summaries
+from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, summaries
 from transfuse_lab.report.chart import Series, line_chart, strip
-from transfuse_lab.report.figures import Figure, figure, ordered
+from transfuse_lab.report.figures import ARROWS, figures_of, show, show_difference
 from transfuse_lab.report.html import Html, join, tag
-from transfuse_lab.runs.records import RunRecord
+from transfuse_lab.runs.records import Described, RunRecord
 
 Entries = Mapping[str, Sequence[RunRecord]]
 
@@ -33,65 +33,86 @@ def swatch(entry: str, colour: int) -> Html:
 
 
 def table(entries: Entries) -> Html:
-    """A metric a row, an entry a column; with two entries, their paired difference."""
-    found = {entry: summaries(runs) for entry, runs in entries.items()}
-    names = ordered(metric_names([run for runs in entries.values() for run in runs]))
-    first, *others = entries
-    pair = differences(entries[first], entries[others[0]]) if len(others) == 1 else {}
-    heads = ["", *[swatch(entry, place) for place, entry in enumerate(entries)], "each seed"]
-    heads += [f"{others[0]} − {first}"] if pair else []
-    rows = []
-    for name in names:
-        one = figure(name)
-        cells = [_row_head(one)]
-        cells += [tag("td", _value(one, figures.get(name))) for figures in found.values()]
-        values = [figures[name].values if name in figures else () for figures in found.values()]
-        cells.append(tag("td", strip(values, f"{one.title} of each seed"), class_="seeds"))
-        if pair:
-            cells.append(tag("td", _difference(one, pair.get(name))))
-        rows.append(tag("tr", *cells))
+    """A metric a row, an entry a column; with two entries, their paired difference. Details are folded."""
+    known = figures_of([run for runs in entries.values() for run in runs])
+    main = [one for one in known.values() if not one.detail]
+    detail = [one for one in known.values() if one.detail]
     intervals = all(len(runs) >= FEWEST for runs in entries.values())
     note = (
         "Mean over seeds, with its 95 % t interval; differences are paired by seed."
         if intervals
         else "The value of each seed; with fewer than three seeds there is no interval."
     )
+    folded = tag(
+        "details", tag("summary", "Losses by task and noise, time and memory"), _rows(entries, detail)
+    )
     return section(
         "Figures",
         tag("p", note + " ↑ higher is better, ↓ lower is better.", class_="quiet"),
-        tag(
-            "div",
-            tag("table", tag("thead", tag("tr", *[tag("th", head) for head in heads])), tag("tbody", *rows)),
-            class_="scroll",
-        ),
+        _rows(entries, main),
+        folded if detail else None,
+        _not_measured(entries),
     )
 
 
-def _row_head(one: Figure) -> Html:
+def _rows(entries: Entries, figures: Sequence[Described]) -> Html:
+    found = {entry: summaries(runs) for entry, runs in entries.items()}
+    first, *others = entries
+    pair = differences(entries[first], entries[others[0]]) if len(others) == 1 else {}
+    heads = ["", *[swatch(entry, place) for place, entry in enumerate(entries)], "each seed"]
+    heads += [f"{others[0]} − {first}"] if pair else []
+    rows = []
+    for one in figures:
+        cells = [_row_head(one)]
+        cells += [tag("td", _value(one, known.get(one.name))) for known in found.values()]
+        values = [known[one.name].values if one.name in known else () for known in found.values()]
+        cells.append(tag("td", strip(values, f"{one.title} of each seed"), class_="seeds"))
+        if pair:
+            cells.append(tag("td", _difference(one, pair.get(one.name))))
+        rows.append(tag("tr", *cells))
+    head = tag("thead", tag("tr", *[tag("th", head) for head in heads]))
+    return tag("div", tag("table", head, tag("tbody", *rows)), class_="scroll")
+
+
+def _not_measured(entries: Entries) -> Html | None:
+    """What there is no figure of, and why; the same reason of several seeds once."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for entry, runs in entries.items():
+        for run in runs:
+            for name, reason in run.faults.items():
+                reasons.setdefault((entry, name, reason), []).append(str(run.seed))
+    lines = [
+        tag("li", tag("b", name), f" of {entry}, seed {', '.join(seeds)}: {reason}")
+        for (entry, name, reason), seeds in reasons.items()
+    ]
+    return join(tag("h3", "Not measured"), tag("ul", *lines)) if lines else None
+
+
+def _row_head(one: Described) -> Html:
     unit = tag("span", f" {one.unit}", class_="quiet") if one.unit else None
-    arrow = tag("span", f" {one.arrow}", title=f"{one.better} is better") if one.arrow else None
+    arrow = tag("span", f" {ARROWS[one.better]}", title=f"{one.better} is better") if one.better else None
     return tag("th", one.title, arrow, unit, scope="row", title=one.meaning or None)
 
 
-def _value(one: Figure, summary: Summary | None) -> Html:
+def _value(one: Described, summary: Summary | None) -> Html:
     """Mean and interval; the single values where there is none."""
     if summary is None:
         return tag("span", "not measured", class_="quiet")
     if summary.low is None or summary.high is None:
-        return join(tag("b", " · ".join(one.show(value) for value in summary.values)))
-    interval = f"{one.show(summary.low)} to {one.show(summary.high)}"
-    return join(tag("b", one.show(summary.mean)), tag("span", interval, class_="interval"))
+        return join(tag("b", " · ".join(show(one, value) for value in summary.values)))
+    interval = f"{show(one, summary.low)} to {show(one, summary.high)}"
+    return join(tag("b", show(one, summary.mean)), tag("span", interval, class_="interval"))
 
 
-def _difference(one: Figure, summary: Summary | None) -> Html | None:
+def _difference(one: Described, summary: Summary | None) -> Html | None:
     if summary is None or summary.mean is None:
         return tag("span", "–", class_="quiet")
-    mean = one.show_difference(summary.mean)
+    mean = show_difference(one, summary.mean)
     if summary.low is None or summary.high is None:
         return tag("span", mean, class_="quiet")
     if set(summary.values) == {0.0}:
         return tag("span", "the same", class_="quiet")
-    interval = f"{one.show_difference(summary.low)} to {one.show_difference(summary.high)}"
+    interval = f"{show_difference(one, summary.low)} to {show_difference(one, summary.high)}"
     undecided = " (zero included)" if summary.verdict == "undecided" else ""
     return join(tag("b", mean), tag("span", interval + undecided, class_="interval"))
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +9,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, write_text
-
-from transfuse_lab.datasets.images import picture
 
 LARGEST_RECORD = 512 * 2**20  # bytes
 
@@ -33,33 +30,48 @@ class CurvePoint(_Value):
     losses: dict[str, float]
 
 
-class Sample(_Value):
-    """An image generated for a prompt.
+class Shown(_Value):
+    """Raw data as a reader sees it: a text itself, or a drawing as `data_uri` writes it."""
 
-    image: as ``png_base64`` makes it. seen: what the classifier reads in it, None where none judged.
-    real: a real image with this caption. split: which split the prompt is from.
+    role: str
+    text: str | None = None
+    drawing: str | None = None
+
+
+class Sample(_Value):
+    """What was made of a prompt.
+
+    task: such as ``text->image``. truth: what the document has. note: a metric's word on what was made, such as
+    what a classifier reads in it. split: which split the prompt is from.
     """
 
-    prompt: str
-    image: str
-    seen: str | None = None
-    real: str | None = None
+    task: str
+    given: tuple[Shown, ...] = ()
+    made: Shown
+    truth: Shown | None = None
+    note: str | None = None
     split: Literal["train", "heldout"] = "heldout"
 
 
-class Captioned(_Value):
-    """A held-out image with its true and its greedy caption."""
+class Described(_Value):
+    """A figure as a reader meets it; see `transfuse.metrics.Figure`."""
 
-    image: str
-    truth: str
-    predicted: str
+    name: str
+    title: str
+    unit: str = ""
+    better: Literal["higher", "lower", ""] = ""
+    form: Literal["percent", "number", "count"] = "number"
+    meaning: str = ""
+    headline: str = ""
+    detail: bool = False
 
 
 class RunRecord(_Value):
     """One recipe trained with one seed.
 
     entry: what the run is called in a comparison, see ``entry_name``: runs of one entry differ by seed.
-    metrics: figures by name, such as ``generation_accuracy``.
+    metrics: figures by name, such as ``generation_accuracy``. figures: what each of them is, in order.
+    faults: figures, metrics and tasks that there is no figure of, and why.
     settings: the resolved recipe and training settings, in full.
     facts: what else was measured or fixed: positions, codec training seconds, versions, guidance.
     """
@@ -68,9 +80,10 @@ class RunRecord(_Value):
     recipe: str
     seed: int
     metrics: dict[str, float]
+    figures: tuple[Described, ...] = ()
+    faults: dict[str, str] = {}
     curve: tuple[CurvePoint, ...] = ()
     samples: tuple[Sample, ...] = ()
-    captions: tuple[Captioned, ...] = ()
     settings: dict[str, Any] = {}
     facts: dict[str, Any] = {}
 
@@ -98,11 +111,18 @@ def entry_name(recipe: str, axes: Mapping[str, Any] | None = None) -> str:
     return ";".join([recipe, *(f"{key}={value}" for key, value in sorted((axes or {}).items()))])
 
 
-def png_base64(image: np.ndarray) -> str:
-    """A PNG, base64, of a float image ``[channels, height, width]`` in [0, 1] (clipped; NaN is black)."""
-    buffer = BytesIO()
-    picture(image).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def data_uri(drawing: str | bytes) -> str:
+    """SVG text or the bytes of a PNG as a ``data:`` URI; in an ``img``, no script of an SVG runs."""
+    kind = "svg+xml" if isinstance(drawing, str) else "png"
+    body = drawing.encode() if isinstance(drawing, str) else drawing
+    return f"data:image/{kind};base64,{base64.b64encode(body).decode('ascii')}"
+
+
+def drawing_of(uri: str) -> str | bytes:
+    """The drawing that `data_uri` wrote."""
+    head, _, body = uri.partition(",")
+    drawing = base64.b64decode(body)
+    return drawing.decode() if "svg" in head else drawing
 
 
 def save_record(path: Path, record: RunRecord) -> None:

@@ -47,11 +47,14 @@ def text_and_image(model: Model) -> tuple[str, str]:
     return marker_modality, shown[0]
 
 
-def generate_all(model: Model, prompts: Sequence[Document], config: GenerationConfig) -> Iterator[Document]:
-    """Each prompt continued, in order; randomness is keyed by a prompt's place among all of them."""
+def generate_all(
+    model: Model, prompts: Sequence[Document], config: GenerationConfig, indices: Sequence[int] | None = None
+) -> Iterator[Document]:
+    """Each prompt continued, in order; randomness is keyed by its index, a prompt's place among all of them."""
+    keys = range(len(prompts)) if indices is None else indices
     for start in range(0, len(prompts), AT_ONCE):
-        part = prompts[start : start + AT_ONCE]
-        yield from generate(model, part, config, indices=range(start, start + len(part)))
+        part = slice(start, start + AT_ONCE)
+        yield from generate(model, prompts[part], config, indices=keys[part])
 
 
 def draw_images(model: Model, prompts: Sequence[Document], image: str, seed: int = 0) -> Iterator[np.ndarray]:

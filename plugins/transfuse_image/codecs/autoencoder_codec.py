@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.plugin import Codec, InvalidSettings, Key, Report, Settings, TransfuseError
+from transfuse.plugin import InvalidSettings, Key, Report, Settings, TransfuseError
+from transfuse_pictures.codec import PictureCodec
 
 from transfuse_image.codecs.autoencoder import decoder, encoder
 from transfuse_image.codecs.autoencoder_training import train_autoencoder
@@ -66,7 +67,7 @@ class AutoencoderSettings(Settings):
         return tuple(self.width * self.growth**i for i in range(halvings + 1))
 
 
-class Autoencoder(Codec):
+class Autoencoder(PictureCodec):
     """Layers, training, checks. A bottleneck says what stands between encoder and decoder.
 
     channels: of what the decoder takes. moments: channels that the encoder puts out.

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transfuse.plugin import Codec, Report, Settings
+from transfuse.plugin import Report, Settings
+from transfuse_pictures.codec import PictureCodec
 
 from transfuse_image.codecs.raw_images import check_image, check_images
 
@@ -13,7 +14,7 @@ class PixelSettings(Settings):
     """Pixels need no settings."""
 
 
-class PixelCodec(Codec):
+class PixelCodec(PictureCodec):
     """Pixels scaled to [-1, 1]."""
 
     bound = 1.0
@@ -22,10 +23,10 @@ class PixelCodec(Codec):
         super().__init__()
 
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        self.channels = check_images(raws)[0].shape[0]
+        self.channels = self.image_channels = check_images(raws)[0].shape[0]
 
     def restore(self, facts: dict[str, Any]) -> None:
-        self.channels = int(facts["channels"])
+        self.channels = self.image_channels = int(facts["channels"])
 
     def facts(self) -> dict[str, Any]:
         return {"channels": self.channels}

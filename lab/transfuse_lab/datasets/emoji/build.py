@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from transfuse.errors import TransfuseError
 from transfuse.files import replace
+from transfuse_pictures.files import decode_image
 
 from transfuse_lab.datasets.emoji.emoji import COUNT, SIZES, emoji_file, read_built
 from transfuse_lab.datasets.emoji.npm import Package, fetch, members
-from transfuse_lab.datasets.images import decode_image
 from transfuse_lab.lock import locked
 
 PICTURES = Package(

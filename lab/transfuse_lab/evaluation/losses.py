@@ -1,0 +1,105 @@
+"""Losses of a trained model on documents, by modality, with noise that is the same each time it is asked."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from transfuse.documents import Document
+from transfuse.modalities import seam
+from transfuse.model.model import Model
+from transfuse.randomness import Key
+from transfuse.sequences.batch import Batch, collate
+from transfuse.sequences.packing import Packer
+
+NOISE = Key(20240822)  # of every evaluation, whatever the run's seed
+LEVELS = 4  # parts of equal width that the share of noise, 0 to 1, is divided into
+BUDGET = 4096  # positions a row, at least
+
+
+@dataclass
+class Losses:
+    """A modality's losses over documents.
+
+    total, count: of all of them: nats and ids, or losses and spans. by_document: each document's own two.
+    levels: of spans, the share of noise and the loss of each.
+    """
+
+    documents: int
+    total: float = 0.0
+    count: float = 0.0
+    levels: list[tuple[float, float]] = field(default_factory=list)
+    by_document: Float[np.ndarray, "documents 2"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_document = np.zeros((self.documents, 2))
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else float("nan")
+
+    def by_level(self) -> Iterator[tuple[int, str, float]]:
+        """(1, ``0 to 25 %``, the mean loss of spans with so much noise), … of levels that have any."""
+        shares, losses = np.array(self.levels).reshape(-1, 2).T
+        at = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
+        for level in range(LEVELS):
+            if (at == level).any():
+                low, high = (100 * side // LEVELS for side in (level, level + 1))
+                yield level + 1, f"{low} to {high} %", float(losses[at == level].mean())
+
+
+def losses(model: Model, documents: Sequence[Document], *, markers: bool = True) -> dict[str, Losses]:
+    """Of each modality: cross-entropy in nats an id, whatever its objective adds, or its objective a span.
+
+    Items that are not noised are clean. markers: begin markers and the documents' ends count as ids of the
+    modality that predicts them, as in training; else ids of the modality's own range alone do.
+    """
+    found = {name: Losses(len(documents)) for name in model.modalities}
+    sequences = [model.layout.sequence(document) for document in documents]
+    budget = max([BUDGET, *map(len, sequences)])
+    with torch.inference_mode():
+        for row in Packer(budget).rows(sequences):
+            batch = collate(row, model.modalities, NOISE, model.settings.rope)
+            batch = batch.to(model.tokens.weight.device)
+            hidden, states = model(batch)
+            of_document = np.asarray(row.arrivals)[row.columns["doc"]]
+            _ids(model, batch, hidden, of_document, found, markers)
+            _spans(model, batch, hidden, states, of_document, found)
+    return found
+
+
+def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losses], markers: bool) -> None:
+    for number, name in enumerate(model.modalities):
+        if name not in model.token_modalities:
+            continue
+        own = model.vocabulary.range(name)
+        in_range = (batch.targets >= own.start) & (batch.targets < own.stop)
+        chosen = batch.scored == number if markers else in_range
+        if not chosen.any():
+            continue
+        logits = model.logits(hidden[batch.predicted[chosen]])
+        each = torch.log_softmax(logits.double(), dim=-1).gather(1, batch.targets[chosen][:, None])
+        one = found[name]
+        one.total -= float(each.sum())
+        one.count += int(chosen.sum())
+        where = of_document[batch.predicted[chosen].cpu().numpy()]
+        np.subtract.at(one.by_document[:, 0], where, each[:, 0].cpu().numpy())
+        np.add.at(one.by_document[:, 1], where, 1)
+
+
+def _spans(model: Model, batch: Batch, hidden, states, of_document, found: dict[str, Losses]) -> None:
+    for group, state in zip(batch.groups, states, strict=True):
+        if not group.loss.any():
+            continue
+        modality, one = model.span_modalities[group.modality], found[group.modality]
+        prediction = model.predict(hidden, group, state)
+        shares = modality.noise_share(group.t).tolist()
+        for i in group.loss.nonzero()[:, 0].tolist():
+            part = slice(i, i + 1)
+            loss = seam.score(modality, prediction[part], group.target[part], group.t[part], copy=group.copy)
+            value, where = float(loss.sum), of_document[int(group.index[i, 0])]
+            one.total += value
+            one.count += loss.count
+            one.by_document[where] += (value, loss.count)
+            one.levels.append((shares[i], value / loss.count))

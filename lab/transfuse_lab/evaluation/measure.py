@@ -1,0 +1,144 @@
+"""Metrics on the tasks they apply to; one that fails costs its own figures and nothing else."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from transfuse.config.parts import Chosen
+from transfuse.errors import TransfuseError
+from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, Task
+from transfuse.model.model import Model
+
+from transfuse_lab.evaluation.evaluate import Evaluated
+
+LOOKED_AT = 64  # truths of a task whose shapes are looked at
+
+
+def measure(model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]]) -> dict[str, Any]:
+    """Adds each metric's figures to ``evaluated``, or why it has none; what each judged with, by metric.
+
+    A figure goes by its name for the first of the data's tasks that the metric may apply to, so that it means the
+    same whatever roles a recipe has; for other tasks by ``name[task]``, or ``name[role]`` where a role is all
+    that matters.
+    """
+    applying: list[tuple[str, Metric, list[Evaluation]]] = []
+    facts: dict[str, Any] = {}
+    for name, chosen in metrics.items():
+        try:
+            metric = chosen.build()
+            applied = _applying(metric.applies_to, model, evaluated.evaluations)
+        except Exception as error:
+            evaluated.faults[name] = _reason(error)
+            continue
+        applying.append((name, metric, applied))
+        if applied:
+            facts[name] = {**chosen.dump(), "split": applied[0].split, **_facts(metric)}
+    for evaluation in evaluated.evaluations:
+        for name, metric in ((name, metric) for name, metric, applied in applying if evaluation in applied):
+            place = _suffix(metric.applies_to, evaluation.task, evaluated)
+            try:
+                for figure, value in _figures(metric, evaluation, evaluated.figures.keys(), place):
+                    evaluated.add(figure, value)
+            except Exception as error:
+                evaluated.faults[f"{name}{place}"] = _reason(error)
+    return facts
+
+
+def _figures(
+    metric: Metric, evaluation: Evaluation, taken: Collection[str], place: str
+) -> Iterator[tuple[Figure, float]]:
+    """All of a metric's figures of one task. Raises TransfuseError where one is not its own to report."""
+    declared = {figure.name: figure for figure in metric.figures}
+    computed = metric.compute(evaluation)
+    if not isinstance(computed, Mapping):
+        raise TransfuseError(f"compute returned {type(computed).__name__}, not a mapping of figures by name")
+    for key, value in computed.items():
+        if key not in declared:
+            raise TransfuseError(f"it reports {key!r}, which is not among its figures: {', '.join(declared)}")
+        if f"{key}{place}" in taken:
+            raise TransfuseError(f"{key}{place} is a figure of another metric: name it otherwise")
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise TransfuseError(f"{key} is {type(value).__name__}, not a number")
+        if not np.isfinite(value):
+            raise TransfuseError(f"{key} is {float(value)}")
+    for key, value in computed.items():
+        title = f"{declared[key].title}, {evaluation.task}" if place else declared[key].title
+        yield replace(declared[key], name=f"{key}{place}", title=title), float(value)
+
+
+def notes(evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]], model: Model) -> dict[Task, list[str]]:
+    """By task, the first metric's word on each thing that was made, where one has any."""
+    found: dict[Task, list[str]] = {}
+    for name, chosen in metrics.items():
+        try:
+            metric = chosen.build()
+            for evaluation in _applying(metric.applies_to, model, evaluated.evaluations):
+                said = metric.notes(evaluation)
+                if said is not None and evaluation.task not in found:
+                    found[evaluation.task] = [str(note) for note in said]
+        except Exception as error:
+            evaluated.faults.setdefault(name, _reason(error))
+    return found
+
+
+def _applying(applies_to: AppliesTo, model: Model, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    kept: list[Evaluation] = []
+    for one in evaluations:
+        again = applies_to.once_a_role and one.task.want in {other.task.want for other in kept}
+        if not again and _applies(applies_to, one, model):
+            kept.append(one)
+    return kept
+
+
+def _applies(applies_to: AppliesTo, one: Evaluation, model: Model) -> bool:
+    said, task = applies_to, one.task
+    if said.want not in (None, task.want) or said.given not in (None, task.given):
+        return False
+    suffixes = model.modalities[task.want].suffixes
+    if said.want_file is not None and said.want_file not in suffixes:
+        return False
+    prompts, truths = list(islice(one.prompts, LOOKED_AT)), list(islice(one.truth, LOOKED_AT))
+    given = [item.data for prompt in prompts for item in prompt]
+    if said.given_data is not None and not (given and all(_is(raw, said.given_data) for raw in given)):
+        return False
+    if said.want_data is not None and not all(_is(raw, said.want_data) for raw in truths):
+        return False
+    shapes = {np.shape(raw) for raw in truths if isinstance(raw, np.ndarray)}
+    if said.axes is not None and (not shapes or any(len(shape) != said.axes for shape in shapes)):
+        return False
+    return not said.one_shape or len(shapes) == 1
+
+
+def _suffix(said: AppliesTo, task: Task, evaluated: Evaluated) -> str:
+    """What a figure's name ends in: nothing for the first of the data's tasks that ``said`` may mean."""
+    first = next((one for one in evaluated.tasks if _may_mean(said, one, evaluated.roles)), task)
+    if said.once_a_role:
+        return "" if first.want == task.want else f"[{task.want}]"
+    return "" if first == task else f"[{task}]"
+
+
+def _may_mean(said: AppliesTo, task: Task, roles: Mapping[str, Any]) -> bool:
+    if said.want not in (None, task.want) or said.given not in (None, task.given):
+        return False
+    if said.given_data is not None and not all(_is(roles[role], said.given_data) for role in task.given):
+        return False
+    if said.want_data is not None and not _is(roles[task.want], said.want_data):
+        return False
+    return said.axes is None or np.ndim(roles[task.want]) == said.axes
+
+
+def _is(raw: Any, data: str) -> bool:
+    return isinstance(raw, str if data == "text" else np.ndarray)
+
+
+def _facts(metric: Metric) -> dict[str, Any]:
+    try:
+        return dict(metric.facts())
+    except Exception as error:
+        return {"facts": f"none: {_reason(error)}"}
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, TransfuseError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,46 @@
+"""What codecs of pictures share: raw data are float images in [0, 1], in files that others can open."""
+
+from pathlib import Path
+
+import numpy as np
+from transfuse.files import write_bytes
+from transfuse.plugin import Codec, TransfuseError
+
+from transfuse_pictures.files import image_bytes, is_image, read_image
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+class PictureCodec(Codec):
+    """Raw data are float32 ``[image_channels, h, w]`` in [0, 1].
+
+    image_channels: 1 (grey) or 3 (RGB), known once it is fit. Pictures of other channels are written as arrays.
+    """
+
+    suffixes = (*FORMATS, ".npy")
+    image_channels: int
+
+    def save(self, raw: np.ndarray, path: Path) -> None:
+        if path.suffix.lower() not in FORMATS:
+            super().save(raw, path)
+            return
+        try:
+            write_bytes(path, image_bytes(raw, FORMATS[path.suffix.lower()]))
+        except OSError as error:
+            raise TransfuseError(f"{path} cannot be written: {error.strerror or error}") from None
+
+    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The picture with the channels that the codec has; resized where ``shape`` is a square's.
+
+        Any name that does not end in .npy may be a PNG or JPEG: its content says.
+        """
+        if path.suffix.lower() == ".npy":
+            return super().load(path)
+        side = shape[1] if shape is not None and shape[1] == shape[2] else None
+        return read_image(path, self.image_channels, side).astype(np.float32) / 255
+
+    def draw(self, raw: np.ndarray) -> str | bytes:
+        return image_bytes(raw) if is_image(raw) else super().draw(raw)
+
+    def suffix_for(self, raw: np.ndarray) -> str:
+        return ".png" if is_image(raw) else ".npy"
