@@ -170,6 +170,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     "spans of lists": ({"spans": spanned(payload=list)}, r"spans returned \[.*\] as a span's payload: it must be a numpy"),
     "spans of float64": ({"spans": spanned(payload=lambda x: x.astype(float))}, "spans returned .* of float64: return float32"),
     "spans without label": ({"spans": spanned(label=None)}, "spans returned .* without a label: nothing could begin it"),
+    "spans noised where the item is not": ({"spans": spanned(noised=True)}, "spans returned .* of an item that is not: say noised=item.noised"),
     "a column of floats": (
         {"columns": giving({"at": seam.Column.ID}), "spans": spanned(columns=lambda x: {"at": np.ones(len(x) + 2)})},
         r"spans returned \[4\] of float64 as column 'at': it must be a numpy array of whole numbers",
@@ -298,6 +299,19 @@ def test_what_is_as_good_is_taken(kit: Kit, tmp_path: Path, methods: dict[str, A
 def test_an_id_may_be_a_tensor_of_one_whole_number(kit: Kit, tmp_path: Path) -> None:
     letters = liar(Letters, choose=lambda self, logits, generator, left: logits[0].argmax())
     live(kit, tmp_path, Blob(), letters)
+
+
+@pytest.mark.parametrize("noised", [True, False])
+def test_an_item_without_loss_has_no_span_that_is_predicted(noised: bool) -> None:
+    for part, payload in ((Blob(), np.ones(2, np.float32)), (Letters(), np.ones(2, np.int64))):
+        item = Item(part.name, None, loss=False, noised=noised)
+        assert seam.spans(part, item, payload)
+        always = type("Liar", (type(part),), {"spans": spanned(loss=True)})()
+        if noised or isinstance(part, Letters):
+            with pytest.raises(TransfuseError, match=r"spans returned .* that has none: say loss=item\.loss"):
+                seam.spans(always, item, payload)
+        else:
+            assert seam.spans(always, item, payload)
 
 
 # -- whose fault it is

@@ -287,6 +287,12 @@ def test_two_documents_of_one_id_are_named() -> None:
         list(map(stream.sequence, range(10)))
 
 
+def test_an_id_that_is_no_number_is_named() -> None:
+    stream = trainer(Pairs(lambda one: replace(one, id=f"no {one.id}"))).stream
+    with pytest.raises(TransfuseError, match=r"pair \d: its id 'no \d' must be a whole number"):
+        stream.sequence(0)
+
+
 def test_a_document_that_comes_again_is_no_other_one() -> None:
     stream = trainer().stream
     for place in range(30):
@@ -341,6 +347,25 @@ def test_weights_that_nothing_trains_are_named_once() -> None:
     (said,) = warned(trainer(blob=Idle), 9)
     assert said.startswith("no gradient reached 2 trained weights in 1")
     assert ": modality_modules.blob.idle.weight, modality_modules.blob.idle.bias; they are as" in said
+
+
+@pytest.mark.parametrize(
+    "held", [lambda layer: [layer], lambda layer: {"a": layer}, lambda layer: (layer.weight,)]
+)
+def test_weights_in_a_plain_list_are_named(held: Callable[[nn.Linear], Any]) -> None:
+    class Listed(Blob):
+        def connect(self, dim: int) -> None:
+            super().connect(dim)
+            self.layers = held(nn.Linear(dim, dim))
+
+        def embed(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Any]:
+            (one,) = self.layers.values() if isinstance(self.layers, dict) else self.layers
+            return super().embed(x_t, t)[0] @ getattr(one, "weight", one), None
+
+    (said,) = warned(trainer(blob=Listed), 9)
+    assert said.startswith(
+        "the weights in modality_modules.blob.layers have a gradient and are neither trained nor"
+    )
 
 
 def test_all_is_quiet_where_everything_trains() -> None:

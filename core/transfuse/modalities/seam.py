@@ -27,7 +27,9 @@ from transfuse.modalities.modality import Column, Modality, Span, SpanModality, 
 
 def title(part: Any) -> str:
     """How messages call a part: ``modality 'series' (tf-series 0.1)``; one made by hand without its source."""
-    by_hand = f"modality {part.name!r}" if isinstance(part, Modality) else type(part).__name__
+    by_hand = (
+        f"modality {getattr(part, 'name', '?')!r}" if isinstance(part, Modality) else type(part).__name__
+    )
     return str(origin_of(part) or by_hand)
 
 
@@ -169,9 +171,14 @@ def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
             right, what = _array("biu")
             if not right(values):
                 raise wrong(modality, "spans", values, f" as column {name!r}: it must be {what}")
-    predicted = isinstance(modality, SpanModality) and any(span.noised and span.loss for span in found)
-    if predicted and all(span.label is None for span in found):
+    of_spans = isinstance(modality, SpanModality)
+    predicted = any(span.loss and (span.noised or not of_spans) for span in found)
+    if of_spans and predicted and all(span.label is None for span in found):
         raise wrong(modality, "spans", found, " without a label: nothing could begin it in sampling")
+    if of_spans and not item.noised and any(span.noised for span in found):
+        raise wrong(modality, "spans", found, " of an item that is not: say noised=item.noised")
+    if predicted and not item.loss:
+        raise wrong(modality, "spans", found, " with a loss for an item that has none: say loss=item.loss")
     return found
 
 

@@ -19,9 +19,11 @@ def check_items(modalities: Mapping[str, Modality]) -> None:
     What follows it is predicted from its last position, in training behind the noised item's spans and in
     decoding behind the clean one's: the cursor there is the same, and so is the last span.
     """
-    for modality in modalities.values():
+    for role, modality in modalities.items():
         for label in seam.call(modality, "labels"):
-            (noised, after), (clean, then) = (_laid(modality, label, noised) for noised in (True, False))
+            (noised, after), (clean, then) = (
+                _laid(modality, Item(role, None, noised=noised), label) for noised in (True, False)
+            )
             place = f"{seam.title(modality)}: an item {label!r}"
             if noised[0].noised < any(span.noised for span in noised):
                 raise TransfuseError(
@@ -41,10 +43,10 @@ def check_items(modalities: Mapping[str, Modality]) -> None:
                     )
 
 
-def _laid(modality: Modality, label: str, noised: bool) -> tuple[list[Span], int]:
-    """The spans of a blank item, and the rotary cursor after it."""
+def _laid(modality: Modality, item: Item, label: str) -> tuple[list[Span], int]:
+    """The spans of an item of a label, and the rotary cursor after it."""
     blank = seam.payload(modality, "blank", label)
-    spans, cursor = seam.spans(modality, Item(modality.name, None, noised=noised), blank), 1
+    spans, cursor = seam.spans(modality, item, blank), 1
     if spans[0].label != label:
         raise TransfuseError(
             f"{seam.title(modality)}: blank({label!r}) is laid out with the label {spans[0].label!r}"

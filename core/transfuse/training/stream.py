@@ -57,7 +57,9 @@ class Stream:
         return kept if dropped else document, visit, dropped
 
     def _check_id(self, document: Document, index: int) -> None:
-        """Raises TransfuseError for two documents of one id, among the first ``IDS`` that are read."""
+        """Raises TransfuseError for an id that is no number, and for two documents of one among the first ``IDS``."""
+        if not isinstance(document.id, int | np.integer):
+            raise TransfuseError(f"{document.source}: its id {document.id!r:.40} must be a whole number")
         if len(self._indices) < IDS:
             self._indices.setdefault(document.id, index)
         if (first := self._indices.get(document.id, index)) != index:
