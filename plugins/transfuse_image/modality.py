@@ -33,6 +33,7 @@ class ImageSettings(Settings):
     """The parts an image modality is made of."""
 
     fit_by = ("codec",)
+    sampled_by = ("sampler", "guidance")
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
     """Pixels to latents and back."""

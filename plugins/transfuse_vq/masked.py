@@ -33,6 +33,7 @@ class MaskedVQSettings(Settings):
     """Codes hidden and filled in."""
 
     fit_by = ("codec",)
+    sampled_by = ("sampler", "guidance")
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
     """Pixels to codes and back."""

@@ -7,7 +7,7 @@ evaluation leaves. No pickle is read or written.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from transfuse.files import read_json, read_mapping, replace, write_json, write_
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.ema import EMA
 from transfuse.model.model import Model
+from transfuse.registry.overrides import sampled_otherwise
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
@@ -131,9 +132,14 @@ class RunFolder:
         steps = (self.path / "checkpoints").glob("[0-9]*")
         return any(path.name.isdecimal() and int(path.name) > 0 for path in steps)
 
-    def load(self, plugins: Plugins) -> tuple[Recipe, Model]:
-        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some."""
+    def load(self, plugins: Plugins, overrides: Sequence[str] = ()) -> tuple[Recipe, Model]:
+        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some.
+
+        overrides: ``image.sampler.evaluations=20``, of how samples are drawn alone.
+        """
         recipe = self.recipe(plugins)
+        if overrides:
+            recipe = sampled_otherwise(recipe, overrides, plugins)
         model = self.build_model(recipe, plugins)
         checkpoint = self.checkpoint
         checkpoint.load_weights(model)
