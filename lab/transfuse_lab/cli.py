@@ -16,6 +16,7 @@ from transfuse_lab.commands.arguments import (
     read_axes,
     read_given,
     read_seeds,
+    recipe_on_data,
 )
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.progress import complain, say
@@ -239,21 +240,32 @@ def doctor(registry: RegistryFile = None) -> None:
 @app.command()
 def mask(
     expression: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="EXPR", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
+            metavar="[EXPR]", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
         ),
-    ],
-    layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="The documents the mask is drawn over.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="Draw over this recipe's own layout, its mask too."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Whose first documents --recipe lays out.")
+    ] = None,
+    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
     registry: RegistryFile = None,
 ) -> None:
-    """Draw a mask over a layout, with its pairs, density, slices and intervals."""
+    """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
     from transfuse_lab.commands.mask import mask_command
 
-    for line in mask_command(expression, layout, out, registry).split("\n"):
+    on = recipe_on_data(recipe, data, overrides or (), registry)
+    for line in mask_command(expression, layout, out, registry, on).split("\n"):
         say(line)
 
 

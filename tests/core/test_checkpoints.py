@@ -293,7 +293,9 @@ def test_codecs_that_are_missing_damaged_or_of_other_settings_are_named(kit: Kit
     with pytest.raises(TransfuseError, match=r"image_vq\.safetensors.*'codec\..*' (are|is)"):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq", codec=wide))
     (tmp_path / "codecs.json").write_text('{"modalities": {"image_vq": {}}, "provenance": null}')
-    with pytest.raises(TransfuseError, match=r"codecs\.json is damaged"):
+    with pytest.raises(
+        TransfuseError, match=r"codecs\.json: modality 'image_vq' \(vq of .*\): restore raised KeyError"
+    ):
         checkpoints.restore_codecs(tmp_path, fresh("image_vq"))
 
 

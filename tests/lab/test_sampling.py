@@ -237,6 +237,17 @@ def test_what_cannot_be_asked_for(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_modality_raises_or_returns_is_told_in_a_line(
+    cli: Callable, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tf_series.modality import Series
+
+    asked = ("sample", run("series-flow", "text", "series"), "--prompt", "wave", "--out")
+    for method, found, out in (("draw", 3, "a.svg"), ("save", None, "a.npy")):
+        monkeypatch.setattr(Series, method, lambda self, *given, found=found: found or 1 // 0)
+        refused(cli(*asked, tmp_path / out), "modality 'series' (tf-series 0.1)", method)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

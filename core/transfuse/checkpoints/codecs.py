@@ -9,6 +9,7 @@ from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import read_mapping, write_json
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 
 LISTING = "codecs.json"
@@ -51,7 +52,7 @@ def save_codecs(
     for name, modality in modalities.items():
         save_tensors(folder / f"{name}.safetensors", modality.state_dict())
     # Written last: a folder without it is not complete.
-    facts = {name: modality.facts() for name, modality in modalities.items()}
+    facts = {name: seam.facts(modality) for name, modality in modalities.items()}
     write_json(folder / LISTING, {"modalities": facts, "provenance": fit_from})
 
 
@@ -70,8 +71,6 @@ def restore_codecs(
     for name, modality in modalities.items():
         if name not in facts:
             raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")
-        try:
-            modality.restore(facts[name])
-        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
-            raise TransfuseError(f"{path} is damaged ({error!r}): delete the folder") from error
+        with seam.at(path):
+            seam.call(modality, "restore", facts[name])
         load_weights(modality, folder / f"{name}.safetensors")

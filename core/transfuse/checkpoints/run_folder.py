@@ -20,6 +20,7 @@ from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, read_mapping, replace, write_json, write_text
+from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.ema import EMA
 from transfuse.model.model import Model
@@ -80,12 +81,15 @@ class RunFolder:
         path, described = self.description_file, self.description
         modalities = build_modalities(recipe)
         try:
-            for name, modality in modalities.items():
-                modality.restore(described["modalities"][name])
+            facts = {name: described["modalities"][name] for name in modalities}
             vocabulary = Vocabulary.from_dump(described["vocabulary"])
-            lacks = vocabulary_for(modalities, vocabulary).size - vocabulary.size
-        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
+            size = vocabulary.size
+        except (LookupError, TypeError, ValueError) as error:
             raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+        with seam.at(path):
+            for name, modality in modalities.items():
+                seam.call(modality, "restore", facts[name])
+            lacks = vocabulary_for(modalities, vocabulary).size - size
         if lacks:
             raise TransfuseError(
                 f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
@@ -97,7 +101,7 @@ class RunFolder:
         write_json(self.recipe_file, recipe.dump())
         described = {
             "format": FORMAT,
-            "modalities": {name: modality.facts() for name, modality in model.modalities.items()},
+            "modalities": {name: seam.facts(modality) for name, modality in model.modalities.items()},
             "vocabulary": model.vocabulary.dump(),
             **(facts or {}),
         }

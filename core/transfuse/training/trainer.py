@@ -19,7 +19,7 @@ import torch
 
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.model.counts import flops
 from transfuse.model.ema import EMA
@@ -60,22 +60,23 @@ class Progress:
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
-    model: the recipe's, put into training mode. data: its split ``train`` is read, in an order that
-    ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal arguments give equal steps.
-    Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale`` that the model has no
-    place for.
+    model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
+    the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
+    arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
+    that the model has no place for, or where the data hold no item for the recipe.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
     def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
-        self.recipe, self.model, self.data, self.progress = recipe, model, data, Progress()
+        self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.data = restrict(data, model.modalities)
         train = recipe.train
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
-        self.stream = Stream(data, model.layout, self.key, train.drop)
+        self.stream = Stream(self.data, model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
         self.optimizer = torch.optim.AdamW(

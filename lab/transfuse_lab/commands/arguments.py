@@ -21,6 +21,20 @@ class RecipeOnData:
     registry: Path | None = None
 
 
+def recipe_on_data(
+    recipe: str | None, data: str | None, overrides: Sequence[str], registry: Path | None
+) -> RecipeOnData | None:
+    """Of options that may all be missing; None where they are. Raises TransfuseError where one lacks the other."""
+    if recipe is not None and data is not None:
+        return RecipeOnData(recipe, data, tuple(overrides), registry)
+    if recipe is not None:
+        raise TransfuseError("--data is missing: whose documents --recipe lays out")
+    if data is not None or overrides:
+        option = "--data" if data is not None else "--set"
+        raise TransfuseError(f"--recipe is missing: what {option} is for")
+    return None
+
+
 @dataclass(frozen=True)
 class SampleArguments:
     """What a run is to continue: prompts, pieces by role, a picture or a document; at most one of the four.

@@ -8,6 +8,7 @@ from typing import Any
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, write_json
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 
 from transfuse_lab.datasets.file_names import in_text, on_disk
@@ -15,7 +16,8 @@ from transfuse_lab.datasets.file_names import in_text, on_disk
 
 def is_text(modality: Modality) -> bool:
     """Whether its raw data are texts, which stand for themselves, rather than what is loaded from files."""
-    return modality.suffixes[0] == ".txt" or (modality.predicts_markers and ".txt" in modality.suffixes)
+    suffixes = seam.call(modality, "suffixes")
+    return suffixes[0] == ".txt" or (modality.predicts_markers and ".txt" in suffixes)
 
 
 @dataclass(frozen=True)
@@ -79,5 +81,5 @@ class DocumentFiles:
         if role not in self.modalities:
             raise TransfuseError(f"{place}: this model has {' and '.join(self.modalities)}, not {role!r:.80}")
         is_path = self.is_path(role, value)
-        data = self.modalities[role].load(folder / on_disk(value)) if is_path else value
+        data = seam.call(self.modalities[role], "load", folder / on_disk(value)) if is_path else value
         return Item(role, data, noised=False, droppable=droppable)

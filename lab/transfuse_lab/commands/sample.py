@@ -6,6 +6,7 @@ from transfuse.checkpoints import RunFolder
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.generation import GenerationConfig
+from transfuse.modalities import seam
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 
@@ -61,7 +62,7 @@ def _prompts(
 
 
 def _picture_role(files: DocumentFiles) -> str:
-    roles = [role for role, modality in files.modalities.items() if ".png" in modality.suffixes]
+    roles = [role for role, modality in files.modalities.items() if ".png" in seam.call(modality, "suffixes")]
     if len(roles) != 1:
         which = f"{' and '.join(roles)} do" if roles else "none does"
         raise TransfuseError(
@@ -79,7 +80,7 @@ def _raw(files: DocumentFiles, role: str, value: str) -> object:
         )
     modality = files.modalities[role]
     if value.startswith("@") and not value.startswith("@@"):
-        return modality.load(Path(value[1:]))
+        return seam.call(modality, "load", Path(value[1:]))
     if files.is_path(role, value):
         raise TransfuseError(f"--given {role}={value:.80}: {role} is no text: give a file, {role}=@FILE")
     return value[value.startswith("@@") :]

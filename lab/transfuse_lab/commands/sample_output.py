@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
 from transfuse.modalities.drawing import draw
 from transfuse.modalities.modality import Modality
 
@@ -62,7 +63,7 @@ class FilesOutput(Output):
     def take(self, number: int, document: Document, given: int) -> None:
         super().take(number, document, given)
         path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}") if self.several else self.out
-        self.modality.save(document.items[-1].data, path)
+        seam.call(self.modality, "save", document.items[-1].data, path)
         say(f"{self.want}: {path}")
 
 
@@ -82,9 +83,9 @@ class FolderOutput(Output):
                 continue
             modality = self.files.modalities[item.modality]
             of = number if place >= given else "given"
-            names[place] = name = f"{of}-{place}{modality.suffix_for(item.data)}"
+            names[place] = name = f"{of}-{place}{seam.call(modality, 'suffix_for', item.data)}"
             if name not in self.written:
-                modality.save(item.data, self.out / name)
+                seam.call(modality, "save", item.data, self.out / name)
             if place >= given:
                 say(f"{item.modality}: {self.out / name}")
             else:
@@ -142,7 +143,7 @@ class SheetOutput(Output):
         say(f"{of}: {self.out}")
 
     def _drawing(self, item: Item) -> str | bytes:
-        return self.files.modalities[item.modality].draw(item.data)
+        return seam.call(self.files.modalities[item.modality], "draw", item.data)
 
 
 def output(
@@ -168,7 +169,7 @@ def output(
                 f"--out {out}: drawings of {want} are no PNGs: give a name that ends in .svg"
             )
         return SheetOutput(files, want, out, prompts, n)
-    if want and suffix in roles[want].suffixes:
+    if want and suffix in seam.call(roles[want], "suffixes"):
         return FilesOutput(files, want, out, n * max(1, len(prompts)) > 1)
     own = f", or a file of {want} ({', '.join(roles[want].suffixes)})" if want else ""
     raise TransfuseError(f"--out {out}: cannot be written: give a folder, a sheet ({', '.join(SHEETS)}){own}")
@@ -176,5 +177,8 @@ def output(
 
 def draws_pictures(modality: Modality) -> bool:
     """Whether its items are drawn as PNGs; known from one that holds nothing."""
-    labels = modality.labels()
-    return bool(labels) and isinstance(modality.draw(modality.decode(modality.blank(labels[0]))), bytes)
+    labels = seam.call(modality, "labels")
+    if not labels:
+        return False
+    nothing = seam.call(modality, "decode", seam.payload(modality, "blank", labels[0]))
+    return isinstance(seam.call(modality, "draw", nothing), bytes)
