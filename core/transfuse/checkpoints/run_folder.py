@@ -8,7 +8,7 @@ evaluation leaves. No pickle is read or written.
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.ema import EMA
 from transfuse.model.model import Model
+from transfuse.registry.overrides import sampled_otherwise
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
@@ -172,9 +173,14 @@ class RunFolder:
         """Whether checkpoints beyond the one that begins a run lie there, with or without ``latest``."""
         return any(int(path.name) > 0 for path in self._steps())
 
-    def load(self, plugins: Plugins) -> tuple[Recipe, Model]:
-        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some."""
+    def load(self, plugins: Plugins, overrides: Sequence[str] = ()) -> tuple[Recipe, Model]:
+        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some.
+
+        overrides: ``image.sampler.evaluations=20``, of how samples are drawn alone.
+        """
         recipe = self.recipe(plugins)
+        if overrides:
+            recipe = sampled_otherwise(recipe, overrides, plugins)
         model = self.build_model(recipe, plugins)
         checkpoint = self.checkpoint
         checkpoint.load_weights(model)
