@@ -13,13 +13,14 @@ from PIL import Image
 from transfuse import checkpoints
 from transfuse.datasets import DataSet
 from transfuse.documents import Document
-from transfuse.files import read_json, write_json
+from transfuse.files import read_json
 from transfuse.registry import Registry
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.drawing.sheet import GAP
 from transfuse_lab.runs.training import train
 
 from tests.tiny.packages import install
+from tests.tiny.runs import rewritten
 
 RECIPES = ("transfusion", "chameleon")
 
@@ -203,8 +204,7 @@ def test_roles_that_a_run_says_can_be_left_out_are_droppable(
     cli("sample", two, "--want", "image", "--out", tmp_path / "a.png")
     made = []
     for roles in ([], ["image"]):
-        described = read_json(two / "modalities.json", "run")
-        write_json(two / "modalities.json", {**described, "droppable": roles})
+        rewritten(two, lambda recipe, described, roles=roles: described.update(droppable=roles))
         cli("sample", two, "--given", f"image=@{tmp_path / 'a.png'}", "--out", tmp_path / "b.npy")
         made.append((tmp_path / "b.npy").read_bytes())
         cli("sample", two, "--given", f"image=@{tmp_path / 'a.png'}", "--out", tmp_path / "docs")
