@@ -101,7 +101,8 @@ def _image(shown: Shown, sample: Sample | None = None) -> Html:
     read = sample.note if sample else None
     wrong = read is not None and read != asked
     text = f"{asked}, read as {read}" if wrong else asked
-    return tag("img", src=shown.drawing, alt=text, title=text, class_="wrong" if wrong else None)
+    kinds = [word for word, is_so in (("plot", "svg+xml" in shown.drawing[:40]), ("wrong", wrong)) if is_so]
+    return tag("img", src=shown.drawing, alt=text, title=text, class_=" ".join(kinds) or None)
 
 
 # -- what is text
