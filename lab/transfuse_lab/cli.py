@@ -1,6 +1,7 @@
 """The command line. Nothing slow is imported before a command runs: `transfuse --help` is instant."""
 
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
 from transfuse_lab.visible import print_whatever_comes, visible_lines
 
+DEBUG = "--debug"
 HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
     "compare": "The same command goes on with what is missing.",
@@ -30,12 +32,21 @@ HOW_TO_GO_ON = {
 
 
 class Commands(TyperGroup):
-    """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130)."""
+    """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130).
+
+    ``--debug`` may stand before or behind a command.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = [word for word in args if word != DEBUG]
+        return super().parse_args(ctx, [DEBUG] * (len(rest) < len(args)) + rest)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TransfuseError as error:
+            if ctx.params["debug"]:
+                complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
             complain(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -54,6 +65,15 @@ app = typer.Typer(
 )
 plugins_app = typer.Typer(no_args_is_help=True, help="The plugins at hand.", rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="Data sets and stores.", rich_markup_mode=None)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+) -> None:
+    """Of all commands."""
+
+
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(data_app, name="data")
 

@@ -105,6 +105,34 @@ class TestErrors:
         assert done.stderr == "error: no data set 'digit', did you mean 'digits'?\n"
         assert done.stdout == ""
 
+    @pytest.mark.parametrize("place", [0, 1, 6])
+    def test_debug_before_or_behind_a_command_shows_where_the_cause_arose(
+        self, raising: Callable[[str, BaseException], None], place: int
+    ) -> None:
+        try:
+            raise RuntimeError("mat1 and mat2")
+        except RuntimeError as cause:
+            error = TransfuseError("modality 'series': embed raised RuntimeError: mat1 and mat2")
+            error.__cause__ = cause
+        raising("train_command", error)
+        words = ["train", "transfusion", "--data", "digits", "--out", "x"]
+        plain = run(*words)
+        assert plain.stderr == f"error: {error}\n"
+        words.insert(place, "--debug")
+        done = run(*words)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Traceback (most recent call last):\n")
+        assert 'raise RuntimeError("mat1 and mat2")' in done.stderr
+        assert done.stderr.endswith(f"  RuntimeError: mat1 and mat2\nerror: {error}\n")
+
+    def test_debug_of_an_error_without_a_cause_shows_where_it_was_raised(
+        self, raising: Callable[[str, BaseException], None]
+    ) -> None:
+        raising("train_command", TransfuseError("no such thing"))
+        done = run("--debug", "train", "transfusion", "--data", "digits", "--out", "x")
+        assert "in work" in done.stderr
+        assert done.stderr.endswith("error: no such thing\n")
+
     def test_a_fault_of_ours_keeps_its_traceback(self, raising: Callable[[str, BaseException], None]) -> None:
         raising("train_command", ZeroDivisionError("ours"))
         done = run("train", "transfusion", "--data", "digits", "--out", "x")
