@@ -15,6 +15,7 @@ from transfuse_lab.commands.arguments import (
     RecipeOnData,
     SampleArguments,
     read_axes,
+    read_given,
     read_seeds,
     recipe_on_data,
 )
@@ -134,22 +135,47 @@ def train_codec(
 @app.command()
 def sample(
     run: RunFolder,
-    prompt: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="A caption to show as an image; repeatable.")
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=VALUE", help="A text, or @FILE; repeatable, in reading order."),
     ] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE.png", help="An image to caption.")] = None,
+    want: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="What to make; ROLE:LABEL for one of its shapes.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A text to go on from; repeatable, a row each.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="A picture to go on from: to caption.")
+    ] = None,
     document: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
+        Path | None, typer.Option(metavar="FILE.json", help="A document of any roles to go on from.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
     tokens: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help=f"The most tokens of text in one ({TOKENS}).")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR|FILE", help="A folder; a sheet, .svg or .png; a file of the role's."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How samples are drawn: image.sampler.evaluations=20; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
-    arguments = SampleArguments(run, tuple(prompt or ()), image, document, n, tokens, out, seed)
+    """Sample from a trained run: one role given others, or what the model writes next."""
+    arguments = SampleArguments(
+        run, tuple(prompt or ()), read_given(given or ()), image, document, want, n, tokens, out, seed,
+        tuple(overrides or ()),
+    )  # fmt: skip
     from transfuse_lab.commands.sample import sample_command
 
     sample_command(arguments)

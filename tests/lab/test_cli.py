@@ -163,14 +163,9 @@ class TestErrors:
         ("arguments", "sentence"),
         [
             (("train", "r", "--data", "d"), "--out is missing"),
-            (("sample", "x"), "give exactly one of --prompt, --image and --document"),
-            (("sample", "x", "--prompt", "a", "--image", "b.png"), "give exactly one of"),
-            (("sample", "x", "--prompt", "a"), "--out is missing: where the picture goes"),
-            (
-                ("sample", "x", "--prompt", "a", "--out", "g.png", "--tokens", "3"),
-                "--tokens is not used with --prompt",
-            ),
-            (("sample", "x", "--image", "b.png", "--out", "c.png"), "--out is not used with --image"),
+            (("sample", "x", "--prompt", "a", "--image", "b.png"), "give one of --prompt, --given, --image"),
+            (("sample", "x", "--prompt", "a", "--given", "image=@b.png"), "give one of --prompt, --given"),
+            (("sample", "x", "--given", "a"), "--given 'a': write ROLE=VALUE"),
             (("compare", "--data", "d", "--out", "x", "--seeds", "a"), "--seeds 'a': write whole numbers"),
             (("compare", "--data", "d", "--out", "x", "--axis", "a"), "--axis 'a': write key=value,value"),
             (("recipes", "--registry", "nowhere.yaml"), "nowhere.yaml is missing: . holds no registry"),
@@ -219,10 +214,24 @@ class TestCommands:
         run("sample", "d", "--prompt", "seven", "--n", "16", "--out", "grid.png", "--seed", "3")
         run("sample", "d", "--image", "f.png")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
+        run(
+            "sample", "d", "--given", "text=a=b", "--given", "image=@c.png", "--want", "s:4", "--set", "s.x=1"
+        )
         assert calls == [
             ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
             ("sample_command", (SampleArguments(Path("d"), image=Path("f.png")),)),
             ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
+            (
+                "sample_command",
+                (
+                    SampleArguments(
+                        Path("d"),
+                        given=(("text", "a=b"), ("image", "@c.png")),
+                        want="s:4",
+                        overrides=("s.x=1",),
+                    ),
+                ),
+            ),
         ]
 
     def test_eval(self, calls: Calls) -> None:

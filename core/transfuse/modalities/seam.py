@@ -86,9 +86,19 @@ RIGHT: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "head": (lambda x: isinstance(x, Tensor), "a tensor"),
     "objective": (lambda x: isinstance(x, Loss), "a Loss, a sum with its count"),
     "sample": (lambda x: isinstance(x, Tensor), "a tensor"),
+    "noise_share": (lambda x: isinstance(x, Tensor), "a tensor"),
+    "suffixes": (
+        lambda x: x and _list(x, str) and all(s[:1] == "." and s == s.lower() for s in x),
+        "a tuple of endings such as '.npy', in small letters",
+    ),
+    "load": (lambda x: x is not None, "raw data"),
+    "draw": (
+        lambda x: ("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG",
+        "SVG as text, or a PNG as bytes",
+    ),
 }  # fmt: skip
 """By method or attribute of modalities and codecs, what it has to give, whatever it is asked."""
-ATTRIBUTES = ("views", "codes", "clean_time")
+ATTRIBUTES = ("views", "codes", "clean_time", "suffixes")
 
 
 def call(part: Any, method: str, *args: Any, **kwargs: Any) -> Any:

@@ -64,6 +64,8 @@ class Model(nn.Module):
         self.span_modalities = {n: m for n, m in modalities.items() if isinstance(m, SpanModality)}
         if settings.tied:
             self.unembed.weight = self.tokens.weight
+        elif not self.token_modalities:
+            self.unembed.requires_grad_(False)  # nothing is predicted by it
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         predictable = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
