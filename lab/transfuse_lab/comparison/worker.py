@@ -42,7 +42,7 @@ def run(job: dict[str, Any], registry: Registry) -> None:
     with trainer.averaged_weights():
         evaluated = evaluate(trainer.model, data, recipe.train.seed, recipe.eval, say)
         made = run_record(trained, evaluated, registry.metrics(), job["entry"])
-    first = data.document("train", 0)
+    first = trainer.data.document("train", 0)
     both_ways = [first, replace(first, items=first.items[::-1])]
     write_json(mask_file(folder), drawing(trainer.model, both_ways))
     save_record(folder.record_file, made)

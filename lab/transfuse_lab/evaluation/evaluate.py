@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from transfuse.config.recipe import EvalSettings
-from transfuse.datasets import DataSet, item_bytes
+from transfuse.datasets import DataSet, item_bytes, restrict
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig
@@ -249,6 +249,7 @@ def _content(asked: Asked, i: int) -> tuple[Any, ...]:
 
 def _held_out_losses(model: Model, data: DataSet, most: int, found: Evaluated) -> None:
     """Each modality's loss on held-out documents as they stand, and of spans by the share of noise."""
+    data = restrict(data, model.modalities)
     documents = [data.document("heldout", i) for i in range(min(most, data.size("heldout")))]
     kept = []
     for document in documents:
