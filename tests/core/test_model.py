@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transfuse import masks
-from transfuse.attention import Backend, Dense, Request, Tiles
+from transfuse.attention import Backend, Dense, Request
 from transfuse.config.parts import Part, Settings
 from transfuse.config.recipe import Recipe
 from transfuse.documents import Document, Item
@@ -26,6 +26,7 @@ from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 from transfuse.testing.modalities import Blob, Letters, document
+from transfuse_tiles.backend import Tiles
 
 from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, captioned, plugins
 

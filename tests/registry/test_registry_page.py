@@ -22,7 +22,7 @@ from transfuse_lab.datasets.digits import Digits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
 TINY = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=128", "text.vocab=280")
-OWN = ("text", "image", "diffusion", "vq", "experts")
+OWN = ("text", "image", "diffusion", "vq", "experts", "tiles")
 
 
 def blocks(language: str) -> list[str]:
@@ -111,6 +111,7 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
         "transfuse_image",
         "transfuse_diffusion",
         "transfuse_experts",
+        "transfuse_tiles",
         "transfuse_vq",
         "transfuse_adapters",
         "transfuse_lab",

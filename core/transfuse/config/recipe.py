@@ -22,7 +22,7 @@ from transfuse.metrics import Task
 
 ROOTS = ("model", "train", "loss", "eval", "mask", "attention", "modalities")
 """What ``--set`` keys begin with, besides roles."""
-BACKENDS = ("auto", "dense", "tiles")
+BACKENDS = ("auto", "dense")
 """Attention backends that need no plugin; ``auto`` is the first that serves."""
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")

@@ -72,6 +72,7 @@ def evaluate(
     model.eval()
     began, roles = time.process_time(), roles_of(data)
     found = Evaluated(roles, tasks_of(data, roles))
+    data = restrict(data, model.modalities)
     tasks = checked_evaluable(data, model.modalities, settings)
     with bar("evaluate") as progress:
         for number, task in enumerate(tasks):
@@ -249,7 +250,6 @@ def _content(asked: Asked, i: int) -> tuple[Any, ...]:
 
 def _held_out_losses(model: Model, data: DataSet, most: int, found: Evaluated) -> None:
     """Each modality's loss on held-out documents as they stand, and of spans by the share of noise."""
-    data = restrict(data, model.modalities)
     documents = [data.document("heldout", i) for i in range(min(most, data.size("heldout")))]
     kept = []
     for document in documents:
