@@ -35,6 +35,9 @@ class Settings(BaseModel):
     """The fields on which depends what the part learns from the data before any model is trained; None:
     all of them. A modality of an autoencoder says ``("codec",)``, so that another sampler or objective asks
     for no other autoencoder."""
+    sampled_by: ClassVar[tuple[str, ...]] = ()
+    """Fields that matter only when samples are drawn, so that a trained run may be given others: a sampler,
+    guidance, a temperature. What changes weights, or what they mean, is none of them."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
@@ -77,9 +80,10 @@ class Part:
             raise TransfuseError(
                 f"{what}: settings must be a subclass of Settings, not {short(self.settings)}"
             )
-        strange = sorted(set(self.settings.fit_by or ()) - self.settings.model_fields.keys())
-        if strange:
-            raise TransfuseError(f"{what}: fit_by names {strange[0]!r}, which is no field of its settings")
+        for of in ("fit_by", "sampled_by"):
+            strange = sorted(set(getattr(self.settings, of) or ()) - self.settings.model_fields.keys())
+            if strange:
+                raise TransfuseError(f"{what}: {of} names {strange[0]!r}, which is no field of its settings")
         if not callable(self.build):
             raise TransfuseError(f"{what}: build must be callable, not {short(self.build)}")
         for key in NAMING_KEYS:

@@ -86,8 +86,13 @@ class _Decoder:
             raise TransfuseError(
                 f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(self.modalities)}"
             )
-        if want is not None and want != marker_modality and not seam.call(self.modalities[want], "labels"):
+        labels = seam.call(self.modalities[want], "labels") if want is not None else ()
+        if want is not None and want != marker_modality and not labels:
             raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
+        if config.label not in (None, *labels):
+            raise TransfuseError(
+                f"modality {want!r} has no shape {config.label!r}; {did_you_mean(config.label or '', labels)}"
+            )
         if not prompts:
             raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
         self.begins = {  # by the id of a begin marker
@@ -171,7 +176,8 @@ class _Decoder:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
         allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=one.logits[0].device)
-        begins = [id for id, (name, _) in self.begins.items() if self.config.want in (None, name)]
+        want, label = self.config.want, self.config.label
+        begins = [id for id, own in self.begins.items() if want in (None, own[0]) and label in (None, own[1])]
         open_ended = self.config.want is None or not begins
         more = len(one.document.items) - one.prompt_items + bool(one.ids) < self.config.items
         if open_ended:
@@ -198,9 +204,10 @@ class _Decoder:
     def _only(self, begins: list[int]) -> int:
         """The begin marker of a model in which nothing predicts any."""
         if len(begins) > 1:
-            shapes = ", ".join(self.model.vocabulary.name(id) for id in begins)
+            labels = ", ".join(self.begins[id][1] for id in begins)
             raise TransfuseError(
-                f"no modality of this model chooses among {shapes}: train with one that predicts markers"
+                f"no modality of this model predicts which of its shapes {self.config.want!r} has ({labels}): say it, "
+                f"label= or --want {self.config.want}:LABEL"
             )
         return begins[0]
 

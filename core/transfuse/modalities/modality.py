@@ -203,6 +203,10 @@ class SpanModality(Modality):
     ) -> Float[Tensor, "B ..."]:
         """B = len(generators) new payloads of shape ``label``, by any loop over ``evaluate``."""
 
+    def noise_share(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """How far each time is from clean: 0 clean … 1 pure noise, whatever its times count in."""
+        return (t - self.clean_time).abs().clamp(0, 1)
+
     def flops(self, span_length: int) -> float:
         """Multiply-adds × 2 of one forward pass of its own layers over one span."""
         own = sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -27,7 +27,9 @@ from transfuse.modalities.modality import Column, Modality, Span, SpanModality, 
 
 def title(part: Any) -> str:
     """How messages call a part: ``modality 'series' (tf-series 0.1)``; one made by hand without its source."""
-    by_hand = f"modality {part.name!r}" if isinstance(part, Modality) else type(part).__name__
+    by_hand = (
+        f"modality {getattr(part, 'name', '?')!r}" if isinstance(part, Modality) else type(part).__name__
+    )
     return str(origin_of(part) or by_hand)
 
 
@@ -88,9 +90,21 @@ RIGHT: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "head": (lambda x: isinstance(x, Tensor), "a tensor"),
     "objective": (lambda x: isinstance(x, Loss), "a Loss, a sum with its count"),
     "sample": (lambda x: isinstance(x, Tensor), "a tensor"),
+    "noise_share": (lambda x: isinstance(x, Tensor), "a tensor"),
+    "suffixes": (
+        lambda x: x and _tuple(str, "")[0](x) and all(s[:1] == "." and s == s.lower() for s in x),
+        "a tuple of endings such as '.npy', in small letters",
+    ),
+    "load": (lambda x: x is not None, "raw data"),
+    "draw": (
+        lambda x: (
+            ("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG"
+        ),
+        "SVG as text, or a PNG as bytes",
+    ),
 }
 """By method or attribute, what it has to give, whatever it is asked."""
-ATTRIBUTES = ("views", "codes", "clean_time")
+ATTRIBUTES = ("views", "codes", "clean_time", "suffixes")
 
 
 def call(part: Any, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -105,13 +119,14 @@ def call(part: Any, method: str, *args: Any, **kwargs: Any) -> Any:
     return found
 
 
-def wrong(part: Any, method: str, found: Any, but: str) -> TransfuseError:
-    """The error that a method returned something that is not right."""
+def wrong(part: Any, method: str, found: Any, but: str, did: str = "returned") -> TransfuseError:
+    """The error that a method returned, or an attribute is, something that is not right."""
+    did = "is" if method in ATTRIBUTES else did
     text = " ".join(repr(found).split())
     text = text if len(text) <= 60 else f"a {type(found).__name__}: {text[:50]}..."
     if isinstance(found, Tensor | np.ndarray):
         text = f"{list(found.shape)}" + (f" of {found.dtype}" if isinstance(found, np.ndarray) else "")
-    return TransfuseError(f"{title(part)}: {method} returned {text}{but}")
+    return TransfuseError(f"{title(part)}: {method} {did} {text}{but}")
 
 
 # -- before the model
@@ -168,9 +183,14 @@ def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
             right, what = _array("biu")
             if not right(values):
                 raise wrong(modality, "spans", values, f" as column {name!r}: it must be {what}")
-    predicted = isinstance(modality, SpanModality) and any(span.noised and span.loss for span in found)
-    if predicted and all(span.label is None for span in found):
+    of_spans = isinstance(modality, SpanModality)
+    predicted = any(span.loss and (span.noised or not of_spans) for span in found)
+    if of_spans and predicted and all(span.label is None for span in found):
         raise wrong(modality, "spans", found, " without a label: nothing could begin it in sampling")
+    if of_spans and not item.noised and any(span.noised for span in found):
+        raise wrong(modality, "spans", found, " of an item that is not: say noised=item.noised")
+    if predicted and not item.loss:
+        raise wrong(modality, "spans", found, " with a loss for an item that has none: say loss=item.loss")
     return found
 
 
@@ -237,7 +257,7 @@ def asked(modality: SpanModality, x_t: Tensor, t: Tensor, like: Tensor) -> None:
     for name, found, shape in (("x_t", x_t, like.shape), ("t", t, like.shape[:1])):
         if not isinstance(found, Tensor) or found.shape != shape or found.device != like.device:
             but = f" as {name} to evaluate: it must be {list(shape)} on {like.device}"
-            raise wrong(modality, "sample", found, but)
+            raise wrong(modality, "sample", found, but, did="gave")
 
 
 def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.ndarray) -> np.ndarray:
@@ -279,7 +299,8 @@ def _tensor(
     if not isinstance(found, Tensor) or found.shape != shape:
         raise wrong(part, method, found, of)
     if found.dtype != dtype if dtype else not found.is_floating_point():
-        raise wrong(part, method, found.dtype, f"{of}: it must be {dtype or 'floating'}")
+        but = f" of {found.dtype}{of}: it must be {dtype or 'floating'}"
+        raise wrong(part, method, found, but.replace("torch.", ""))
     if found.device != like.device:
-        raise wrong(part, method, found.device, f"{of}, which are on {like.device}")
+        raise wrong(part, method, found, f" on {found.device}{of}, which are on {like.device}")
     return found

@@ -19,6 +19,7 @@ from transfuse.model.backbone import Attend, Backbone, RowContext
 from transfuse.model.llama import Llama
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, SpanGroup
+from transfuse.sequences.item_checks import check_items
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.vocabulary import Vocabulary
 
@@ -56,12 +57,15 @@ class Model(nn.Module):
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
             self.modalities: Mapping[str, Modality] = dict(modalities)
             self.layout = Layout(self.modalities, vocabulary)
+            check_items(self.modalities)
             self.backbone = self._backbone()
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
         self.token_modalities = {n: m for n, m in modalities.items() if isinstance(m, TokenModality)}
         self.span_modalities = {n: m for n, m in modalities.items() if isinstance(m, SpanModality)}
         if settings.tied:
             self.unembed.weight = self.tokens.weight
+        elif not self.token_modalities:
+            self.unembed.requires_grad_(False)  # nothing is predicted by it
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         predictable = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:

@@ -27,11 +27,12 @@ from transfuse.model.model import Model
 from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
-from transfuse.sequences.mask_checks import check_leak
+from transfuse.sequences.mask_checks import check_leak, check_separate
 from transfuse.sequences.packing import Packer
-from transfuse.sequences.rows import Row
+from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.schedules import learning_rate
+from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
 
 
@@ -84,6 +85,8 @@ class Trainer:
         )
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
         self.ema = EMA(model, train.ema) if train.ema else None
+        self.silence: Silence | None = Silence(recipe, model)
+        self._resumed_at = 0
         model.train()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -122,6 +125,7 @@ class Trainer:
         state = checkpoint.state
         try:
             self.progress = Progress(**state["progress"])
+            self._resumed_at = self.progress.step
             self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
             self.packer.arrived = state["arrived"]
             self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
@@ -138,9 +142,19 @@ class Trainer:
         return nullcontext() if self.ema is None else self.ema.applied()
 
     def check_mask(self) -> None:
-        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
+        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row, or
+        documents to each other, unless the recipe says ``crossing``."""
         packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
-        check_leak(self.model.mask, next(packer.rows(self.stream.sequences())))
+        row = next(packer.rows(self.stream.sequences()))
+        check_leak(self.model.mask, row)
+        if len(row.arrivals) == 1:
+            row = join([self.stream.sequence(place) for place in (0, 1)])
+        self._check_separate([row])
+
+    def _check_separate(self, rows: list[Row]) -> None:
+        for row in rows:
+            if not self.recipe.crossing:
+                check_separate(self.model.mask, row)
 
     @property
     def done(self) -> bool:
@@ -162,6 +176,8 @@ class Trainer:
         """
         started = time.process_time()
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
+        if not self.progress.step:
+            self._check_separate(rows)
         batches = [self.batch(row) for row in rows]
         counts = add_counts(batch.counts for batch in batches)
         rate = learning_rate(
@@ -181,6 +197,8 @@ class Trainer:
                 parameter.grad.mul_(factor)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
         self._check_finite(means, norm, rows)
+        if self.silence is not None:
+            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.step()
@@ -190,11 +208,20 @@ class Trainer:
         self.progress.flops += sum(flops(self.model, row) for row in rows)
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
+        self._say_silence()
         self.progress.seconds += time.process_time() - started
         self.progress.peak_memory = max(
             self.progress.peak_memory, peak_memory(self.model.tokens.weight.device)
         )
         return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
+
+    def _say_silence(self) -> None:
+        """Once, when an epoch was read, or a run ends that did not go on from another."""
+        if self.silence is None:
+            return
+        if self.silence.documents >= self.data.size("train") or (self.done and not self._resumed_at):
+            self.silence.say()
+            self.silence = None
 
     def _steps_ahead(self) -> float:
         """About how many steps the whole budget is: half a step sets the rate in a step's middle."""

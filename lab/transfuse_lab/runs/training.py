@@ -67,7 +67,7 @@ def open_run(
     if run.description_file.is_file() and run.latest:
         saved = _same_recipe(run, recipe, data, plugins)
         trainer = Trainer(recipe, run.build_model(saved, plugins), data)
-        trainer.resume(run.checkpoint)
+        trainer.resume(run.sound_checkpoint())
         report(f"{run.path}: going on after step {trainer.progress.step}")
         return trainer
     if run.has_trained_steps:
