@@ -8,7 +8,8 @@ Hessel et al. 2021 (arXiv 2104.08718; they multiply by 2.5 instead of 100). Need
 `pip install 'transfuse[metrics]'`; imported on use.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from transfuse.plugin import AppliesTo, Evaluation, Figure, Metric, Settings, TransfuseError
 
 from transfuse_adapters.references import imported, one_line, picture_batches, sha256_of, versions
+
+TOKENIZERS = ("tokenizer.json", "vocab.json")
 
 
 class ClipScoreSettings(Settings):
@@ -82,12 +85,16 @@ class ClipScore(Metric):
             raise TransfuseError(
                 f"weights {folder} hold no config.json: name the folder of a CLIP that transformers saved"
             )
+        if not any((folder / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
+            raise TransfuseError(
+                f"weights {folder} hold no {' or '.join(TOKENIZERS)}: save CLIP's processor there too"
+            )
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _without_bars(transformers.utils.logging):
                 model, loading = transformers.CLIPModel.from_pretrained(
                     folder, local_files_only=True, output_loading_info=True
                 )
-            processor = transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True)
+                processor = transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as fault:  # transformers and safetensors raise what they like over other files
             raise TransfuseError(f"weights {folder} are no CLIP that loads: {one_line(fault)}") from None
         if loading["missing_keys"]:
@@ -95,6 +102,18 @@ class ClipScore(Metric):
                 f"weights {folder} are no whole CLIP: {min(loading['missing_keys'])} is missing"
             )
         return _Model(model.eval()), _Processor(processor, model.config.text_config.max_position_embeddings)
+
+
+@contextmanager
+def _without_bars(logging: Any) -> Iterator[None]:
+    """While the block runs, transformers draws no progress bar."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class _Model(nn.Module):
