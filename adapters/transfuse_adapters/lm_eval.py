@@ -7,7 +7,7 @@ A text is laid out as a document of one item, as in training; its end is not sco
 take no part. Texts longer than the rows of training lose their beginning, or are scored in windows as the harness
 defines them.
 
-Needs `pip install 'transfuse[lm-eval]'`; imported on use.
+Needs `pip install 'transfuse[harness]'`; imported on use.
 """
 
 import sys
@@ -28,7 +28,7 @@ from transfuse.sequences.vocabulary import BEGIN, END
 
 from transfuse_adapters.references import imported, sha256_of
 
-USER, EXTRA = "model 'transfuse' of lm-eval", "lm-eval"
+USER, EXTRA = "model 'transfuse' of lm-eval", "harness"
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Ids of a context and of its continuation, both of the model's whole vocabulary."""
@@ -38,7 +38,7 @@ class RunLM:
     """What the harness asks of a causal model with a tokenizer; `registered` makes it a class of the harness.
 
     run: the run's folder. batch_size: texts in a row together. max_length: ids of a text that are read at once, by
-    default as many as a row of training holds. device: where the model runs.
+    default as many as a row of training holds. device: where the model runs; the CPU where there is no GPU.
     """
 
     backend = "causal"
@@ -57,7 +57,8 @@ class RunLM:
         self.folder, self.at_once = RunFolder(Path(run)), int(batch_size)
         recipe, model = self.folder.load(Registry.open().plugins)
         self.averaged = bool(recipe.train.ema)
-        self.model = model.to(device or "cpu")
+        no_gpu = not torch.cuda.is_available() and str(device).startswith("cuda")  # which the harness asks for
+        self.model = model.to("cpu" if device is None or no_gpu else device)
         role = model.layout.marker_modality
         if role is None:
             raise TransfuseError(f"{run}: its model has no text that predicts what comes next")

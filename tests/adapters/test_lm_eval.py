@@ -20,7 +20,7 @@ from transfuse_adapters.references import sha256_of
 from tests.tiny import runs
 from tests.tiny.models import Kit
 
-MISSING = "lm-eval is not installed: pip install 'transfuse[lm-eval]'"
+MISSING = "lm-eval is not installed: pip install 'transfuse[harness]'"
 PAIRS = [("a cat", " and a dog"), ("", "two dogs"), ("two", " dogs"), ("a cat and a cat and", " a")]
 
 
@@ -126,7 +126,7 @@ def test_wrong_arguments(run: Path, more: dict[str, Any], message: str) -> None:
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(TransfuseError, match=r"model 'transfuse' of lm-eval needs .*'transfuse\[lm-eval\]'"):
+    with pytest.raises(TransfuseError, match=r"model 'transfuse' of lm-eval needs .*'transfuse\[harness\]'"):
         registered()
 
 
