@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from transfuse import masks
-from transfuse.attention import Dense, KVCache, Request, Tiles
-from transfuse.attention.tiles.plan import lower
-from transfuse.attention.tiles.tiling import tiling
+from transfuse.attention import Dense, KVCache, Request
 from transfuse.masks import Mask
 from transfuse_lab.memory import keep_freed_memory
+from transfuse_tiles.backend import Tiles
+from transfuse_tiles.plan import lower
+from transfuse_tiles.tiling import tiling
 
 HEADS, WIDTH = 8, 64
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")

@@ -76,8 +76,10 @@ def small_recipe(installed: Plugins) -> Callable[..., Recipe]:
     """``small_recipe("chameleon", "train.rows=2")``: a packaged recipe, made tiny (tests/tiny/recipes.py)."""
     registry = Registry.load(installed, [packaged_file()])
 
-    def make(name: str = "transfusion", *more: str, pixels: bool = True) -> Recipe:
-        return registry.recipe(name, overrides(name, *more, pixels=pixels))
+    def make(
+        name: str = "transfusion", *more: str, pixels: bool = True, without: str | None = None
+    ) -> Recipe:
+        return registry.recipe(name, overrides(name, *more, pixels=pixels, without=without))
 
     return make
 

@@ -1,9 +1,10 @@
-"""What a data set offers: documents by number, in named splits."""
+"""What a data set offers: documents by number, in named splits; and the part of it that a recipe reads."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,88 @@ class DataSet(ABC):
             for item in self.document(split, index).items:
                 if item.modality == modality:
                     yield item.data
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """What a restriction found in a split.
+
+    kept: the documents of which something is left. items: how many items there are, by role, whether left or not.
+    """
+
+    kept: np.ndarray
+    items: Counter[str]
+    documents: int
+
+
+class Restriction(DataSet):
+    """A data set as a recipe reads it: items of other roles are left out, and documents of which nothing is left.
+
+    Each split is gone through once, when it is first asked for, to find which documents those are. Raises
+    TransfuseError naming both sets of roles where nothing is left to train on.
+    """
+
+    def __init__(self, data: DataSet, roles: Iterable[str]) -> None:
+        self.data, self.roles = data, frozenset(roles)
+        self.name, self.reversed_share, self.tasks = data.name, data.reversed_share, data.tasks
+        self._splits: dict[str, _Split] = {}
+
+    def size(self, split: str) -> int:
+        return len(self._split(split).kept)
+
+    def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        kept = self._split(split).kept
+        place = int(kept[checked_index(self.name, split, index, len(kept))])
+        document = self._part(self.data.document(split, place, rng))
+        # Where nothing is left of the form that this visit drew, the plain one is read.
+        return document if document.items else self._part(self.data.document(split, place))
+
+    def identity(self) -> dict[str, Any]:
+        return self.data.identity()
+
+    def raw(self, split: str, modality: str) -> Iterator[Any]:
+        return self.data.raw(split, modality)
+
+    def lacks(self, split: str = "train") -> list[str]:
+        """The roles of the recipe of which no document of the split has an item."""
+        return sorted(self.roles - self._split(split).items.keys())
+
+    def left_out(self, split: str = "train") -> str:
+        """What is left out of a split, in a sentence; empty where nothing is."""
+        found = self._split(split)
+        strange = sorted(found.items.keys() - self.roles)
+        if not strange:
+            return ""
+        counts = ", ".join(f"{found.items[role]:,} items of role {role}" for role in strange)
+        skipped = found.documents - len(found.kept)
+        rest = f", and {skipped:,} documents of nothing else" if skipped else ""
+        return f"{counts} left out{rest}; the recipe has {' and '.join(sorted(self.roles))}"
+
+    def _part(self, document: Document) -> Document:
+        items = tuple(item for item in document.items if item.modality in self.roles)
+        return document if len(items) == len(document.items) else replace(document, items=items)
+
+    def _split(self, split: str) -> _Split:
+        if split in self._splits:
+            return self._splits[split]
+        kept, items, size = [], Counter[str](), self.data.size(split)
+        for index in range(size):
+            roles = Counter(item.modality for item in self.data.document(split, index).items)
+            items += roles
+            if not roles or roles.keys() & self.roles:
+                kept.append(index)
+        if split == "train" and items and not items.keys() & self.roles:
+            raise TransfuseError(
+                f"data set {self.name!r}: no training document has an item of the recipe's roles "
+                f"({', '.join(sorted(self.roles))}); theirs are {', '.join(sorted(items))}"
+            )
+        return self._splits.setdefault(split, _Split(np.array(kept, np.int64), items, size))
+
+
+def restrict(data: DataSet, roles: Iterable[str]) -> Restriction:
+    """The part of a data set that has these roles."""
+    roles = frozenset(roles)
+    return data if isinstance(data, Restriction) and data.roles == roles else Restriction(data, roles)
 
 
 def in_either_order(document: Document, reversed_share: float, rng: np.random.Generator | None) -> Document:

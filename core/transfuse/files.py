@@ -1,7 +1,9 @@
 """Files are replaced whole, so that a reader sees the old text or the new one; and read up to a cap."""
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,23 @@ def sync(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """The same for JSON. Keys keep their order: that of a recipe's modalities numbers the ``mod`` column."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of a JSON value, in hex, however it is written."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_checked(path: Path, value: Mapping[str, Any]) -> None:
+    """JSON that carries a checksum of itself, under ``sha256``: one flipped bit is found by `read_checked`."""
+    value = json.loads(json.dumps(value))
+    write_json(path, {**value, "sha256": checksum(value)})
 
 
 def read_bytes(path: Path, what: str, cap: int = CAP) -> bytes:
@@ -104,4 +123,12 @@ def read_mapping(path: Path, what: str, *keys: str, cap: int = CAP, cure: str = 
     for key in keys:
         if key not in value:
             raise TransfuseError(f"{path} is damaged (it has no {key!r}): {cure}")
+    return value
+
+
+def read_checked(path: Path, what: str, *keys: str, cap: int = CAP, cure: str = CURE) -> dict[str, Any]:
+    """What `write_checked` wrote, without its checksum. Raises TransfuseError where a byte of it is another."""
+    value = read_mapping(path, what, "sha256", *keys, cap=cap, cure=cure)
+    if value.pop("sha256") != checksum(value):
+        raise TransfuseError(f"{path} is damaged (its checksum is another): {cure}")
     return value

@@ -1,6 +1,7 @@
 """The command line. Nothing slow is imported before a command runs: `transfuse --help` is instant."""
 
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +10,21 @@ import typer
 from transfuse.errors import TransfuseError
 from typer.core import TyperGroup
 
-from transfuse_lab.commands.arguments import TOKENS, RecipeOnData, SampleArguments, read_axes, read_seeds
+from transfuse_lab.commands.arguments import (
+    TOKENS,
+    RecipeOnData,
+    SampleArguments,
+    read_axes,
+    read_given,
+    read_seeds,
+    recipe_on_data,
+)
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
 from transfuse_lab.visible import print_whatever_comes, visible_lines
 
+DEBUG = "--debug"
 HOW_TO_GO_ON = {
     "train": "The same command goes on where it was.",
     "compare": "The same command goes on with what is missing.",
@@ -22,12 +32,21 @@ HOW_TO_GO_ON = {
 
 
 class Commands(TyperGroup):
-    """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130)."""
+    """The commands, and how they end when a user is mistaken (exit 2) or interrupts (exit 130).
+
+    ``--debug`` may stand before or behind a command.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = [word for word in args if word != DEBUG]
+        return super().parse_args(ctx, [DEBUG] * (len(rest) < len(args)) + rest)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TransfuseError as error:
+            if ctx.params["debug"]:
+                complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
             complain(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -46,6 +65,15 @@ app = typer.Typer(
 )
 plugins_app = typer.Typer(no_args_is_help=True, help="The plugins at hand.", rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="Data sets and stores.", rich_markup_mode=None)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+) -> None:
+    """Of all commands."""
+
+
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(data_app, name="data")
 
@@ -107,22 +135,47 @@ def train_codec(
 @app.command()
 def sample(
     run: RunFolder,
-    prompt: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="A caption to show as an image; repeatable.")
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=VALUE", help="A text, or @FILE; repeatable, in reading order."),
     ] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE.png", help="An image to caption.")] = None,
+    want: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="What to make; ROLE:LABEL for one of its shapes.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A text to go on from; repeatable, a row each.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="A picture to go on from: to caption.")
+    ] = None,
     document: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Any texts and images to go on from.")
+        Path | None, typer.Option(metavar="FILE.json", help="A document of any roles to go on from.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples of each.")] = 1,
     tokens: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help=f"The most tokens of text in one ({TOKENS}).")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the samples go.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR|FILE", help="A folder; a sheet, .svg or .png; a file of the role's."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How samples are drawn: image.sampler.evaluations=20; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Sample from a trained run: images for a prompt, a caption for an image, or what comes next."""
-    arguments = SampleArguments(run, tuple(prompt or ()), image, document, n, tokens, out, seed)
+    """Sample from a trained run: one role given others, or what the model writes next."""
+    arguments = SampleArguments(
+        run, tuple(prompt or ()), read_given(given or ()), image, document, want, n, tokens, out, seed,
+        tuple(overrides or ()),
+    )  # fmt: skip
     from transfuse_lab.commands.sample import sample_command
 
     sample_command(arguments)
@@ -207,21 +260,32 @@ def doctor(registry: RegistryFile = None) -> None:
 @app.command()
 def mask(
     expression: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="EXPR", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
+            metavar="[EXPR]", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
         ),
-    ],
-    layout: Annotated[str, typer.Option("--layout", help="The documents the mask is drawn over.")],
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="The documents the mask is drawn over.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="Draw over this recipe's own layout, its mask too."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Whose first documents --recipe lays out.")
+    ] = None,
+    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
     registry: RegistryFile = None,
 ) -> None:
-    """Draw a mask over a layout, with its pairs, density, slices and intervals."""
+    """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
     from transfuse_lab.commands.mask import mask_command
 
-    for line in mask_command(expression, layout, out, registry).split("\n"):
+    on = recipe_on_data(recipe, data, overrides or (), registry)
+    for line in mask_command(expression, layout, out, registry, on).split("\n"):
         say(line)
 
 

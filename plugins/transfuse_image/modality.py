@@ -33,6 +33,7 @@ class ImageSettings(Settings):
     """The parts an image modality is made of."""
 
     fit_by = ("codec",)
+    sampled_by = ("sampler", "guidance")
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "kl"}, validate_default=True)
     """Pixels to latents and back."""
@@ -118,8 +119,11 @@ class Image(GridModality, SpanModality):
         device = next(self.patcher.parameters()).device
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-        denoise = self.settings.guidance.denoiser(evaluate, self.diffusion.share)
+        denoise = self.settings.guidance.denoiser(evaluate, self.noise_share)
         return self.sampler.sample(denoise, self.diffusion, noise, generators, self.codec.bound)
+
+    def noise_share(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        return self.diffusion.share(t)
 
     def flops(self, span_length: int) -> float:
         return self.patcher.flops(span_length)

@@ -31,6 +31,7 @@ class TextSettings(Settings):
     """A tokenizer, and how tokens are scored and drawn."""
 
     fit_by = ("vocab", "tokenizer")
+    sampled_by = ("temperature",)
 
     vocab: int | None = Field(None, ge=1, le=10_000_000)
     """Ids of the BPE; 256 are bytes, so that every text can be written."""
@@ -73,7 +74,7 @@ def _texts(raws: Iterable[Any]) -> Iterator[str]:
 
 class Text(TokenModality):
     predicts_markers = True
-    suffixes = (".txt", ".npy")
+    suffixes = (".txt",)
 
     def __init__(self, settings: TextSettings, name: str) -> None:
         super().__init__(name)

@@ -33,6 +33,7 @@ class MaskedVQSettings(Settings):
     """Codes hidden and filled in."""
 
     fit_by = ("codec",)
+    sampled_by = ("sampler", "guidance")
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
     """Pixels to codes and back."""
@@ -94,7 +95,7 @@ class MaskedVQ(CodeGrid, SpanModality):
     def sample(
         self, evaluate: Evaluate, label: str, generators: list[torch.Generator]
     ) -> Int[Tensor, "B h w"]:
-        denoise = self.settings.guidance.denoiser(evaluate, lambda t: t)
+        denoise = self.settings.guidance.denoiser(evaluate, self.noise_share)
         h, w = self.blank(label).shape
         return self.sampler.sample(
             denoise, self.masking, (h, w), generators, self.mask, self.table.weight.device

@@ -30,6 +30,7 @@ class VQSettings(Settings):
     """Codes drawn in turn."""
 
     fit_by = ("codec",)
+    sampled_by = ("temperature", "top_p", "guidance")
 
     codec: Annotated[Chosen[Codec], PartOf("codec")] = Field(default={"name": "vq"}, validate_default=True)
     """Pixels to codes and back."""

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from transfuse import masks
-from transfuse.attention import BUILT_IN, Dense, Request, Tiles, attend, select
+from transfuse.attention import BUILT_IN, Dense, Request, attend, select
 from transfuse.attention.select import order
 from transfuse.errors import TransfuseError
+from transfuse_tiles.backend import Tiles
 
+BACKENDS = {**BUILT_IN, "tiles": Tiles()}
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
 
 
@@ -40,7 +42,7 @@ def test_outputs_and_gradients_equal_the_written_out_softmax(backend: str, kv_he
     g = torch.randn(4, T, 8, dtype=torch.float64, generator=generator)
     expected = reference(q, k, v, TRANSFUSION.dense(columns))
     wanted = torch.autograd.grad(expected, (q, k, v), g)
-    out = attend(q, k, v, mask=TRANSFUSION, columns=columns, backend=backend)
+    out = attend(q, k, v, mask=TRANSFUSION, columns=columns, backend=backend, backends=BACKENDS)
     got = torch.autograd.grad(out, (q, k, v), g)
     for a, b in zip((expected, *wanted), (out, *got), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
@@ -62,7 +64,7 @@ def test_rectangular_queries_against_a_partly_free_cache(backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(4, streams * n, 8, generator=generator, dtype=torch.float64)
     k, v = torch.randn(2, 2, streams * capacity, 8, generator=generator, dtype=torch.float64)
-    out = attend(q, k, v, mask=mask, columns=queries, key_columns=keys, backend=backend)
+    out = attend(q, k, v, mask=mask, columns=queries, key_columns=keys, backend=backend, backends=BACKENDS)
     torch.testing.assert_close(out, reference(q, k, v, mask.dense(queries, keys)), rtol=0, atol=1e-13)
 
 
@@ -79,7 +81,7 @@ def asked(device: str = "cpu") -> Request:
 
 def test_an_unknown_backend_is_named_with_the_likely_one() -> None:
     with pytest.raises(TransfuseError, match="unknown attention backend 'tile': did you mean 'tiles'"):
-        select("tile", asked(), BUILT_IN)
+        select("tile", asked(), BACKENDS)
 
 
 def test_an_explicit_backend_that_cannot_serve_is_an_error_with_its_reasons() -> None:
@@ -115,7 +117,7 @@ def test_half_precision_errs_no_more_than_dense(dtype: torch.dtype) -> None:
         q, k, v, g = (x.to(dtype).to(kind) for x in exact)
         q, k, v = (x.requires_grad_() for x in (q, k, v))
         name = "dense" if backend == "exact" else backend
-        out = attend(q, k, v, mask=TRANSFUSION, columns=columns, backend=name)
+        out = attend(q, k, v, mask=TRANSFUSION, columns=columns, backend=name, backends=BACKENDS)
         results[backend] = (out, *torch.autograd.grad(out, (q, k, v), g))
     for reference_, dense, tiles in zip(*results.values(), strict=True):
         error = {name: (x.double() - reference_).abs().max() for name, x in (("d", dense), ("t", tiles))}
@@ -149,7 +151,9 @@ def test_keys_that_nobody_has_and_queries_that_see_nothing() -> None:
             k = torch.randn(2, keys, 4)
             columns, others = {"doc": [-1, 0, 1]}, {"doc": [2] * keys}
             mask = masks.same("doc")
-            out = attend(q, k, k, mask=mask, columns=columns, key_columns=others, backend=backend)
+            out = attend(
+                q, k, k, mask=mask, columns=columns, key_columns=others, backend=backend, backends=BACKENDS
+            )
             assert (out == 0).all()
             (grad,) = torch.autograd.grad(out.sum(), q) if out.requires_grad else (torch.zeros(1),)
             assert (grad == 0).all()

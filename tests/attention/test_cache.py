@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from transfuse import masks
-from transfuse.attention import attend
+from transfuse.attention import Dense, attend
 from transfuse.attention.kv_cache import KVCache
 from transfuse.errors import TransfuseError
+from transfuse_tiles.backend import Tiles
 
 MASK = masks.parse("same(doc) & (le(idx) | same(span))")
 
@@ -44,6 +45,7 @@ def test_text_then_two_denoising_steps_then_text_equals_one_pass(backend: str) -
                     columns=columns,
                     key_columns=cache.columns,
                     backend=backend,
+                    backends={"dense": Dense(), "tiles": Tiles()},
                 )
                 outputs[layer, :, :, start:end] = out.unflatten(1, (2, n)).transpose(0, 1)
         cache.commit(streams, n)

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transfuse import masks
-from transfuse.attention import Request, Tiles
-from transfuse.attention.tiles import kernel as tile_kernel
+from transfuse.attention import Request
 from transfuse.masks import Mask
 from transfuse.testing import strategies
+from transfuse_tiles import kernel as tile_kernel
+from transfuse_tiles.backend import Tiles
 
 T, HEADS, WIDTH = 4096, 2, 16
 RULE = masks.parse("same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))")

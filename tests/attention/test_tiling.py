@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transfuse.attention import Request, Tiles
-from transfuse.attention.tiles.plan import lower
-from transfuse.attention.tiles.tiling import Tiling, tiling
+from transfuse.attention import Request
 from transfuse.masks import Mask
 from transfuse.testing import strategies
+from transfuse_tiles.backend import Tiles
+from transfuse_tiles.plan import lower
+from transfuse_tiles.tiling import Tiling, tiling
 
 
 def counted(tiles: Tiling, rows: int, keys: int) -> np.ndarray:

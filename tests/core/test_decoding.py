@@ -106,8 +106,27 @@ def test_a_model_in_which_nothing_leads_makes_what_is_wanted(kit: Kit) -> None:
         TransfuseError, match=r"no modality of this model predicts what comes next.*want= blob"
     ):
         generate(model, [Document(())])
-    with pytest.raises(TransfuseError, match="no modality of this model chooses among <blob 2>, <blob 3>"):
-        generate(kit.model(modalities={"blob": Blob()}), [Document(())], want="blob")
+    two = kit.model(modalities={"blob": Blob()})
+    with pytest.raises(
+        TransfuseError, match=r"predicts which of its shapes 'blob' has \(2, 3\): say it, label= or"
+    ):
+        generate(two, [Document(())], want="blob")
+    for label in ("2", "3"):
+        (made,) = generate(two, [Document(())], want="blob", label=label)
+        assert shape(made) == [int(label)]
+
+
+def test_a_shape_that_is_asked_for_is_made_whatever_the_model_would_choose(kit: Kit) -> None:
+    model = model_of(kit, [])
+    for label in ("2", "3"):
+        (made,) = generate(model, [document("ab")], want="blob", label=label)
+        assert shape(made) == ["ab", int(label)]
+    with pytest.raises(TransfuseError, match="modality 'blob' has no shape '4'; known: 2, 3"):
+        generate(model, [document("ab")], want="blob", label="4")
+    with pytest.raises(TransfuseError, match="modality 'letters' has no shape '2'; none is known"):
+        generate(model, [document("ab")], want="letters", label="2")
+    with pytest.raises(TransfuseError, match="label '2' is of an item of one modality: say which, want="):
+        generate(model, [document("ab")], label="2")
 
 
 def test_wanting_what_has_no_begin_marker_or_was_never_trained_is_an_error(kit: Kit) -> None:

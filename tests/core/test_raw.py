@@ -44,6 +44,11 @@ def test_a_text_comes_back_letter_for_letter(folder: Path, text: str) -> None:
     assert RAW.load(path) == text
 
 
+def test_a_list_of_numbers_is_an_array(folder: Path) -> None:
+    RAW.save([1.5, 2], folder / "a.npy")
+    assert RAW.load(folder / "a.npy").tolist() == [1.5, 2.0]
+
+
 def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
     text = header.encode("latin1") + b"\n"
     return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text + data
@@ -121,6 +126,7 @@ def test_more_than_is_read_of_a_file_is_refused(tmp_path: Path) -> None:
         (np.zeros(2), "a.txt", "of type ndarray are not written so"),
         (np.array(["a"]), "a.npy", "are not written so"),
         ({"a": 1}, "a.npy", "of type dict are not written so"),
+        ([[1], [1, 2]], "a.npy", "of type list are not written so"),
         ("\ud800", "a.txt", "half a surrogate pair"),
         (np.zeros(2), "file/a.npy", "cannot be written"),
     ],

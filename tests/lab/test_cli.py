@@ -105,6 +105,34 @@ class TestErrors:
         assert done.stderr == "error: no data set 'digit', did you mean 'digits'?\n"
         assert done.stdout == ""
 
+    @pytest.mark.parametrize("place", [0, 1, 6])
+    def test_debug_before_or_behind_a_command_shows_where_the_cause_arose(
+        self, raising: Callable[[str, BaseException], None], place: int
+    ) -> None:
+        try:
+            raise RuntimeError("mat1 and mat2")
+        except RuntimeError as cause:
+            error = TransfuseError("modality 'series': embed raised RuntimeError: mat1 and mat2")
+            error.__cause__ = cause
+        raising("train_command", error)
+        words = ["train", "transfusion", "--data", "digits", "--out", "x"]
+        plain = run(*words)
+        assert plain.stderr == f"error: {error}\n"
+        words.insert(place, "--debug")
+        done = run(*words)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Traceback (most recent call last):\n")
+        assert 'raise RuntimeError("mat1 and mat2")' in done.stderr
+        assert done.stderr.endswith(f"  RuntimeError: mat1 and mat2\nerror: {error}\n")
+
+    def test_debug_of_an_error_without_a_cause_shows_where_it_was_raised(
+        self, raising: Callable[[str, BaseException], None]
+    ) -> None:
+        raising("train_command", TransfuseError("no such thing"))
+        done = run("--debug", "train", "transfusion", "--data", "digits", "--out", "x")
+        assert "in work" in done.stderr
+        assert done.stderr.endswith("error: no such thing\n")
+
     def test_a_fault_of_ours_keeps_its_traceback(self, raising: Callable[[str, BaseException], None]) -> None:
         raising("train_command", ZeroDivisionError("ours"))
         done = run("train", "transfusion", "--data", "digits", "--out", "x")
@@ -135,14 +163,9 @@ class TestErrors:
         ("arguments", "sentence"),
         [
             (("train", "r", "--data", "d"), "--out is missing"),
-            (("sample", "x"), "give exactly one of --prompt, --image and --document"),
-            (("sample", "x", "--prompt", "a", "--image", "b.png"), "give exactly one of"),
-            (("sample", "x", "--prompt", "a"), "--out is missing: where the picture goes"),
-            (
-                ("sample", "x", "--prompt", "a", "--out", "g.png", "--tokens", "3"),
-                "--tokens is not used with --prompt",
-            ),
-            (("sample", "x", "--image", "b.png", "--out", "c.png"), "--out is not used with --image"),
+            (("sample", "x", "--prompt", "a", "--image", "b.png"), "give one of --prompt, --given, --image"),
+            (("sample", "x", "--prompt", "a", "--given", "image=@b.png"), "give one of --prompt, --given"),
+            (("sample", "x", "--given", "a"), "--given 'a': write ROLE=VALUE"),
             (("compare", "--data", "d", "--out", "x", "--seeds", "a"), "--seeds 'a': write whole numbers"),
             (("compare", "--data", "d", "--out", "x", "--axis", "a"), "--axis 'a': write key=value,value"),
             (("recipes", "--registry", "nowhere.yaml"), "nowhere.yaml is missing: . holds no registry"),
@@ -191,10 +214,24 @@ class TestCommands:
         run("sample", "d", "--prompt", "seven", "--n", "16", "--out", "grid.png", "--seed", "3")
         run("sample", "d", "--image", "f.png")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
+        run(
+            "sample", "d", "--given", "text=a=b", "--given", "image=@c.png", "--want", "s:4", "--set", "s.x=1"
+        )
         assert calls == [
             ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
             ("sample_command", (SampleArguments(Path("d"), image=Path("f.png")),)),
             ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
+            (
+                "sample_command",
+                (
+                    SampleArguments(
+                        Path("d"),
+                        given=(("text", "a=b"), ("image", "@c.png")),
+                        want="s:4",
+                        overrides=("s.x=1",),
+                    ),
+                ),
+            ),
         ]
 
     def test_eval(self, calls: Calls) -> None:

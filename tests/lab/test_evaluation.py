@@ -29,6 +29,7 @@ from transfuse_lab.runs.records import data_uri, load_record
 from transfuse_lab.runs.trained import generate_all, open_trained
 
 from tests.tiny.models import draw_blindly
+from tests.tiny.runs import rewritten
 
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
@@ -292,10 +293,12 @@ def test_data_that_changed_or_went(
     run, data = tmp_path / "run", tmp_path / "data"
     shutil.copytree(trained("transfusion"), run)
     shutil.copytree(pictures, data)
-    described = json.loads((run / "modalities.json").read_text())
-    described["data_section"]["path"] = str(data)
-    described["data"]["name"] = "data"
-    (run / "modalities.json").write_text(json.dumps(described))
+
+    def change(recipe: dict, described: dict) -> None:
+        described["data_section"]["path"] = str(data)
+        described["data"]["name"] = "data"
+
+    rewritten(run, change)
     open_trained(RunFolder(run), installed)
     listing = (data / "captions.jsonl").read_text()
     (data / "captions.jsonl").write_text(listing.replace('"up"', '"high"', 1))

@@ -1,5 +1,7 @@
-"""`transfuse mask`: layouts as text, the picture in three forms, the counts, and wrong input."""
+"""`transfuse mask`: layouts as text or a recipe's own, the picture in three forms, the counts, and wrong input."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,14 @@ import pytest
 from PIL import Image
 from transfuse import masks
 from transfuse.errors import TransfuseError
+from transfuse.registry.plugins import Plugins
+from transfuse.sequences.rows import join
+from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.commands.mask import mask_command
+from transfuse_lab.datasets import open_data
 from transfuse_lab.drawing import mask_drawing, mask_layout
+
+from tests.tiny.recipes import overrides, sets
 
 RULE = "same(doc) & (le(idx) | same(span))"
 
@@ -149,3 +157,78 @@ def test_the_command_prints_the_picture_and_the_counts() -> None:
     assert told.exit_code == 0
     assert "##." in told.output
     assert "4 of 9 pairs" in told.output
+
+
+def drawn(told: str) -> list[str]:
+    """The picture's rows."""
+    lines = told.split("\n\n")[0].splitlines()[2:]
+    return [line[3:] for line in lines]
+
+
+def test_a_recipes_own_layout_in_both_orders(
+    small_recipe: Callable, fitted: Callable, installed: Plugins, data_argument: str
+) -> None:
+    """The row is what training lays out: the same columns, under the recipe's mask or another."""
+    data, recipe = open_data(data_argument, installed), small_recipe()
+    model = fitted(recipe, data, effort=0.0)
+    first = data.document("train", 0)
+    other = replace(first, items=first.items[::-1])
+    row = join([model.layout.sequence(document) for document in (first, other)])
+    on = RecipeOnData("transfusion", data_argument, overrides())
+    told = mask_command(None, on=on)
+    assert drawn(told) == [line.rstrip() for line in recipe.mask.draw(row.columns)]
+    assert f"{recipe.mask.pairs(row.columns)} of {len(row) ** 2} pairs" in told
+    assert f"columns {', '.join(sorted(row.columns))}" in told
+    lines = [line for line in told.splitlines() if line[2:].startswith(f"{data.name} train 0")]
+    assert len(lines) == 2
+    assert lines[0].endswith("<image 4x4> 16 vectors </image> </document>")
+    assert "<document> <image 4x4> 16 vectors </image>" in lines[1]
+    causal = mask_command("causal", on=on)
+    assert drawn(causal) == [line.rstrip() for line in masks.parse("same(doc) & le(idx)").draw(row.columns)]
+    assert "not to be trained with" not in told + causal
+    leaking = mask_command("same(doc)", on=on)
+    assert f"not to be trained with: mask same(doc): {data.name} train 0" in leaking
+    with pytest.raises(TransfuseError, match="unknown column 'frame'"):
+        mask_command("same(frame)", on=on)
+
+
+def test_where_data_reverse_nothing_the_first_two_documents_are_drawn(tmp_path: Path) -> None:
+    lines = [f'{{"items": [{{"text": "{word}"}}], "split": "train"}}' for word in ("one", "two", "three")]
+    (tmp_path / "documents.jsonl").write_text("\n".join(lines))
+    chosen = overrides(without="image")
+    told = mask_command(None, on=RecipeOnData("transfusion", str(tmp_path), chosen))
+    assert [line.split(":")[0] for line in told.splitlines() if " train " in line] == [
+        f"{i} {tmp_path.name} train {i} ({tmp_path / 'documents.jsonl'} line {i + 1})" for i in range(2)
+    ]
+
+
+def test_documents_too_long_to_draw(tmp_path: Path) -> None:
+    line = f'{{"items": [{{"text": "{"".join(map(chr, range(97, 123)))}"}}, {{"text": "{"xyz" * 2000}"}}]}}'
+    (tmp_path / "documents.jsonl").write_text(f"{line}\n{line}")
+    on = RecipeOnData("transfusion", str(tmp_path), (*overrides(without="image"), "text.vocab=257"))
+    with pytest.raises(TransfuseError, match=r"positions are too many to draw; 4096 at most: .*--layout"):
+        mask_command(None, on=on)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a mask with --layout, or --recipe with --data"),
+        (("full",), "give a mask with --layout, or --recipe with --data"),
+        (("--layout", "text:3"), "EXPR is missing"),
+        (("--recipe", "transfusion"), "--data is missing"),
+        (("full", "--layout", "text:3", "--data", "digits"), "--recipe is missing: what --data is for"),
+        (("full", "--layout", "text:3", "--set", "train.lr=1"), "--recipe is missing: what --set is for"),
+        (("--layout", "text:3", "--recipe", "transfusion", "--data", "digits"), "one of the two is drawn"),
+    ],
+)
+def test_options_that_do_not_go_together(cli: Callable, arguments: tuple[str, ...], message: str) -> None:
+    told = cli("mask", *arguments)
+    assert told.exit_code == 2
+    assert f"error: {message}" in told.stderr or message in told.stderr
+
+
+def test_the_command_draws_a_recipe(cli: Callable, data_argument: str) -> None:
+    told = cli("mask", "--recipe", "transfusion", "--data", data_argument, *sets())
+    assert told.exit_code == 0, told.stderr
+    assert "16 vectors" in told.stdout

@@ -89,9 +89,7 @@ def nothing(*arguments: object, **named: object) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("sample", "run", "--prompt", "a", "--out", "{}.xyz"),
         ("sample", "run", "--prompt", "a", "--out", "{}/a.png"),
-        ("sample", "run", "--document", "d.json", "--out", "{}.xyz"),
         ("sample", "run", "--document", "d.json", "--out", "{}/a"),
         ("eval", "run", "--grid", "{}.xyz"),
         ("eval", "run", "--grid", "{}/a.png"),
@@ -110,7 +108,7 @@ def test_before_anything_is_opened(
     places: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     for module, name in (
-        ("commands.sample", "checkpoints.load"),
+        ("commands.sample", "RunFolder"),
         ("commands.evaluate", "open_trained"),
         ("commands.mask", "named"),
         ("commands.train", "_resolve"),

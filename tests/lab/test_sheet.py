@@ -59,11 +59,29 @@ def test_what_is_large_is_made_smaller_in_its_proportions() -> None:
 
 
 def test_captions_stand_below_their_row() -> None:
-    sheet = lay_out([[Cell(png(0), "one"), Cell(png(0))], [Cell(png(0), "two words that need lines")]])
+    rows = [
+        [Cell(png(0), "one"), Cell(png(0))],
+        [Cell(png(0), "two words that need lines"), Cell(png(0), "b")],
+    ]
+    sheet = lay_out(rows)
     assert [line.text for line in sheet.words][:2] == ["one", "two words"]
     assert sheet.words[0].top == GAP + 64
     assert sheet.drawings[2].top == GAP + 64 + LINE + GAP
     assert sheet.height == sheet.drawings[2].top + 64 + 3 * LINE + GAP
+
+
+def test_a_caption_runs_on_below_drawings_that_have_none() -> None:
+    row = [Cell(png(0), "two words that need lines"), Cell(png(0)), Cell(png(0)), Cell(png(0), "b")]
+    assert [line.text for line in lay_out([row]).words] == ["two words that need lines", "b"]
+
+
+def test_a_column_is_as_wide_as_its_widest_drawing_and_a_row_as_high_as_its_highest() -> None:
+    low, wide = Cell('<svg width="30" height="10">'), Cell('<svg width="90" height="20">')
+    sheet = lay_out([[low, wide], [low], [wide, low]])
+    assert [(one.left, one.top) for one in sheet.drawings] == [
+        (GAP, GAP), (90 + 2 * GAP, GAP), (GAP, 20 + 2 * GAP), (GAP, 30 + 3 * GAP), (90 + 2 * GAP, 30 + 3 * GAP)
+    ]  # fmt: skip
+    assert (sheet.width, sheet.height) == (180 + 3 * GAP, 50 + 4 * GAP)
 
 
 def test_an_svg_is_one_image_a_drawing_whose_script_does_not_run(tmp_path: Path) -> None:

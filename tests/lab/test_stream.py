@@ -115,13 +115,3 @@ def test_a_dropped_item_does_not_lend_its_payload_to_the_next(
     assert {words[-1] for _, words in told} == {"after"}
     assert {len(words) for dropped, words in told if dropped} == {1}
     assert {len(words) for dropped, words in told if not dropped} == {2}
-
-
-def test_documents_that_share_a_number_keep_their_own_data(
-    small_recipe: Callable, fitted: Callable, shapes: Callable
-) -> None:
-    data = shapes(train=8, reversed_share=0.0, change=lambda document: replace(document, id=0))
-    model = fitted(small_recipe("transfusion"), data)
-    stream = Stream(data, model.layout, Key(0), drop=0.0)
-    images = {stream.sequence(place).spans[0].span.payload.tobytes() for place in range(8)}
-    assert len(images) == 8

@@ -14,12 +14,13 @@ from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.model.counts import flops
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
+from transfuse.training.counts import flops
 from transfuse.training.schedules import learning_rate
 from transfuse.training.stream import Stream
 from transfuse.training.trainer import Progress, Trainer
+from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import open_run, prepare, train
 from typer.testing import Result
@@ -115,7 +116,9 @@ def test_stop_and_go_on_is_never_having_stopped(
         json.loads((tmp_path / run / "checkpoints/6/state.json").read_text()) for run in ("whole", "parts")
     ]
     for state in states:
-        state["progress"].pop("seconds")
+        state.pop("sha256")
+        for measured in ("seconds", "peak_memory"):
+            state["progress"].pop(measured)
     assert states[0] == states[1]
     assert (whole.progress.documents, whole.progress.positions) == (
         resumed.progress.documents,
@@ -418,3 +421,33 @@ def test_a_dry_run_shows_a_batch_and_keeps_nothing(
         assert "16 vectors" in told
     else:
         assert told.count("image[") == 16
+
+
+@pytest.mark.parametrize(("without", "droppable"), [("image", ["text"]), ("text", []), (None, ["text"])])
+def test_a_run_says_once_what_its_recipe_leaves_out_and_keeps_which_roles_are_droppable(
+    small_recipe: Callable,
+    installed: Plugins,
+    shapes: Callable,
+    tmp_path: Path,
+    without: str | None,
+    droppable: list[str],
+) -> None:
+    recipe, said = small_recipe("transfusion", without=without), []
+    for _ in range(2):  # begun, then gone on with
+        train(recipe, shapes(), {"name": "shapes"}, tmp_path, installed, report=said.append)
+    told = f"transfusion on shapes: 24 items of role {without} left out; the recipe has "
+    assert [line.startswith(told) for line in said if "left out" in line] == [True] * (without is not None)
+    assert RunFolder(tmp_path).description["droppable"] == droppable
+    assert f"24 items of role {without} left out" in describe(recipe, shapes(), installed) or without is None
+
+
+def test_codecs_of_a_part_are_taken_from_a_folder(
+    small_recipe: Callable, installed: Plugins, shapes: Callable, tmp_path: Path
+) -> None:
+    recipe, said = small_recipe("transfusion", without="image"), []
+    fit_codecs(recipe, shapes(), tmp_path / "codecs", said.append)
+    train(
+        recipe, shapes(), {"name": "shapes"}, tmp_path / "run", installed, report=said.append,
+        codecs=tmp_path / "codecs",
+    )  # fmt: skip
+    assert len([line for line in said if "24 items of role image left out" in line]) == 2

@@ -9,10 +9,10 @@ import torch
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.model.counts import parameter_counts
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import unpack
+from transfuse.training.counts import parameter_counts
 from transfuse.training.trainer import Trainer
 
 
@@ -197,5 +197,5 @@ def test_grids_that_do_not_divide_into_patches(installed: Plugins) -> None:
         TransfuseError, match="'image': a latent grid of 8x8 does not divide into patches of 3"
     ):
         built.fit([np.zeros((1, 8, 8), np.float32)], 0, lambda line: None)
-    with pytest.raises(TransfuseError, match="'image': the data holds no image"):
+    with pytest.raises(TransfuseError, match="'image': the data holds nothing of it"):
         built.fit([], 0, lambda line: None)

@@ -144,7 +144,9 @@ def test_build_hands_over_what_the_builder_takes() -> None:
     by_narrow, by_wide = (Chosen("patcher", Part("a", Plain, build), Plain()) for build in (narrow, wide))
     assert by_narrow.build(dim=3, shape=(1, 2, 2)) == 3
     assert by_wide.build(dim=3, shape=4) == {"dim": 3, "shape": 4}
-    with pytest.raises(TypeError):
+    with pytest.raises(
+        TransfuseError, match=r"^patcher 'a': building it raised TypeError: .*missing .* 'dim'"
+    ):
         by_narrow.build()
 
 

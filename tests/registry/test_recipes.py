@@ -279,8 +279,8 @@ class TestOverrides:
             ("train.lr=0", "--set train.lr: input should be greater than 0, not 0"),
             ("train.drop=1", "--set train.drop: input should be less than 1, not 1"),
             ("train.steps=0", "--set train.steps: input should be greater than or equal to 1, not 0"),
-            ("name=x", "--set name: unknown key, known: attention, image, "),
-            ("extends=x", "--set extends: unknown key, known: attention, image, "),
+            ("name=x", "--set name: unknown key, known: attention, crossing, eval, image, "),
+            ("extends=x", "--set extends: unknown key, known: attention, crossing, eval, image, "),
             ("model.dim", "--set 'model.dim': write key=value, such as model.dim=128 or loss.image=5"),
             ("model.dim=", "--set 'model.dim=': write key=value"),
             ("=3", "--set '=3': write key=value"),
@@ -363,7 +363,7 @@ class TestDump:
     def test_a_damaged_dump_is_refused(self, registry: Registry, plugins: Plugins) -> None:
         dump = registry.recipe("transfusion").dump()
         for key in dump:
-            if key not in ("attention", "model"):
+            if key not in ("attention", "crossing", "eval", "model"):
                 with pytest.raises(TransfuseError, match=rf"^run/recipe.json.*{key}"):
                     Recipe.from_dump({k: v for k, v in dump.items() if k != key}, plugins, "run/recipe.json")
         for bad in (

@@ -62,7 +62,9 @@ class TestFiles:
     def test_disabled_plugins_are_read_from_the_files(self, install: Install, tmp_path: Path) -> None:
         install("tf-video", "0.1", video="raise RuntimeError('imported')")
         over = tmp_path / "over.yaml"
-        over.write_text("plugins: {disabled: [video, text, image, diffusion, experts, vq, adapters, lab]}")
+        over.write_text(
+            "plugins: {disabled: [video, text, image, diffusion, experts, tiles, vq, adapters, lab]}"
+        )
         registry = Registry.load(None, [packaged_file(), over])
         assert {row.status for row in registry.plugins.listing()} == {"disabled"}
 

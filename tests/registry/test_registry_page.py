@@ -12,13 +12,17 @@ import pytest
 from pydantic import BaseModel
 from transfuse.config.parts import Settings
 from transfuse.config.recipe import EvalSettings, ModelSettings, TrainSettings
+from transfuse.model.build import build
 from transfuse.registry import Registry
 from transfuse.registry.files import PluginSwitches, RecipeEntry, RegistryFile, packaged_file
 from transfuse.registry.overrides import ROOTS
 from transfuse.registry.plugins import Plugins
+from transfuse.training import Trainer
+from transfuse_lab.datasets.digits import Digits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
-OWN = ("text", "image", "diffusion", "vq", "experts")
+TINY = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=128", "text.vocab=280")
+OWN = ("text", "image", "diffusion", "vq", "experts", "tiles")
 
 
 def blocks(language: str) -> list[str]:
@@ -107,6 +111,7 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
         "transfuse_image",
         "transfuse_diffusion",
         "transfuse_experts",
+        "transfuse_tiles",
         "transfuse_vq",
         "transfuse_adapters",
         "transfuse_lab",
@@ -139,6 +144,18 @@ def test_the_yaml_is_a_registry(tmp_path: Path) -> None:
     path.write_text(text.replace("channels: 8", "chanels: 8"))
     (fault,) = Registry.load(Plugins.load(only=OWN), [packaged_file(), path]).faults()
     assert str(fault).endswith(re.findall(r"`registry.yaml(:.*channels'\?)`", PAGE)[0])
+
+
+def test_its_captions_are_trained_on_digits_and_what_is_left_out_is_said_as_on_the_page(
+    tmp_path: Path,
+) -> None:
+    path, plugins, digits, said = tmp_path / "registry.yaml", Plugins.load(only=OWN), Digits(), []
+    path.write_text(blocks("yaml")[0])
+    recipe = Registry.load(plugins, [packaged_file(), path]).recipe("captions", TINY)
+    trainer = Trainer(recipe, build(recipe, digits, plugins, said.append), digits)
+    assert trainer.step()["loss_text"] > 0
+    (told,) = [line for line in said if "left out" in line]
+    assert f"`{told}`" in PAGE
 
 
 @pytest.mark.parametrize("source", blocks("python"))

@@ -11,9 +11,11 @@ import transfuse_diffusion.plugin
 import transfuse_experts.plugin
 import transfuse_image.plugin
 import transfuse_text.plugin
+import transfuse_tiles.plugin
 import transfuse_vq.plugin
 from torch import Tensor
 from transfuse import masks
+from transfuse.attention import BUILT_IN
 from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item
 from transfuse.masks import NONE, Mask
@@ -22,6 +24,7 @@ from transfuse.model.backbone import RowContext
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import vocabulary_for
+from transfuse_tiles.backend import Tiles
 
 from tests.tiny import blocks
 from tests.tiny.recipes import CODES, MODEL, PIXELS, TEXT
@@ -50,6 +53,7 @@ def plugins() -> Plugins:
         "diffusion": transfuse_diffusion.plugin,
         "experts": transfuse_experts.plugin,
         "text": transfuse_text.plugin,
+        "tiles": transfuse_tiles.plugin,
         "vq": transfuse_vq.plugin,
     }
     return Plugins.of(modules)
@@ -92,7 +96,8 @@ class Kit:
         """A model of the named modalities (or of those given); settings laid over `MODEL`."""
         made = modalities or self.modalities(*(names or ("text", "image")))
         s = ModelSettings.model_validate({**MODEL, **settings}, context=plugins())
-        return Model(s, made, vocabulary_for(made), mask, seed=seed)
+        offered = {**BUILT_IN, "tiles": Tiles()}
+        return Model(s, made, vocabulary_for(made), mask, seed=seed, backends=offered)
 
     def _build(self, name: str, settings: dict[str, Any]) -> Modality:
         return plugins().choose("modality", {**SECTIONS[name], **settings}, name).build(name=name)

@@ -11,22 +11,32 @@ LATENTS = {"codec": {"width": 8, "steps": 10, "batch": 8}}
 CODES = {"codec": {**LATENTS["codec"], "codes": 16}}
 
 
-def overrides(recipe: str = "transfusion", *more: str, pixels: bool = True) -> tuple[str, ...]:
+def overrides(
+    recipe: str = "transfusion", *more: str, pixels: bool = True, without: str | None = None
+) -> tuple[str, ...]:
     """What ``--set`` takes to make a packaged recipe tiny, then ``more``, which wins.
 
     ``transfusion`` diffuses pixels in patches of 2, or with ``pixels=False`` the latents of a codec of 10
     steps, in settings that any recipe with an autoencoder takes. A budget in FLOPs takes the place of 4 steps.
+    without: a role that the recipe is to have no more.
     """
     image = CODES if recipe == "chameleon" else PIXELS if pixels else LATENTS
     settings = {"model": MODEL, "train": TRAIN, "text": TEXT, "image": image}
     if any(text.startswith("train.flops=") for text in more):
         settings["train"] = {key: value for key, value in TRAIN.items() if key != "steps"}
+    if without is not None:
+        del settings[without]
+        more = (f"{without}=null", *more)
     return (*_flat(settings), *more)
 
 
-def sets(recipe: str = "transfusion", *more: str, pixels: bool = True) -> tuple[str, ...]:
+def sets(
+    recipe: str = "transfusion", *more: str, pixels: bool = True, without: str | None = None
+) -> tuple[str, ...]:
     """The same as arguments of a command: ``--set``, a setting, ``--set``, the next."""
-    return tuple(word for one in overrides(recipe, *more, pixels=pixels) for word in ("--set", one))
+    return tuple(
+        word for one in overrides(recipe, *more, pixels=pixels, without=without) for word in ("--set", one)
+    )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A tiny run by hand: a recipe of three modalities, a few steps on two documents, a checkpoint, and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
+from transfuse.files import checksum, read_checked, read_json, write_checked, write_json
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
@@ -73,3 +75,12 @@ def back(folder: Path) -> tuple[Model, torch.optim.AdamW, Checkpoint]:
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     """Equal names, equal bits."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """A run's recipe and description changed in place, as if the run had been begun with them."""
+    run = RunFolder(folder)
+    recipe, described = read_json(run.recipe_file, "run"), read_checked(run.description_file, "run")
+    change(recipe, described)
+    write_json(run.recipe_file, recipe)
+    write_checked(run.description_file, {**described, "recipe": checksum(recipe)})

@@ -12,11 +12,10 @@ from transfuse.attention.backend import Request as Request
 from transfuse.attention.dense import Dense as Dense
 from transfuse.attention.kv_cache import KVCache as KVCache
 from transfuse.attention.select import select as select
-from transfuse.attention.tiles.backend import Tiles as Tiles
 from transfuse.masks import Columns, Mask
 
-BUILT_IN: Mapping[str, Backend] = MappingProxyType({"dense": Dense(), "tiles": Tiles()})
-"""The backends that come with core; plugins bring more."""
+BUILT_IN: Mapping[str, Backend] = MappingProxyType({"dense": Dense()})
+"""The backend that comes with core, which needs memory for all pairs; plugins bring faster ones."""
 
 
 def attend(

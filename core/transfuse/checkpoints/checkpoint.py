@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfuse.checkpoints.weights import load_weights, read_tensors
+from transfuse.checkpoints.weights import check_file, load_average, load_weights, read_tensors
 from transfuse.errors import TransfuseError
-from transfuse.files import read_mapping
-from transfuse.model.ema import EMA
+from transfuse.files import read_checked
 from transfuse.model.model import Model
 
 MODEL, OPTIMIZER, EMA_FILE = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
@@ -26,7 +25,7 @@ STATE = "state.json"
 class Checkpoint:
     """A complete checkpoint. All that reads raises TransfuseError naming the file that is not as it should be.
 
-    state: what ``state.json`` holds: the ``step``, and where the trainer was.
+    state: what ``state.json`` holds: the ``step``, where the trainer was, and the SHA-256 of each file.
     """
 
     folder: Path
@@ -34,25 +33,41 @@ class Checkpoint:
 
     @staticmethod
     def read(folder: Path) -> "Checkpoint":
-        """The checkpoint in a folder; tensors are read when they are asked for."""
-        return Checkpoint(folder, read_mapping(folder / STATE, "state", "step"))
+        """The checkpoint in a folder; tensors are read, and checked, when they are asked for."""
+        state = read_checked(folder / STATE, "state", "step", "files")
+        if str(state["step"]) != folder.name:
+            raise TransfuseError(f"{folder / STATE} is of step {state['step']!r}: restore it, or train again")
+        return Checkpoint(folder, state)
+
+    def check(self, *names: str) -> None:
+        """Raises TransfuseError where one of these files, or any that it has if none is named, is damaged."""
+        for name in names or self.state["files"]:
+            if name in self.state["files"]:
+                check_file(self.folder / name, self.state["files"][name])
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        return read_tensors(self.folder / name, self._sum(name))
+
+    def _sum(self, name: str) -> str:
+        if name not in self.state["files"]:
+            raise TransfuseError(f"{self.folder / name} is missing: the checkpoint was written without it")
+        return self.state["files"][name]
 
     def load_weights(self, model: Model) -> None:
         """The weights as they were trained."""
-        load_weights(model, self.folder / MODEL)
+        load_weights(model, self.folder / MODEL, self._sum(MODEL))
 
-    def restore_ema(self, ema: EMA) -> None:
-        """Their moving average."""
-        path = self.folder / EMA_FILE
-        tensors = read_tensors(path)
-        try:
-            ema.restore(tensors, self.state["step"])
-        except TransfuseError as error:
-            raise TransfuseError(f"{path}: {error}") from error
+    def load_average(self, model: Model) -> None:
+        """Their moving average, in their place."""
+        load_average(model, self.folder / EMA_FILE, self._sum(EMA_FILE))
+
+    def average(self) -> dict[str, Tensor]:
+        """The same by parameter name, to go on averaging from."""
+        return self._tensors(EMA_FILE)
 
     def restore_optimizer(self, model: Model, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's moments, parameter by parameter."""
-        restore_optimizer(model, optimizer, read_tensors(self.folder / OPTIMIZER))
+        restore_optimizer(model, optimizer, self._tensors(OPTIMIZER))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

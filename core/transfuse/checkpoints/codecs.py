@@ -8,10 +8,12 @@ from transfuse.checkpoints.weights import load_weights, save_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.files import read_mapping, write_json
+from transfuse.files import read_checked, write_checked
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 
 LISTING = "codecs.json"
+CURE = "delete the folder, and fit its codecs again"
 
 
 def provenance(recipe: Recipe, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,11 +50,11 @@ def save_codecs(
 ) -> None:
     """Facts and frozen weights of modalities that belong to no model yet. fit_from: their `provenance`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, modality in modalities.items():
-        save_tensors(folder / f"{name}.safetensors", modality.state_dict())
+    files = {f"{name}.safetensors": modality.state_dict() for name, modality in modalities.items()}
+    sums = {name: save_tensors(folder / name, tensors) for name, tensors in files.items()}
     # Written last: a folder without it is not complete.
-    facts = {name: modality.facts() for name, modality in modalities.items()}
-    write_json(folder / LISTING, {"modalities": facts, "provenance": fit_from})
+    facts = {name: seam.facts(modality) for name, modality in modalities.items()}
+    write_checked(folder / LISTING, {"modalities": facts, "provenance": fit_from, "files": sums})
 
 
 def restore_codecs(
@@ -63,15 +65,14 @@ def restore_codecs(
     fit_from: the `provenance` that they must have; TransfuseError names what differs.
     """
     path = folder / LISTING
-    saved = read_mapping(path, "set of codecs", "modalities", "provenance")
+    saved = read_checked(path, "set of codecs", "modalities", "provenance", "files", cure=CURE)
     facts = saved["modalities"]
     if fit_from is not None and saved["provenance"] is not None:
         check_provenance(folder, saved["provenance"], fit_from)
     for name, modality in modalities.items():
         if name not in facts:
             raise TransfuseError(f"{folder} holds no codec of modality {name!r}; {did_you_mean(name, facts)}")
-        try:
-            modality.restore(facts[name])
-        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
-            raise TransfuseError(f"{path} is damaged ({error!r}): delete the folder") from error
-        load_weights(modality, folder / f"{name}.safetensors")
+        with seam.at(path):
+            seam.call(modality, "restore", facts[name])
+        file = f"{name}.safetensors"
+        load_weights(modality, folder / file, saved["files"].get(file, ""))

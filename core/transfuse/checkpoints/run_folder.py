@@ -7,22 +7,25 @@ evaluation leaves. No pickle is read or written.
 """
 
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, Checkpoint, optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json, read_mapping, replace, write_json, write_text
+from transfuse.files import checksum, read_checked, read_json, replace, write_checked, write_json, write_text
+from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
-from transfuse.model.ema import EMA
 from transfuse.model.model import Model
+from transfuse.registry.overrides import sampled_otherwise
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
@@ -62,12 +65,18 @@ class RunFolder:
             raise TransfuseError(
                 f"{self.path} is not there: name the folder of a run (transfuse train ... --out DIR)"
             )
-        return Recipe.from_dump(read_json(self.recipe_file, "run"), plugins, source=str(self.recipe_file))
+        dump = read_json(self.recipe_file, "run")
+        if checksum(dump) != self.description["recipe"]:
+            raise TransfuseError(
+                f"{self.recipe_file} is not what this run was begun with: restore it; to draw otherwise say "
+                f"`transfuse sample --set`, to train otherwise begin another run"
+            )
+        return Recipe.from_dump(dump, plugins, source=str(self.recipe_file))
 
     @cached_property
     def description(self) -> dict[str, Any]:
         """Each modality's facts, the vocabulary, and the facts that the run was begun with."""
-        described = read_mapping(self.description_file, "run", "format", "modalities", "vocabulary")
+        described = read_checked(self.description_file, "run", "format", "recipe", "modalities", "vocabulary")
         if described["format"] != FORMAT:
             raise TransfuseError(
                 f"{self.description_file}: format {described['format']} is not this version's {FORMAT}"
@@ -79,12 +88,15 @@ class RunFolder:
         path, described = self.description_file, self.description
         modalities = build_modalities(recipe)
         try:
-            for name, modality in modalities.items():
-                modality.restore(described["modalities"][name])
+            facts = {name: described["modalities"][name] for name in modalities}
             vocabulary = Vocabulary.from_dump(described["vocabulary"])
-            lacks = vocabulary_for(modalities, vocabulary).size - vocabulary.size
-        except Exception as error:  # plugins and tokenizers raise what they like over damaged facts
+            size = vocabulary.size
+        except (LookupError, TypeError, ValueError) as error:
             raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+        with seam.at(path):
+            for name, modality in modalities.items():
+                seam.call(modality, "restore", facts[name])
+            lacks = vocabulary_for(modalities, vocabulary).size - size
         if lacks:
             raise TransfuseError(
                 f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
@@ -96,11 +108,12 @@ class RunFolder:
         write_json(self.recipe_file, recipe.dump())
         described = {
             "format": FORMAT,
-            "modalities": {name: modality.facts() for name, modality in model.modalities.items()},
+            "recipe": checksum(recipe.dump()),
+            "modalities": {name: seam.facts(modality) for name, modality in model.modalities.items()},
             "vocabulary": model.vocabulary.dump(),
             **(facts or {}),
         }
-        write_json(self.description_file, described)
+        write_checked(self.description_file, described)
         self._read_anew("description")
 
     # -- checkpoints
@@ -118,29 +131,61 @@ class RunFolder:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The newest complete checkpoint, where there has to be one."""
-        if self.latest is None:
-            raise TransfuseError(
-                f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
-            )
-        return Checkpoint.read(self.latest)
+        """The newest complete checkpoint whose weights are as they were written, where there has to be one.
+
+        Where the newest is damaged and an older one is whole, that is warned about and the older one taken.
+        """
+        return self.sound_checkpoint(MODEL, EMA_FILE)
+
+    def sound_checkpoint(self, *files: str) -> Checkpoint:
+        """The same, of which these files are whole; all, if none is named: training goes on from one."""
+        for last_try in (False, True):
+            newest, faults = self.latest, list[TransfuseError]()
+            if newest is None:
+                raise TransfuseError(
+                    f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
+                )
+            # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
+            older = [path for path in self._steps() if 0 < int(path.name) < int(newest.name)]
+            for folder in sorted({newest, *older}, key=lambda path: -int(path.name)):
+                try:
+                    checkpoint = Checkpoint.read(folder)
+                    checkpoint.check(*files)
+                except TransfuseError as error:
+                    faults.append(error)
+                    continue
+                if faults:
+                    warnings.warn(
+                        f"{faults[0]}; going on from step {folder.name}, which is whole", stacklevel=2
+                    )
+                return checkpoint
+            self._read_anew("latest")  # a run that trains may have moved on meanwhile
+            if last_try or self.latest == newest:
+                raise faults[0]
+        raise AssertionError
+
+    def _steps(self) -> list[Path]:
+        folders = (self.path / "checkpoints").glob("[0-9]*")
+        return [path for path in folders if path.name.isdecimal() and path.is_dir()]
 
     @property
     def has_trained_steps(self) -> bool:
         """Whether checkpoints beyond the one that begins a run lie there, with or without ``latest``."""
-        steps = (self.path / "checkpoints").glob("[0-9]*")
-        return any(path.name.isdecimal() and int(path.name) > 0 for path in steps)
+        return any(int(path.name) > 0 for path in self._steps())
 
-    def load(self, plugins: Plugins) -> tuple[Recipe, Model]:
-        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some."""
+    def load(self, plugins: Plugins, overrides: Sequence[str] = ()) -> tuple[Recipe, Model]:
+        """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some.
+
+        overrides: ``image.sampler.evaluations=20``, of how samples are drawn alone.
+        """
         recipe = self.recipe(plugins)
+        if overrides:
+            recipe = sampled_otherwise(recipe, overrides, plugins)
         model = self.build_model(recipe, plugins)
         checkpoint = self.checkpoint
         checkpoint.load_weights(model)
         if recipe.train.ema:
-            ema = EMA(model, recipe.train.ema)
-            checkpoint.restore_ema(ema)
-            ema.apply()
+            checkpoint.load_average(model)
         return recipe, model.eval()
 
     def write_checkpoint(
@@ -149,30 +194,32 @@ class RunFolder:
         model: Model,
         optimizer: torch.optim.Optimizer | None = None,
         state: Mapping[str, Any] | None = None,
-        ema: EMA | None = None,
+        average: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """A new checkpoint; once it is complete ``latest`` moves to it, and older ones are deleted.
+        """A new checkpoint; once it is complete ``latest`` moves to it, and all but the one before are deleted.
 
         Training goes on only from one with its optimiser and state; a model can be used without.
         """
         home = self.path / "checkpoints"
         fresh, final = home / f".{step}.new", home / str(step)
-        if final.is_dir() and self.latest == final:
+        before = self.latest
+        if final.is_dir() and before == final:
             return  # saved already: a step has one state
         for leftover in (fresh, final):  # of a process that died before ``latest`` moved
             shutil.rmtree(leftover, ignore_errors=True)
         fresh.mkdir(parents=True)
-        save_tensors(fresh / MODEL, module_tensors(model))
+        tensors = {MODEL: module_tensors(model)}
         if optimizer is not None:
-            save_tensors(fresh / OPTIMIZER, optimizer_tensors(model, optimizer))
-        if ema is not None:
-            save_tensors(fresh / EMA_FILE, ema.tensors())
-        write_json(fresh / STATE, {"step": step, **(state or {})})
+            tensors[OPTIMIZER] = optimizer_tensors(model, optimizer)
+        if average is not None:
+            tensors[EMA_FILE] = dict(average)
+        files = {name: save_tensors(fresh / name, each) for name, each in tensors.items()}
+        write_checked(fresh / STATE, {"step": step, **(state or {}), "files": files})
         replace(fresh, final)
         write_text(home / "latest", str(step))
         self._read_anew("latest", "checkpoint")
         for old in home.iterdir():
-            if old.is_dir() and old != final:
+            if old.is_dir() and old not in (final, before):
                 shutil.rmtree(old)
 
     def _read_anew(self, *names: str) -> None:

@@ -8,21 +8,39 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
-from transfuse.files import sync
+from transfuse.files import digest, sync
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors by name, as they are now; on the disk when it returns."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Tensors by name, as they are now; on the disk when it returns. Returns the file's SHA-256."""
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     sync(path)
+    return digest(path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The inverse. Raises TransfuseError naming the file where it is missing or damaged."""
+def check_file(path: Path, sha256: str) -> None:
+    """Raises TransfuseError naming the file where it is missing or another than was written."""
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise TransfuseError(f"{path} is missing: the checkpoint is not complete") from None
+        if digest(path) == sha256:
+            return
+    except OSError as error:
+        fault = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise TransfuseError(f"{path} {fault}: restore it, or train again") from None
+    raise TransfuseError(f"{path} is damaged (its checksum is another): restore it, or train again")
+
+
+def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The inverse. Raises TransfuseError naming the file where it is missing, damaged, or holds NaN or infinity."""
+    check_file(path, sha256)
+    try:
+        tensors = load_file(path)
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise TransfuseError(
+                    f"{path}: {name!r} holds NaN or infinity: the run had diverged when it was saved; train again "
+                    f"with a lower train.lr"
+                )
+        return tensors
     except SafetensorError as error:
         raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
 
@@ -34,17 +52,27 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name not in second}
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
     """All of a module's weights from a file that holds just these; else TransfuseError, and no weight changed."""
-    weights, expected = read_tensors(path), module_tensors(module)
+    module.load_state_dict(_fitting(module_tensors(module), path, sha256), strict=False)
+
+
+def load_average(module: nn.Module, path: Path, sha256: str) -> None:
+    """The same of its trained parameters alone: those that are averaged over training."""
+    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    for name, tensor in _fitting(trained, path, sha256).items():
+        trained[name].copy_(tensor)
+
+
+def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str) -> dict[str, Tensor]:
+    weights = read_tensors(path, sha256)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")
         if name not in expected:
             raise TransfuseError(f"{path}: the weights {name!r} have no place in the recipe's model")
-        if weights[name].shape != expected[name].shape:
-            raise TransfuseError(
-                f"{path}: the weights {name!r} are {tuple(weights[name].shape)}, "
-                f"and the recipe's model has {tuple(expected[name].shape)}"
-            )
-    module.load_state_dict(weights, strict=False)
+        there, here = weights[name], expected[name]
+        for a, b in ((tuple(there.shape), tuple(here.shape)), (there.dtype, here.dtype)):
+            if a != b:
+                raise TransfuseError(f"{path}: the weights {name!r} are {a}, and the recipe's model has {b}")
+    return weights

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from transfuse.config.merge import NAMING_KEYS, merge
+from transfuse.config.origin import Origin, told
 from transfuse.config.validation import InvalidSettings, short, tuples, validate
 from transfuse.errors import TransfuseError, did_you_mean
 
@@ -34,6 +35,9 @@ class Settings(BaseModel):
     """The fields on which depends what the part learns from the data before any model is trained; None:
     all of them. A modality of an autoencoder says ``("codec",)``, so that another sampler or objective asks
     for no other autoencoder."""
+    sampled_by: ClassVar[tuple[str, ...]] = ()
+    """Fields that matter only when samples are drawn, so that a trained run may be given others: a sampler,
+    guidance, a temperature. What changes weights, or what they mean, is none of them."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
@@ -65,6 +69,8 @@ class Part:
     It may take fewer of the context's arguments than its kind hands over."""
     summary: str = ""
     """One line for lists."""
+    plugin: str = field(default="", compare=False)
+    """Whose it is, distribution and version, for messages; set where plugins are read."""
 
     def __post_init__(self) -> None:
         what = f"part {self.name!r}"
@@ -74,9 +80,10 @@ class Part:
             raise TransfuseError(
                 f"{what}: settings must be a subclass of Settings, not {short(self.settings)}"
             )
-        strange = sorted(set(self.settings.fit_by or ()) - self.settings.model_fields.keys())
-        if strange:
-            raise TransfuseError(f"{what}: fit_by names {strange[0]!r}, which is no field of its settings")
+        for of in ("fit_by", "sampled_by"):
+            strange = sorted(set(getattr(self.settings, of) or ()) - self.settings.model_fields.keys())
+            if strange:
+                raise TransfuseError(f"{what}: {of} names {strange[0]!r}, which is no field of its settings")
         if not callable(self.build):
             raise TransfuseError(f"{what}: build must be callable, not {short(self.build)}")
         for key in NAMING_KEYS:
@@ -120,14 +127,21 @@ class Chosen(Generic[T]):
     def build(self, **context: Any) -> T:
         """What the part builds, handed those of the context's arguments that it takes.
 
-        Raises TransfuseError where that is no T.
+        Raises TransfuseError where that is no T, or where building it raises anything.
         """
-        built = self.part.build(self.settings, **_taken(self.part.build, context))
+        origin = Origin(noun(self.kind), self.name, str(context.get("name", self.name)), self.part.plugin)
+        try:
+            built = self.part.build(self.settings, **_taken(self.part.build, context))
+        except TransfuseError:
+            raise
+        except Exception as error:
+            raise told(origin, "building it", error) from error
         if not isinstance(built, self.builds):
             raise TransfuseError(
                 f"{noun(self.kind)} {self.name!r} builds {type(built).__name__}, and here must be "
                 f"{self.builds.__name__}; use {' or '.join(self.others) or 'another'}"
             )
+        origin.mark(built)
         return built
 
     def dump(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
 from transfuse.metrics import Task
 
-ROOTS = ("model", "train", "loss", "eval", "mask", "attention", "modalities")
+ROOTS = ("model", "train", "loss", "eval", "mask", "crossing", "attention", "modalities")
 """What ``--set`` keys begin with, besides roles."""
-BACKENDS = ("auto", "dense", "tiles")
+BACKENDS = ("auto", "dense")
 """Attention backends that need no plugin; ``auto`` is the first that serves."""
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
@@ -234,6 +234,10 @@ class Recipe(Settings):
     """By role, the name that documents, losses and flags use."""
     mask: MaskField
     """Which positions see which."""
+    crossing: bool = False
+    """Whether the mask may show documents that are packed into one row to each other, as in systems that do not
+    pack; which those are is chance. In decoding, where each document and each view of guidance is one of a row,
+    they then see each other too."""
     loss: dict[Role, Weight]
     """The weight of each role; all of them, since a forgotten one would train wrongly in silence."""
     model: ModelSettings = ModelSettings()

@@ -11,17 +11,21 @@ class GenerationConfig:
 
     want: None goes on until the model ends the document. A modality's name asks for one item of it: with
         begin markers, the model only chooses which; without (text), the item ends with the document.
+    label: which of the shapes of ``want`` the item has; None: the model chooses.
     tokens: at most so many tokens of open-ended text a document. items: at most so many items.
     greedy: text is the likeliest token at each place, whatever the modality's temperature.
     seed: what all randomness is keyed by, with a document's index: equal seeds, equal samples.
     """
 
     want: str | None = None
+    label: str | None = None
     tokens: int = 32
     items: int = 8
     greedy: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.label is not None and self.want is None:
+            raise TransfuseError(f"label {self.label!r} is of an item of one modality: say which, want=")
         if self.tokens < 1 or self.items < 1:
             raise TransfuseError(f"tokens and items must be at least 1, not {self.tokens} and {self.items}")

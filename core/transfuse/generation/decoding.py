@@ -18,6 +18,7 @@ from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.generation.config import GenerationConfig
 from transfuse.generation.incremental import IncrementalModel
+from transfuse.modalities import seam
 from transfuse.modalities.guidance import all_views, check_views
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -85,14 +86,19 @@ class _Decoder:
             raise TransfuseError(
                 f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(self.modalities)}"
             )
-        if want is not None and want != marker_modality and not self.modalities[want].labels():
+        labels = seam.call(self.modalities[want], "labels") if want is not None else ()
+        if want is not None and want != marker_modality and not labels:
             raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
+        if config.label not in (None, *labels):
+            raise TransfuseError(
+                f"modality {want!r} has no shape {config.label!r}; {did_you_mean(config.label or '', labels)}"
+            )
         if not prompts:
             raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
         self.begins = {  # by the id of a begin marker
             model.vocabulary.marker(begin_marker(name, label)): (name, label)
             for name, modality in self.modalities.items()
-            for label in modality.labels()
+            for label in seam.call(modality, "labels")
         }
         check_views(self.modalities)
         self.views = (WHOLE, *all_views(self.modalities))
@@ -170,7 +176,8 @@ class _Decoder:
         """The next id of a document in text, from what is allowed there."""
         vocabulary = self.model.vocabulary
         allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=one.logits[0].device)
-        begins = [id for id, (name, _) in self.begins.items() if self.config.want in (None, name)]
+        want, label = self.config.want, self.config.label
+        begins = [id for id, own in self.begins.items() if want in (None, own[0]) and label in (None, own[1])]
         open_ended = self.config.want is None or not begins
         more = len(one.document.items) - one.prompt_items + bool(one.ids) < self.config.items
         if open_ended:
@@ -192,14 +199,15 @@ class _Decoder:
         if self.config.greedy or chooser is None or not open_ended:
             return int(logits.argmax())
         generator = self.key.generator("text", one.index, len(one.document.items), len(one.ids))
-        return chooser.choose(logits[None], generator, 1.0)
+        return seam.choose(chooser, logits[None], generator, 1.0)
 
     def _only(self, begins: list[int]) -> int:
         """The begin marker of a model in which nothing predicts any."""
         if len(begins) > 1:
-            shapes = ", ".join(self.model.vocabulary.name(id) for id in begins)
+            labels = ", ".join(self.begins[id][1] for id in begins)
             raise TransfuseError(
-                f"no modality of this model chooses among {shapes}: train with one that predicts markers"
+                f"no modality of this model predicts which of its shapes {self.config.want!r} has ({labels}): say it, "
+                f"label= or --want {self.config.want}:LABEL"
             )
         return begins[0]
 
@@ -207,7 +215,7 @@ class _Decoder:
         """The tokens since the last item become an item."""
         marker_modality = self.layout.marker_modality
         if one.ids and marker_modality is not None:
-            raw = self.modalities[marker_modality].decode(np.array(one.ids))
+            raw = seam.call(self.modalities[marker_modality], "decode", np.array(one.ids))
             self._append(one, Item(marker_modality, raw, droppable=True))
             one.cursors = [
                 replace(cursor, item=len(one.document.seen(view).items))
@@ -223,8 +231,8 @@ class _Decoder:
     def _blank(self, name: str, label: str) -> tuple[np.ndarray, list]:
         """An item of this shape before anything is known of it, as it is laid out for sampling."""
         modality = self.modalities[name]
-        payload = modality.blank(label)
-        return payload, modality.spans(Item(name, None), payload)
+        payload = seam.payload(modality, "blank", label)
+        return payload, seam.spans(modality, Item(name, None), payload)
 
     def _sample_items(self, documents: list[_Continued], name: str, label: str) -> None:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
@@ -242,12 +250,13 @@ class _Decoder:
             start, stop = _sampled(laid[0])
             if start:
                 self.incremental.append(streams, [s.slice(0, start) for s in laid])
-            evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
+            pieces = [s.slice(start, stop) for s in laid]
+            evaluate = self.incremental.evaluate(streams, pieces, len(documents))
             generators = [
                 self.key.generator("sample", one.index, len(one.document.items)) for one in documents
             ]
-            sampled = self.model.span_modalities[name].sample(evaluate, label, generators)
-            payloads, kept = sampled.cpu().numpy(), start
+            modality = self.model.span_modalities[name]
+            payloads, kept = seam.sample(modality, evaluate, label, generators, payload), start
         payloads = payloads.reshape(len(documents), *payload.shape)
         self._commit(documents, name, payloads, dict.fromkeys(streams, kept))
 
@@ -266,7 +275,7 @@ class _Decoder:
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
             for d, one in enumerate(documents):
                 generator = self.key.generator("sample", one.index, len(one.document.items), i)
-                ids[d, i] = modality.choose(own[:, d], generator, (n - i) / n) - r.start
+                ids[d, i] = seam.choose(modality, own[:, d], generator, (n - i) / n) - r.start
         return ids, n
 
     def _commit(
@@ -277,7 +286,7 @@ class _Decoder:
         streams: list[int] = []
         laid: list[DocumentSequence] = []
         for one, payload in zip(documents, payloads, strict=True):
-            item = Item(name, modality.decode(payload), noised=False)
+            item = Item(name, seam.call(modality, "decode", payload), noised=False)
             for v in range(len(self.views)):
                 sequence, one.cursors[v] = self.layout.continuation(
                     one.document, item, payload, one.cursors[v]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transfuse.attention.kv_cache import KVCache
 from transfuse.masks import NONE
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Evaluate
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -38,12 +39,14 @@ class IncrementalModel:
         self.cache.commit(streams, [len(s) for s in sequences])
         return self.model.logits(hidden[step.ends])
 
-    def evaluate(self, streams: Sequence[int], sequences: Sequence[DocumentSequence]) -> Evaluate:
+    def evaluate(
+        self, streams: Sequence[int], sequences: Sequence[DocumentSequence], documents: int
+    ) -> Evaluate:
         """Predictions for one span at the end of each stream, of which nothing is kept.
 
-        Streams come view by view, in each the B documents in one order; the whole documents first.
+        Streams come view by view, in each the B ``documents`` in one order; the whole documents first.
         """
-        return _StreamsEvaluate(self, streams, sequences)
+        return _StreamsEvaluate(self, streams, sequences, documents)
 
 
 class _Step:
@@ -80,18 +83,25 @@ class _StreamsEvaluate(Evaluate):
     """Steps are planned when they are first asked for: of all views, or of the first ones alone."""
 
     def __init__(
-        self, incremental: IncrementalModel, streams: Sequence[int], sequences: Sequence[DocumentSequence]
+        self,
+        incremental: IncrementalModel,
+        streams: Sequence[int],
+        sequences: Sequence[DocumentSequence],
+        documents: int,
     ) -> None:
         self.incremental, self.streams, self.sequences = incremental, streams, sequences
+        self.documents = documents
         self.steps: dict[int, _Step] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, guided: bool = True) -> list[Tensor]:
-        n = len(self.streams) if guided else len(x_t)
+        n = len(self.streams) if guided else self.documents
         if n not in self.steps:
             self.steps[n] = _Step(self.incremental, self.streams[:n], self.sequences[:n])
-        step, views = self.steps[n], n // len(x_t)
+        step, views = self.steps[n], n // self.documents
         (group,) = step.batch.groups
+        model = self.incremental.model
+        seam.asked(model.span_modalities[group.modality], x_t, t, group.x_t[: self.documents])
         group = replace(group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
-        model, batch = self.incremental.model, replace(step.batch, groups=(group,))
+        batch = replace(step.batch, groups=(group,))
         hidden, states = model.transform(batch, step.prepared, step.attend)
         return list(model.predict(hidden, group, states[0]).chunk(views))

@@ -1,19 +1,20 @@
 """A codec turns raw data into what the model sees and back; it is trained first and then frozen."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
+from transfuse.modalities.interface import Interface
 from transfuse.modalities.modality import Modality, Report
 from transfuse.modalities.raw import RawData
 
 
-class Codec(RawData, nn.Module, ABC):
+class Codec(RawData, Interface):
     """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
 
     codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
@@ -78,18 +79,19 @@ class GridModality(Modality):
             raise TransfuseError(
                 f"modality {self.name!r}: the data holds nothing of it to train the codec on"
             )
-        self.codec.fit(kept, seed, lambda line: report(f"{self.name}: {line}"), effort)
+        told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
+        seam.call(self.codec, "fit", kept, seed, told, effort)
         self.sizes = sorted({self.codec.grid(raw.shape) for raw in kept})
 
     def facts(self) -> dict[str, Any]:
-        return {"codec": self.codec.facts(), "sizes": [list(size) for size in self.sizes]}
+        return {"codec": seam.facts(self.codec), "sizes": [list(size) for size in self.sizes]}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        self.codec.restore(facts["codec"])
+        seam.call(self.codec, "restore", facts["codec"])
         self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
 
     def encode(self, raw: Any) -> np.ndarray:
-        payload = self.codec.encode(raw)
+        payload = seam.payload(self.codec, "encode", raw)
         height, width = payload.shape[-2:]
         if (height, width) not in self.sizes:
             known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
@@ -97,7 +99,7 @@ class GridModality(Modality):
         return payload
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
-        return self.codec.decode(payload)
+        return seam.call(self.codec, "decode", payload)
 
     # -- raw data are the codec's
 

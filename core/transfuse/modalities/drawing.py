@@ -22,6 +22,15 @@ UNDRAWN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML may hold."""
 
 
+def as_numbers(raw: Any) -> np.ndarray | None:
+    """The array of booleans, integers or floats that this is, or that numpy makes of a list; None: it is none."""
+    try:
+        array = np.asarray(raw)
+    except ValueError:  # lists of unequal length
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
 def draw(raw: Any) -> str:
     """SVG of a string or an array of numbers: ``[n]``, and ``[channels, n]`` of few channels, as lines; what has
     more, as heat maps of its last two axes. What is not finite is a gap in a line, and orange in a heat map.
@@ -30,11 +39,9 @@ def draw(raw: Any) -> str:
     """
     if isinstance(raw, str):
         return _words(raw)
-    array = np.asarray(raw)
-    if array.dtype.kind not in "biuf":
-        raise TransfuseError(
-            f"raw data of type {type(raw).__name__} ({array.dtype}) need a draw of their own"
-        )
+    array = as_numbers(raw)
+    if array is None:
+        raise TransfuseError(f"raw data of type {type(raw).__name__} need a draw of their own")
     title = f"{array.dtype} [{', '.join(map(str, array.shape))}]"
     if not array.size:
         return _words(f"{title}: empty")

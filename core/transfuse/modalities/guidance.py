@@ -18,6 +18,7 @@ from transfuse.config.recipe import Role, Share
 from transfuse.config.validation import InvalidSettings
 from transfuse.documents import View
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Evaluate, Modality
 from transfuse.modalities.objective import Denoise, broadcast_like
 
@@ -120,13 +121,15 @@ def rescaled(
 
 def all_views(modalities: Mapping[str, Modality]) -> tuple[View, ...]:
     """The views of all modalities, each once, in the order they are met."""
-    return tuple(dict.fromkeys(view for modality in modalities.values() for view in modality.views))
+    return tuple(
+        dict.fromkeys(view for modality in modalities.values() for view in seam.call(modality, "views"))
+    )
 
 
 def check_views(modalities: Mapping[str, Modality]) -> None:
     """Raises TransfuseError where a view drops a role that there is not."""
     for name, modality in modalities.items():
-        for view in modality.views:
+        for view in seam.call(modality, "views"):
             for role in sorted((view.drop or frozenset()) - modalities.keys()):
                 raise TransfuseError(
                     f"modality {name!r}: a view of its guidance drops {role!r}, which is no role of this "

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from transfuse.documents import Item, View
 from transfuse.masks import NONE
+from transfuse.modalities.interface import Interface
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.raw import RawData
 
@@ -40,8 +41,10 @@ class Span:
     inside: whether its markers share its ``span`` id (BAGEL, Show-o) or stand outside (Transfusion).
     grouped: whether its positions get a ``span`` id at all; text does not.
     noised: corrupted in training. loss: predicted in training.
-    columns: further columns for masks, each ``[n + markers]``, all of them declared by
+    columns: further columns for masks, each ``[n + markers]`` whole numbers, all of them declared by
         ``Modality.columns``.
+    copy: which of an item's copies it is, in the modality's own words (``"clean"``). Spans of one copy are
+        embedded together, and a method that has a parameter ``copy`` is told which.
     """
 
     payload: np.ndarray
@@ -52,6 +55,7 @@ class Span:
     noised: bool = False
     loss: bool = True
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    copy: str = ""
 
     @property
     def positions(self) -> int:
@@ -59,7 +63,7 @@ class Span:
         return self.length + (2 if self.label is not None else 0)
 
 
-class Modality(RawData, nn.Module, ABC):
+class Modality(RawData, Interface):
     """Common to both kinds of modality: raw data's files and drawings, the codec, the layout, what is learnt before.
 
     Life of a modality: built from its settings; ``fit`` to raw data, or ``restore``d from a
@@ -107,7 +111,12 @@ class Modality(RawData, nn.Module, ABC):
 
     @abstractmethod
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        """The spans an item becomes, in order."""
+        """The spans an item becomes, in order; at least one.
+
+        Noised and clean, an item must end alike, since what follows is predicted from its last position: the
+        last spans differ in nothing but, where there is just one, in being noised, and so do the cursors
+        after them. What sampling fills in is the first span.
+        """
 
     def columns(self) -> Mapping[str, Column]:
         """Columns that its spans add, ids or flags. Every document has all columns of the recipe, so masks
@@ -152,7 +161,13 @@ class TokenModality(Modality):
 
 
 class SpanModality(Modality):
-    """Its positions are predicted a span at a time: corrupt, embed, transform, head, objective."""
+    """Its positions are predicted a span at a time: corrupt, embed, transform, head, objective.
+
+    The B spans of a call are of one payload shape and dtype, one length and one ``Span.copy``. ``embed``,
+    ``head`` and ``objective`` may have one more parameter, ``copy: str``, and are then told which copy it is:
+    a clean copy may have an encoder of its own, as in BAGEL (arXiv 2505.14683). One that has none is called
+    without.
+    """
 
     clean_time: float  # the time of an uncorrupted span
 
@@ -187,6 +202,10 @@ class SpanModality(Modality):
         generators: list[torch.Generator],
     ) -> Float[Tensor, "B ..."]:
         """B = len(generators) new payloads of shape ``label``, by any loop over ``evaluate``."""
+
+    def noise_share(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """How far each time is from clean: 0 clean … 1 pure noise, whatever its times count in."""
+        return (t - self.clean_time).abs().clamp(0, 1)
 
     def flops(self, span_length: int) -> float:
         """Multiply-adds × 2 of one forward pass of its own layers over one span."""

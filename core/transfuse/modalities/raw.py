@@ -9,12 +9,10 @@ import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.files import read_bytes, read_text, write_bytes
-from transfuse.modalities.drawing import draw
+from transfuse.modalities.drawing import as_numbers, draw
 
 LARGEST = 256 << 20
 """Bytes of an array that are read from a file."""
-NUMBERS = "biuf"
-"""Kinds of dtype that arrays may have: booleans, integers, floats."""
 
 
 class RawData:
@@ -64,9 +62,9 @@ def _as_bytes(raw: Any, path: Path) -> bytes:
             raise TransfuseError(
                 f"{path}: the text holds half a surrogate pair, which UTF-8 has not"
             ) from None
-    if isinstance(raw, np.ndarray | np.generic) and raw.dtype.kind in NUMBERS and suffix == ".npy":
+    if suffix == ".npy" and (array := as_numbers(raw)) is not None:
         buffer = BytesIO()
-        np.save(buffer, raw, allow_pickle=False)
+        np.save(buffer, array, allow_pickle=False)
         return buffer.getvalue()
     raise TransfuseError(
         f"{path}: raw data of type {type(raw).__name__} are not written so; an array of numbers is written as "
@@ -85,7 +83,7 @@ def read_array(path: Path) -> np.ndarray:
         shape, fortran, dtype = read[np.lib.format.read_magic(file)](file)
     except Exception as error:  # numpy raises what Python's tokenizer and parser do over damaged headers
         raise TransfuseError(f"{path}: is no .npy file of an array ({str(error)[:80]})") from None
-    if dtype.kind not in NUMBERS:
+    if dtype.kind not in "biuf":
         raise TransfuseError(f"{path}: holds {str(dtype)[:40]}, and only arrays of numbers are read")
     data = file.getbuffer()[file.tell() :]
     if any(size < 0 for size in shape) or len(data) != math.prod(shape) * dtype.itemsize:

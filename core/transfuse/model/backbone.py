@@ -4,7 +4,7 @@ Letters: ``T`` positions of a row, ``S`` embedded spans in it, ``D`` width, ``H`
 ``d`` width of a head.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transfuse.masks import NONE
+from transfuse.modalities.interface import Interface
 from transfuse.sequences.batch import Batch
 
 # (q [H T d], k [G T d], v [G T d]) -> [H T d] in one layer: masks, caches and kernels live behind it.
@@ -62,7 +63,7 @@ def modality_of_weights(columns: Mapping[str, np.ndarray], marker_modality: int)
     return np.where(own, columns["mod"], marker_modality)
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Interface):
     """All blocks of a model, of one kind, and the norm behind them.
 
     Whatever it keeps of a row it makes in ``prepare``: the same row is run many times while a span is

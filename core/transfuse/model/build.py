@@ -10,16 +10,16 @@ from typing import Any
 from transfuse.attention import BUILT_IN, Backend
 from transfuse.config.parts import Chosen
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, Restriction, restrict
 from transfuse.errors import RawError, TransfuseError
+from transfuse.modalities import seam
 from transfuse.modalities.guidance import check_views
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.model import Model
 from transfuse.model.parameter_groups import freeze
 from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 
@@ -28,13 +28,22 @@ def build(
 ) -> Model:
     """A recipe's model, untrained, its codecs fit to a data set's training split.
 
-    plugins: the installed ones by default. report: is told how the codecs' training goes. effort: the share of that
-    training to do. Raises TransfuseError naming document and item where raw data cannot be used.
+    plugins: the installed ones by default. report: is told how the codecs' training goes, and which items of the
+    data are left out, as the recipe lacks their role. effort: the share of that training to do. Raises
+    TransfuseError naming document and item where raw data cannot be used.
     """
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
+    data = restrict(data, modalities)
+    report_left_out(data, recipe, report)
     fit_modalities(modalities, data, 0, report, effort)
     return build_model(recipe, modalities, plugins or Plugins.load())
+
+
+def report_left_out(data: Restriction, recipe: Recipe, report: Report) -> None:
+    """Says what of the training split the recipe does not read, if there is anything."""
+    if left_out := data.left_out():
+        report(f"{recipe.name} on {data.name}: {left_out}")
 
 
 def build_modalities(recipe: Recipe) -> dict[str, Modality]:
@@ -58,11 +67,18 @@ def fit_modalities(
 ) -> Mapping[str, Modality]:
     """Each codec trained on all raw data of its role in the training split, by a share ``effort``.
 
-    Raises TransfuseError naming document and item where raw data cannot be used.
+    Raises TransfuseError naming document and item where raw data cannot be used, or a role of which there are
+    none and that predicts no markers either.
     """
+    for role in restrict(data, modalities).lacks():
+        if not modalities[role].predicts_markers:
+            raise TransfuseError(
+                f"data set {data.name!r}: no training document has an item of role {role!r}; leave it out of the "
+                f"recipe with --set {role}=null, or call it what the data do"
+            )
     for role, modality in modalities.items():
         try:
-            modality.fit(data.raw("train", role), seed, report, effort)
+            seam.call(modality, "fit", data.raw("train", role), seed, report, effort)
         except RawError as error:
             raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
     return modalities

@@ -12,12 +12,14 @@ from transfuse.attention import BUILT_IN, Backend, Plan, Request, select
 from transfuse.config.parts import Chosen
 from transfuse.config.recipe import ModelSettings
 from transfuse.masks import Columns, Mask
+from transfuse.modalities import seam
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, SpanModality, TokenModality
 from transfuse.model.backbone import Attend, Backbone, RowContext
 from transfuse.model.llama import Llama
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, SpanGroup
+from transfuse.sequences.item_checks import check_items
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.vocabulary import Vocabulary
 
@@ -49,18 +51,21 @@ class Model(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(Key(seed).number("weights"))
             for modality in modalities.values():
-                modality.connect(settings.dim)
+                seam.call(modality, "connect", settings.dim)
             self.modality_modules = nn.ModuleDict(modalities)
             self.tokens = nn.Embedding(vocabulary.size, settings.dim)
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
             self.modalities: Mapping[str, Modality] = dict(modalities)
             self.layout = Layout(self.modalities, vocabulary)
+            check_items(self.modalities)
             self.backbone = self._backbone()
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
         self.token_modalities = {n: m for n, m in modalities.items() if isinstance(m, TokenModality)}
         self.span_modalities = {n: m for n, m in modalities.items() if isinstance(m, SpanModality)}
         if settings.tied:
             self.unembed.weight = self.tokens.weight
+        elif not self.token_modalities:
+            self.unembed.requires_grad_(False)  # nothing is predicted by it
         # A begin marker that was never a target must not be predicted (its logit is -inf).
         predictable = torch.ones(vocabulary.size, dtype=torch.bool)
         for r in vocabulary.ranges:
@@ -119,7 +124,8 @@ class Model(nn.Module):
         x = self.tokens(batch.tokens.clamp(min=0))
         states = []
         for group in batch.groups:
-            vectors, state = self.span_modalities[group.modality].embed(group.x_t, group.t)
+            modality, n = self.span_modalities[group.modality], group.index.shape[1]
+            vectors, state = seam.embed(modality, group.x_t, group.t, group.copy, n, x.shape[1])
             x = x.index_copy(0, group.index.flatten(), vectors.flatten(0, 1).to(x.dtype))
             states.append(state)
         t = torch.cat([x.new_empty(0), *(group.t for group in batch.groups)])
@@ -142,12 +148,15 @@ class Model(nn.Module):
             logits = self.logits(hidden[batch.predicted])
             for name, modality in self.token_modalities.items():
                 if (own := batch.scored == self.layout.names.index(name)).any():
-                    add(name, modality.objective(logits[own], batch.targets[own]))
+                    add(name, seam.score(modality, logits[own], batch.targets[own]))
         for group, state in zip(batch.groups, states, strict=True):
             if (own := group.loss).any():
-                score = self.span_modalities[group.modality].objective
-                prediction = self.predict(hidden, group, state)
-                add(group.modality, score(prediction[own], group.target[own], group.t[own]))
+                modality, prediction = (
+                    self.span_modalities[group.modality],
+                    self.predict(hidden, group, state),
+                )
+                given = prediction[own], group.target[own], group.t[own]
+                add(group.modality, seam.score(modality, *given, copy=group.copy))
         return losses
 
     def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:
@@ -155,4 +164,5 @@ class Model(nn.Module):
         return self.unembed(hidden).masked_fill(~self.predictable, -torch.inf)
 
     def predict(self, hidden: Float[Tensor, "T D"], group: SpanGroup, state: Any) -> Float[Tensor, "B ..."]:
-        return self.span_modalities[group.modality].head(hidden[group.index], state, group.t)
+        modality = self.span_modalities[group.modality]
+        return seam.head(modality, hidden[group.index], state, group.t, group.copy)

@@ -52,6 +52,8 @@ class Changes(Settings):
     leave the role out."""
     mask: str | None = None
     """A name or an expression."""
+    crossing: bool = False
+    """Whether documents of one row may see each other."""
     loss: dict[str, Any] = Field(default_factory=dict)
     """The weight of every role."""
     model: dict[str, Any] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What one plugin provides, read from its module with every fault named that pluggy would let pass."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +28,11 @@ class PluginIdentity:
     def __str__(self) -> str:
         source = f" (from {self.distribution} {self.version})" if self.distribution else ""
         return f"plugin {self.name!r}{source}"
+
+    @property
+    def origin(self) -> str:
+        """What its parts are said to be from: ``tf-series 0.1``."""
+        return f"{self.distribution} {self.version}" if self.distribution else f"plugin {self.name!r}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def read(module: object, plugin: PluginIdentity) -> PluginContents:
         for part in _parts(answers.get(hook, ()), hook, plugin):
             if (kind, part.name) in parts:
                 raise PluginError(plugin, f"provides the {kind} {part.name!r} twice")
-            parts[kind, part.name] = part
+            parts[kind, part.name] = replace(part, plugin=plugin.origin)
     return PluginContents(plugin, parts, _entries(answers.get("transfuse_registry", {}), plugin))
 
 

@@ -1,7 +1,7 @@
 """A row made ready for the model: tensors, and every span corrupted by its own keyed draw."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality, SpanModality
 from transfuse.randomness import Key
 from transfuse.sequences.rows import Row
@@ -17,7 +18,7 @@ from transfuse.sequences.sequence import PlacedSpan
 
 @dataclass(frozen=True, eq=False)
 class SpanGroup:
-    """B spans of one modality and one payload shape.
+    """B spans of one modality, payload shape and dtype, length and copy.
 
     index: where their positions stand in the row. loss: which of them are predicted.
     """
@@ -28,6 +29,7 @@ class SpanGroup:
     t: Float[Tensor, " B"]
     target: Float[Tensor, "B ..."]
     loss: Bool[Tensor, " B"]
+    copy: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,9 @@ class Batch:
             self.columns, move(self.tokens), move(self.positions), move(self.predicted),
             move(self.targets), move(self.scored),
             tuple(
-                SpanGroup(g.modality, move(g.index), move(g.x_t), move(g.t), move(g.target), move(g.loss))
+                replace(
+                    g, index=move(g.index), x_t=move(g.x_t), t=move(g.t), target=move(g.target), loss=move(g.loss)
+                )
                 for g in self.groups
             ),
             self.counts,
@@ -105,20 +109,22 @@ def _groups(
 ) -> Iterator[SpanGroup]:
     alike: dict[tuple, list[PlacedSpan]] = {}
     for place in spans:
-        alike.setdefault((place.modality, place.span.payload.shape), []).append(place)
-    for (name, _), places in alike.items():
+        span = place.span
+        kind = (place.modality, span.payload.shape, span.payload.dtype.str, span.length, span.copy)
+        alike.setdefault(kind, []).append(place)
+    for (name, *_, length, copy), places in alike.items():
         modality = modalities[name]
         x_t = target = torch.from_numpy(np.stack([place.span.payload for place in places]))
-        t = torch.full((len(places),), modality.clean_time)
+        t = torch.full((len(places),), seam.call(modality, "clean_time"))
         noised = [i for i, place in enumerate(places) if place.span.noised and not clean]
         if noised:
             spoilt = [places[i] for i in noised]
             generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
-            drawn = modality.corrupt(x_t[noised], generators, [p.is_context for p in spoilt])
+            drawn = seam.corrupt(modality, x_t[noised], generators, [p.is_context for p in spoilt])
             where = torch.tensor(noised)
             x_t, t, target = (
                 full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)
             )
         starts = torch.tensor([place.start for place in places])
         loss = torch.tensor([place.span.loss and place.span.noised and not clean for place in places])
-        yield SpanGroup(name, starts[:, None] + torch.arange(places[0].span.length), x_t, t, target, loss)
+        yield SpanGroup(name, starts[:, None] + torch.arange(length), x_t, t, target, loss, copy)

@@ -9,7 +9,8 @@ import numpy as np
 from transfuse.config.recipe import COLUMNS, RESERVED
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.masks import NONE
+from transfuse.masks import NONE, Mask
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Column, Modality, Span, TokenModality
 from transfuse.sequences.sequence import ROW_COLUMNS, DocumentSequence, PlacedSpan
 from transfuse.sequences.vocabulary import BEGIN, END, Vocabulary, begin_marker, end_marker
@@ -41,11 +42,7 @@ class Layout:
         found |= dict.fromkeys(self.modalities, Column.FLAG)
         taken = {*RESERVED, *self.modalities}
         for name, modality in self.modalities.items():
-            for column, kind in modality.columns().items():
-                if not isinstance(kind, Column):
-                    raise TransfuseError(
-                        f"modality {name!r}: columns() says {kind!r:.40} of {column!r}: say Column.ID or Column.FLAG"
-                    )
+            for column, kind in seam.call(modality, "columns").items():
                 if column in taken or found.get(column, kind) != kind:
                     raise TransfuseError(f"modality {name!r}: column {column!r} is taken: name it otherwise")
                 found[column] = kind
@@ -65,10 +62,8 @@ class Layout:
                 f"{did_you_mean(item.modality, self.modalities)}"
             )
         modality = self.modalities[item.modality]
-        try:
-            payload = modality.encode(item.data)
-        except TransfuseError as error:
-            raise TransfuseError(f"{place}: {error}") from error
+        with seam.at(place):
+            payload = seam.payload(modality, "encode", item.data)
         if payload.size == 0:
             raise TransfuseError(f"{place}: it is empty; leave the item out")
         if isinstance(modality, TokenModality):
@@ -138,8 +133,9 @@ class _Writer:
             self.item(item, payload, is_context=any(later.loss for later in items[i + 1 :]))
 
     def item(self, item: Item, payload: np.ndarray, is_context: bool) -> None:
-        for span in self.layout.modalities[item.modality].spans(item, payload):
-            self.span(item.modality, span, is_context)
+        with seam.at(f"{self.source.source}: item {self.cursor.item} ({item.modality})"):
+            for span in seam.spans(self.layout.modalities[item.modality], item, payload):
+                self.span(item.modality, span, is_context)
         self.cursor = replace(self.cursor, item=self.cursor.item + 1)
 
     def marker(self, label: str, scored: bool) -> None:
@@ -153,7 +149,7 @@ class _Writer:
     def span(self, name: str, span: Span, is_context: bool) -> None:
         modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
         mod, item = self.layout.names.index(name), self.cursor.item
-        pos, after = modality.positions(span, self.cursor.pos)
+        pos, after = seam.positions(modality, span, self.cursor.pos)
         self._check(name, span)
         group = self.cursor.group if span.grouped else NONE
         self.cursor = replace(self.cursor, pos=after, group=self.cursor.group + int(span.grouped))
@@ -166,7 +162,7 @@ class _Writer:
             self._write(stop - start, **part, **own)
 
         if span.label is not None:
-            begin = vocabulary.marker(begin_marker(name, span.label))
+            begin = self._begin(name, span.label)
             write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._markers() if span.loss else NONE)
         content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
@@ -184,9 +180,23 @@ class _Writer:
             end = vocabulary.marker(end_marker(name))
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
 
+    def _begin(self, name: str, label: str) -> int:
+        """The begin marker of a label, one that there was when the vocabulary was made."""
+        begin = begin_marker(name, label)
+        if begin not in self.layout.vocabulary.markers:
+            modality = self.layout.modalities[name]
+            known = ", ".join(map(repr, seam.call(modality, "labels"))) or "none"
+            raise TransfuseError(
+                f"{seam.title(modality)}: spans returned the label {label!r}, and labels() when the model was made had "
+                f"not: it has {known}; of the training split's items, fit() must find every shape"
+            )
+        return self.layout.vocabulary.markers[begin]
+
     def _check(self, name: str, span: Span) -> None:
         """A span's own columns are those its modality declares, one value a position."""
-        declared = self.layout.modalities[name].columns()
+        if not span.columns:
+            return
+        declared = seam.call(self.layout.modalities[name], "columns")
         for column, values in span.columns.items():
             if column not in declared:
                 raise TransfuseError(
@@ -234,3 +244,9 @@ class _Writer:
             scored,
             tuple(self.placed),
         )
+
+
+def check_columns(mask: Mask, layout: Layout) -> None:
+    """Raises TransfuseError where a mask names a column that no document of this layout has."""
+    for name in sorted(mask.columns - layout.columns.keys()):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality, TokenModality
 
 BEGIN, END = "<document>", "</document>"
@@ -56,16 +57,17 @@ class Vocabulary:
         )
 
     @cached_property
-    def _markers(self) -> dict[str, int]:
+    def markers(self) -> dict[str, int]:
+        """The ids of all markers by label."""
         return {label: r.start + i for r in self.ranges for i, label in enumerate(r.labels)}
 
     def marker(self, label: str) -> int:
         """The id of a marker such as ``</document>`` or ``<image 4x4>``."""
-        if label not in self._markers:
+        if label not in self.markers:
             raise TransfuseError(
-                f"the vocabulary has no marker {label!r}; {did_you_mean(label, self._markers)}"
+                f"the vocabulary has no marker {label!r}; {did_you_mean(label, self.markers)}"
             )
-        return self._markers[label]
+        return self.markers[label]
 
     def name(self, id: int) -> str:
         """A readable name of an id: a marker's label or ``range[i]``."""
@@ -116,8 +118,8 @@ def vocabulary_for(modalities: Mapping[str, Modality], recorded: Vocabulary | No
 
     for name, modality in modalities.items():
         if isinstance(modality, TokenModality):
-            add(name, modality.codes)
-        labels = modality.labels()
+            add(name, seam.call(modality, "codes"))
+        labels = seam.call(modality, "labels")
         if labels:
             markers = (*(begin_marker(name, label) for label in labels), end_marker(name))
             add(f"{name}_markers", len(markers), markers)

@@ -16,6 +16,7 @@ from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
 
 KEPT = 50_000  # payloads
+IDS = 200_000  # of documents, which are compared
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Stream:
     drop: float
     _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
     _order: tuple[int, np.ndarray] | None = None
+    _indices: dict[int, int] = field(default_factory=dict)
 
     @cached_property
     def views(self) -> tuple[View, ...]:
@@ -48,10 +50,24 @@ class Stream:
             self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
         index = int(self._order[1][at])
         document = self.data.document("train", index, self.key.rng("order", visit, index))
+        self._check_id(document, index)
         kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
         dropped = self.key.uniform("drop", visit, index) < self.drop
         dropped = dropped and 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
+
+    def _check_id(self, document: Document, index: int) -> None:
+        """Raises TransfuseError for an id that is no number, and for two documents of one among the first ``IDS``."""
+        if not isinstance(document.id, int | np.integer):
+            raise TransfuseError(f"{document.source}: its id {document.id!r:.40} must be a whole number")
+        if len(self._indices) < IDS:
+            self._indices.setdefault(document.id, index)
+        if (first := self._indices.get(document.id, index)) != index:
+            other = self.data.document("train", first).source
+            raise TransfuseError(
+                f"{self.data.name} train: documents {first} ({other}) and {index} ({document.source}) have one id, "
+                f"{document.id}, by which their noise is drawn: give each document its own"
+            )
 
     def sequence(self, place: int) -> DocumentSequence:
         """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:

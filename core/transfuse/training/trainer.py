@@ -19,19 +19,20 @@ import torch
 
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
-from transfuse.model.counts import flops
-from transfuse.model.ema import EMA
 from transfuse.model.model import Model
 from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
-from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.packing import Packer
-from transfuse.sequences.rows import Row
+from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
+from transfuse.training.counts import flops
+from transfuse.training.ema import EMA
+from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.schedules import learning_rate
+from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
 
 
@@ -60,22 +61,23 @@ class Progress:
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
-    model: the recipe's, put into training mode. data: its split ``train`` is read, in an order that
-    ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal arguments give equal steps.
-    Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale`` that the model has no
-    place for.
+    model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
+    the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
+    arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
+    that the model has no place for, or where the data hold no item for the recipe.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
     def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
-        self.recipe, self.model, self.data, self.progress = recipe, model, data, Progress()
+        self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.data = restrict(data, model.modalities)
         train = recipe.train
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
-        self.stream = Stream(data, model.layout, self.key, train.drop)
+        self.stream = Stream(self.data, model.layout, self.key, train.drop)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
         self.rows = self.packer.rows(self.stream.sequences())
         self.optimizer = torch.optim.AdamW(
@@ -83,6 +85,8 @@ class Trainer:
         )
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
         self.ema = EMA(model, train.ema) if train.ema else None
+        self.silence: Silence | None = Silence(recipe, model)
+        self._resumed_at = 0
         model.train()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -110,7 +114,8 @@ class Trainer:
 
     def save(self, run: RunFolder) -> None:
         """A checkpoint of this moment; the run's description is written apart, once."""
-        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), self.ema)
+        average = None if self.ema is None else self.ema.tensors()
+        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), average)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and data, bit for bit.
@@ -121,6 +126,7 @@ class Trainer:
         state = checkpoint.state
         try:
             self.progress = Progress(**state["progress"])
+            self._resumed_at = self.progress.step
             self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
             self.packer.arrived = state["arrived"]
             self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
@@ -130,16 +136,26 @@ class Trainer:
             ) from error
         checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
-            checkpoint.restore_ema(self.ema)
+            self.ema.restore(checkpoint.average(), self.progress.step)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
         return nullcontext() if self.ema is None else self.ema.applied()
 
     def check_mask(self) -> None:
-        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row."""
+        """Raises TransfuseError where the mask shows a position what it is to predict, on the first row, or
+        documents to each other, unless the recipe says ``crossing``."""
         packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
-        check_leak(self.model.mask, next(packer.rows(self.stream.sequences())))
+        row = next(packer.rows(self.stream.sequences()))
+        check_leak(self.model.mask, row)
+        if len(row.arrivals) == 1:
+            row = join([self.stream.sequence(place) for place in (0, 1)])
+        self._check_separate([row])
+
+    def _check_separate(self, rows: list[Row]) -> None:
+        for row in rows:
+            if not self.recipe.crossing:
+                check_separate(self.model.mask, row)
 
     @property
     def done(self) -> bool:
@@ -161,6 +177,8 @@ class Trainer:
         """
         started = time.process_time()
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
+        if not self.progress.step:
+            self._check_separate(rows)
         batches = [self.batch(row) for row in rows]
         counts = add_counts(batch.counts for batch in batches)
         rate = learning_rate(
@@ -180,6 +198,8 @@ class Trainer:
                 parameter.grad.mul_(factor)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
         self._check_finite(means, norm, rows)
+        if self.silence is not None:
+            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.step()
@@ -189,11 +209,20 @@ class Trainer:
         self.progress.flops += sum(flops(self.model, row) for row in rows)
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
+        self._say_silence()
         self.progress.seconds += time.process_time() - started
         self.progress.peak_memory = max(
             self.progress.peak_memory, peak_memory(self.model.tokens.weight.device)
         )
         return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
+
+    def _say_silence(self) -> None:
+        """Once, when an epoch was read, or a run ends that did not go on from another."""
+        if self.silence is None:
+            return
+        if self.silence.documents >= self.data.size("train") or (self.done and not self._resumed_at):
+            self.silence.say()
+            self.silence = None
 
     def _steps_ahead(self) -> float:
         """About how many steps the whole budget is: half a step sets the rate in a step's middle."""

@@ -21,31 +21,61 @@ class RecipeOnData:
     registry: Path | None = None
 
 
+def recipe_on_data(
+    recipe: str | None, data: str | None, overrides: Sequence[str], registry: Path | None
+) -> RecipeOnData | None:
+    """Of options that may all be missing; None where they are. Raises TransfuseError where one lacks the other."""
+    if recipe is not None and data is not None:
+        return RecipeOnData(recipe, data, tuple(overrides), registry)
+    if recipe is not None:
+        raise TransfuseError("--data is missing: whose documents --recipe lays out")
+    if data is not None or overrides:
+        option = "--data" if data is not None else "--set"
+        raise TransfuseError(f"--recipe is missing: what {option} is for")
+    return None
+
+
 @dataclass(frozen=True)
 class SampleArguments:
-    """What a run is to continue: prompts, an image to caption, or a document; exactly one of the three.
+    """What a run is to continue: prompts, pieces by role, a picture or a document; at most one of the four.
 
-    n: samples of each. tokens: the most tokens of text in one (None: `TOKENS`). out: where pictures go.
+    given: roles and values, in a document's order; ``@FILE`` is what the role's modality loads.
+    want: ROLE, or ROLE:LABEL of one of its shapes. n: samples of each. tokens: the most tokens of text in one
+    (None: `TOKENS`). out: a folder, or a file. overrides: of how samples are drawn, ``image.sampler=heun``.
     """
 
     run: Path
     prompts: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
     image: Path | None = None
     document: Path | None = None
+    want: str | None = None
     n: int = 1
     tokens: int | None = None
     out: Path | None = None
     seed: int = 0
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if sum(bool(given) for given in (self.prompts, self.image, self.document)) != 1:
-            raise TransfuseError("give exactly one of --prompt, --image and --document")
-        if self.prompts and self.out is None:
-            raise TransfuseError("--out is missing: where the picture goes, such as grid.png")
-        if self.prompts and self.tokens is not None:
-            raise TransfuseError("--tokens is not used with --prompt, which draws images: leave it out")
-        if self.image and self.out is not None:
-            raise TransfuseError("--out is not used with --image, whose captions are printed: leave it out")
+        if sum(bool(given) for given in (self.prompts, self.given, self.image, self.document)) > 1:
+            raise TransfuseError("give one of --prompt, --given, --image and --document")
+
+
+def read_given(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """``ROLE=VALUE`` by role, in order.
+
+    >>> read_given(["text=1 + 1 = 2", "image=@two.png"])
+    (('text', '1 + 1 = 2'), ('image', '@two.png'))
+    """
+    pairs = []
+    for text in texts:
+        role, equals, value = text.partition("=")
+        if not role.strip() or not equals or not value:
+            raise TransfuseError(
+                f"--given {text!r:.80}: write ROLE=VALUE, such as text=seven or image=@seven.png"
+            )
+        pairs.append((role.strip(), value))
+    return tuple(pairs)
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""`transfuse mask "EXPR" --layout "text:5 image:16+noised text:4 / text:8"`: draws a mask and counts it."""
+"""`transfuse mask "EXPR" --layout "text:5 image:16+noised text:4 / text:8"`: draws a mask and counts it.
+
+`transfuse mask --recipe R --data D` draws a recipe's own, over the first documents as the recipe lays them out.
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,7 @@ from transfuse import masks
 from transfuse.errors import TransfuseError
 from transfuse.masks.expressions import NAME
 
+from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.drawing import mask_drawing, mask_layout
 from transfuse_lab.output_paths import check_file
 
@@ -15,16 +19,30 @@ WIDEST, CELL = 1200, 24
 """Pixels: pictures are about so wide at most, where their cells then are one pixel or more; a cell is at most so."""
 
 
-def mask_command(expr: str, layout: str, out: Path | None = None, registry: Path | None = None) -> str:
+def mask_command(
+    expr: str | None,
+    layout: str | None = None,
+    out: Path | None = None,
+    registry: Path | None = None,
+    on: RecipeOnData | None = None,
+) -> str:
     """What to print: the picture and the counts. With `out` (a .png or .svg) the picture is written there too.
 
-    expr: an expression, or a mask's name in the registry, over which the file `registry` is laid.
+    expr: an expression, or a mask's name in the registry, over which the file `registry` is laid. on: a recipe and
+    its data, whose documents are drawn instead of a layout, under the recipe's mask where there is no `expr`.
     Raises TransfuseError for a wrong expression, name, layout or file name.
     """
+    if (layout is None) == (on is None):
+        raise TransfuseError("give a mask with --layout, or --recipe with --data: one of the two is drawn")
     if out is not None:
         check_file("--out", Path(out), FORMATS)
-    mask, columns = named(expr, registry), mask_layout.columns(layout)
-    lines = [mask_drawing.terminal(mask, columns), "", str(mask), *facts(mask, columns)]
+    if on is not None:
+        mask, columns, lines = _of_recipe(expr, on)
+    elif expr is None or layout is None:
+        raise TransfuseError("EXPR is missing: the mask to draw over --layout, such as 'same(doc) & le(idx)'")
+    else:
+        mask, columns, lines = named(expr, registry), mask_layout.columns(layout), []
+    lines = [mask_drawing.terminal(mask, columns), "", *lines, str(mask), *facts(mask, columns)]
     if out is not None:
         out = Path(out)
         cell = min(CELL, WIDEST // (len(columns["idx"]) + 2))
@@ -49,6 +67,22 @@ def named(expr: str, registry: Path | None) -> masks.Mask:
     from transfuse.registry import Registry
 
     return Registry.open(registry).mask(expr.strip())
+
+
+def _of_recipe(expr: str | None, on: RecipeOnData) -> tuple[masks.Mask, masks.Columns, list[str]]:
+    """The mask, the columns of the recipe's example, and a line for each of its documents."""
+    from transfuse.registry import Registry
+
+    from transfuse_lab.datasets import open_data
+    from transfuse_lab.drawing.recipe_layout import described, example, layout_of
+
+    registry = Registry.open(on.registry)
+    data = open_data(on.data, registry.plugins)
+    recipe = registry.recipe(on.recipe, on.overrides, data.name)
+    mask = recipe.mask if expr is None else registry.mask(expr.strip())
+    layout, data = layout_of(recipe, data, mask)
+    row = example(layout, data)
+    return mask, row.columns, described(mask, layout, row)
 
 
 def facts(mask: masks.Mask, columns: masks.Columns) -> list[str]:

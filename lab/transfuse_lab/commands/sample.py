@@ -1,126 +1,104 @@
-"""``transfuse sample``: images for a prompt, a caption for an image, or what follows any document."""
+"""``transfuse sample``: any role of a trained run, given any others; what it is asked for, and how that is read."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from transfuse import checkpoints
-from transfuse.documents import Document, Item
-from transfuse.errors import TransfuseError
-from transfuse.files import read_json
+from transfuse.checkpoints import RunFolder
+from transfuse.documents import Document
+from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.generation import GenerationConfig
+from transfuse.modalities import seam
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
-from transfuse_lab.datasets.file_names import on_disk
-from transfuse_lab.drawing.sheet import Cell, save_sheet
-from transfuse_lab.output_paths import check_file
-from transfuse_lab.progress import say
-from transfuse_lab.runs.trained import draw_images, generate_all, text_and_image, write_captions
-
-Draw = Callable[[Any], str | bytes]
+from transfuse_lab.commands.document_files import DocumentFiles
+from transfuse_lab.commands.sample_output import check_place, output
+from transfuse_lab.runs.trained import generate_all
 
 
 def sample_command(arguments: SampleArguments) -> None:
-    """``n`` samples for each prompt, a row each if there are several; or of the image, or of the document."""
-    out = _where(arguments)
-    _, model = checkpoints.load(arguments.run, Registry.open().plugins)
+    """``n`` samples for each prompt, or of what was given; a role is asked for, or what the model writes is taken."""
+    check_place(arguments.out)
+    folder = RunFolder(arguments.run)
+    _, model = folder.load(Registry.open().plugins, arguments.overrides)
+    droppable = {model.layout.marker_modality, *folder.description.get("droppable", ())} - {None}
+    files = DocumentFiles(model.modalities, droppable)
+    prompts, given = _prompts(arguments, files, model.layout.marker_modality)
+    want, label = _wanted(arguments, model, given)
+    tokens = {}
+    if want is None or not model.modalities[want].labels():
+        tokens["tokens"] = arguments.tokens or TOKENS
+    elif arguments.tokens is not None:
+        raise TransfuseError(f"--tokens is not used for {want}, which is no text: leave it out")
+    out = output(arguments.out, want, files, arguments.prompts, arguments.n)
+    config = GenerationConfig(want=want, label=label, seed=arguments.seed, **tokens)
+    asked = [prompt for prompt in prompts for _ in range(arguments.n)]
+    for number, made in enumerate(generate_all(model, asked, config)):
+        out.take(number, made, len(asked[number].items))
+    out.finish()
+
+
+def _prompts(
+    arguments: SampleArguments, files: DocumentFiles, marker_modality: str | None
+) -> tuple[list[Document], set[str]]:
+    """What is to be continued, one document a prompt; and the roles that were given."""
     if arguments.prompts:
-        _prompts(model, arguments, out)
-    elif arguments.image is not None:
-        _image(model, arguments, arguments.image)
-    else:
-        assert arguments.document is not None
-        _document(model, arguments, arguments.document, out)
+        if marker_modality is None:
+            if any(arguments.prompts):
+                raise TransfuseError(
+                    f"--prompt: no role of this model ({', '.join(files.modalities)}) predicts what comes next, as "
+                    f"one that takes prompts does: leave it out, or say --given ROLE=VALUE"
+                )
+            return [Document((), source="--prompt") for _ in arguments.prompts], set()
+        items = [(files.item(marker_modality, text),) if text else () for text in arguments.prompts]
+        return [Document(one, source="--prompt") for one in items], {marker_modality}
+    if arguments.document is not None:
+        return [files.read(arguments.document)], set()
+    pairs, source = arguments.given, "--given"
+    if arguments.image is not None:
+        pairs, source = ((_picture_role(files), f"@{arguments.image}"),), str(arguments.image)
+    items = [files.item(role, _raw(files, role, value)) for role, value in pairs]
+    return [Document(tuple(items), source=source)], {role for role, _ in pairs}
 
 
-def _where(arguments: SampleArguments) -> Path:
-    """The file of the picture, or after which the document's are named; known to be one that can be written."""
-    out = arguments.out or Path("sample.png")
-    if arguments.document is not None and not out.suffix:
-        out = out.parent / f"{out.name}.png"
-    check_file("--out", out)
-    return out
+def _picture_role(files: DocumentFiles) -> str:
+    roles = [role for role, modality in files.modalities.items() if ".png" in seam.call(modality, "suffixes")]
+    if len(roles) != 1:
+        which = f"{' and '.join(roles)} do" if roles else "none does"
+        raise TransfuseError(
+            f"--image: of this model's roles ({', '.join(files.modalities)}) one should load pictures, and {which}: "
+            f"say --given {roles[0] if roles else 'ROLE'}=@FILE"
+        )
+    return roles[0]
 
 
-def _prompts(model: Model, arguments: SampleArguments, out: Path) -> None:
-    prompts, n = arguments.prompts, arguments.n
-    text, image = text_and_image(model)
-    documents = [
-        Document((Item(text, prompt, droppable=True),) if prompt else (), source="--prompt")
-        for prompt in prompts
-        for _ in range(n)
-    ]
-    draw = model.modalities[image].draw
-    cells = [Cell(draw(one)) for one in draw_images(model, documents, image, arguments.seed)]
-    across = n if len(prompts) > 1 else math.ceil(math.sqrt(n))
-    save_sheet([cells[i : i + across] for i in range(0, len(cells), across)], out, "--out")
-    say(f"{n} x {', '.join(map(repr, prompts))}: {out}")
+def _raw(files: DocumentFiles, role: str, value: str) -> object:
+    """Raw data that ``--given ROLE=VALUE`` means: a text as it is, ``@FILE``, or ``@@…`` for a text with an @."""
+    if role not in files.modalities:
+        raise TransfuseError(
+            f"--given {role}: this model has no such role, {did_you_mean(role, files.modalities)}"
+        )
+    modality = files.modalities[role]
+    if value.startswith("@") and not value.startswith("@@"):
+        return seam.call(modality, "load", Path(value[1:]))
+    if files.is_path(role, value):
+        raise TransfuseError(f"--given {role}={value:.80}: {role} is no text: give a file, {role}=@FILE")
+    return value[value.startswith("@@") :]
 
 
-def _image(model: Model, arguments: SampleArguments, path: Path) -> None:
-    text, image = text_and_image(model)
-    raw = model.modalities[image].load(path)
-    document = Document((Item(image, raw, noised=False),), source=str(path))
-    config = GenerationConfig(want=text, tokens=arguments.tokens or TOKENS, seed=arguments.seed)
-    for caption in write_captions(model, [document] * arguments.n, config):
-        say(caption)
-
-
-def _document(model: Model, arguments: SampleArguments, path: Path, out: Path) -> None:
-    _, image = text_and_image(model)
-    document = read_document(path, model)
-    config = GenerationConfig(tokens=arguments.tokens or TOKENS, seed=arguments.seed)
-    for i, continued in enumerate(generate_all(model, [document] * arguments.n, config)):
-        new = continued.items[len(document.items) :]
-        _show_items(new, image, model.modalities[image].draw, out, i if arguments.n > 1 else None)
-
-
-def _show_items(items: tuple[Item, ...], image: str, draw: Draw, out: Path, number: int | None) -> None:
-    """What was generated, a line an item; images go to files named after ``out``."""
-    if not items:
-        say("the model ended the document here")
-    for i, item in enumerate(items):
-        if item.modality != image:
-            say(f"{item.modality}: {item.data}")
-            continue
-        name = "-".join(str(part) for part in (out.stem, number, i) if part is not None)
-        path = out.with_name(f"{name}{out.suffix}")
-        save_sheet([[Cell(draw(item.data))]], path, "--out")
-        say(f"{item.modality}: {path}")
-
-
-def read_document(path: Path, model: Model) -> Document:
-    """A prompt from JSON: ``[{"text": "seven"}, {"image": "seven.png"}, …]``, in any order.
-
-    Guidance compares with the document without its droppable entries: texts are, unless they say
-    ``"droppable": false``, and images are not, unless they say true.
-    Images are paths beside the file. Raises TransfuseError naming the file and the entry.
-    """
-    text, image = text_and_image(model)
-    example = f'a list such as [{{"{text}": "seven"}}]'
-    entries = read_json(path, "document", cure=f"write {example}")
-    if not isinstance(entries, list):
-        raise TransfuseError(f"--document {path}: must be {example}")
-    items = []
-    for i, entry in enumerate(entries):
-        place = f"--document {path}: entry {i}"
-        rest = dict(entry) if isinstance(entry, dict) else {}
-        droppable = rest.pop("droppable", text in rest)
-        if (
-            len(rest) != 1
-            or not isinstance(droppable, bool)
-            or not all(isinstance(v, str) for v in rest.values())
-        ):
-            raise TransfuseError(
-                f'{place} must be {{"{text}": "words"}} or {{"{image}": "file.png"}}, not {entry!r:.80}'
-            )
-        ((role, value),) = rest.items()
-        if role == image:
-            value = model.modalities[image].load(path.parent / on_disk(value))
-        elif role != text:
-            raise TransfuseError(f"{place}: this model has {text} and {image}, not {role!r}")
-        items.append(Item(role, value, noised=False, droppable=droppable))
-    return Document(tuple(items), source=str(path))
+def _wanted(arguments: SampleArguments, model: Model, given: set[str]) -> tuple[str | None, str | None]:
+    """The role that is asked for, and of which shape; None where that is the model's to say."""
+    roles = list(model.modalities)
+    if arguments.want is not None:
+        role, _, label = arguments.want.partition(":")
+        if role not in roles:
+            raise TransfuseError(f"--want {role}: this model has no such role, {did_you_mean(role, roles)}")
+        return role, label or None
+    left = [role for role in roles if role not in given] if given else roles
+    if len(roles) == 1 or (given and len(left) == 1):
+        return (left or roles)[0], None
+    if given or model.layout.marker_modality is None:
+        raise TransfuseError(
+            f"--want is missing: which of {' and '.join(left or roles)} to make, such as --want {(left or roles)[0]}"
+        )
+    return None, None

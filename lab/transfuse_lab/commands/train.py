@@ -10,6 +10,7 @@ from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_cod
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities
 from transfuse.registry import Registry
@@ -81,13 +82,14 @@ def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plu
 def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
     """The reconstruction error on held-out arrays, and a sheet: originals over what comes back of them."""
     originals = list(islice(_arrays(data, role), MEASURED))
-    back = [modality.decode(modality.encode(raw)) for raw in originals]
+    payloads = [seam.payload(modality, "encode", raw) for raw in originals]
+    back = [seam.call(modality, "decode", payload) for payload in payloads]
     if not originals or any(np.shape(b) != a.shape for a, b in zip(originals, back, strict=True)):
         return
     error = np.mean([_squared(a, b).mean() for a, b in zip(originals, back, strict=True)])
     facts = modality.facts().get("codec", {})
     rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
-    drawn = [[Cell(modality.draw(raw)) for raw in some[:SHOWN]] for some in (originals, back)]
+    drawn = [[Cell(seam.call(modality, "draw", raw)) for raw in some[:SHOWN]] for some in (originals, back)]
     pictures = all(isinstance(cell.drawing, bytes) for cells in drawn for cell in cells)
     path = out / f"{role}{'.png' if pictures else '.svg'}"
     across = ACROSS if pictures else PLOTS

@@ -83,9 +83,11 @@ def _names(active: Sequence[Job]) -> str:
 
 
 def mask_pictures(runs: Sequence[Run]) -> Iterator[MaskPicture]:
-    """Each mask once, with the entries that use it."""
+    """Each mask that was drawn once, with the entries that use it."""
     drawn: dict[tuple, list[str]] = {}
     for run in runs:
+        if not mask_file(run.folder).is_file():
+            continue
         made = read_json(mask_file(run.folder), "mask")
         key = (made["expression"], tuple(made["drawing"]), tuple(made["labels"]))
         entries = drawn.setdefault(key, [])

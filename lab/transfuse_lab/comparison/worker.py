@@ -1,19 +1,22 @@
 """One job of a comparison: fit codecs, or train and evaluate a run."""
 
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
+from transfuse.datasets import restrict
+from transfuse.errors import TransfuseError
 from transfuse.files import write_json
 from transfuse.model.model import Model
 from transfuse.registry import Registry
-from transfuse.sequences.rows import join
+from transfuse.sequences.rows import Row
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.comparison.plan import mask_file
 from transfuse_lab.datasets import open_section
+from transfuse_lab.drawing.recipe_layout import example
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
 from transfuse_lab.lock import locked
@@ -42,15 +45,14 @@ def run(job: dict[str, Any], registry: Registry) -> None:
     with trainer.averaged_weights():
         evaluated = evaluate(trainer.model, data, recipe.train.seed, recipe.eval, say)
         made = run_record(trained, evaluated, registry.metrics(), job["entry"])
-    first = data.document("train", 0)
-    both_ways = [first, replace(first, items=first.items[::-1])]
-    write_json(mask_file(folder), drawing(trainer.model, both_ways))
+    with suppress(TransfuseError):  # documents too long to draw: the report shows no mask of this run
+        row = example(trainer.model.layout, restrict(data, recipe.modalities))
+        write_json(mask_file(folder), drawing(trainer.model, row))
     save_record(folder.record_file, made)
 
 
-def drawing(model: Model, documents: list) -> dict[str, Any]:
-    """The model's mask over one row of these documents, and a word for each position."""
-    row = join([model.layout.sequence(document) for document in documents])
+def drawing(model: Model, row: Row) -> dict[str, Any]:
+    """The model's mask over a row, and a word for each position."""
     names = model.layout.names
     labels = [
         model.vocabulary.name(int(token)) if token >= 0 else names[mod]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from unicodedata import east_asian_width
 
@@ -119,20 +120,28 @@ def save_sheet(rows: Sequence[Sequence[Cell]], out: Path, option: str) -> None:
 
 
 def lay_out(rows: Sequence[Sequence[Cell]]) -> Sheet:
-    """All drawings in boxes of one size, row by row, captions below them. Raises TransfuseError without any."""
-    cells = [cell for row in rows for cell in row]
-    if not cells:
+    """Drawings in rows and columns, captions below them, which may run on below drawings that have none.
+
+    Raises TransfuseError where there is no drawing.
+    """
+    if not any(rows):
         raise TransfuseError("there is nothing to draw on a sheet")
-    size = sizes([cell.drawing for cell in cells])
-    width, height = (max(shown[axis] for shown in size) for axis in (0, 1))
-    sheet, top, place = Sheet(GAP + max(map(len, rows)) * (width + GAP), GAP), GAP, iter(size)
-    for row in rows:
-        captions = [wrapped(cell.caption, width) if cell.caption else [] for cell in row]
-        for column, (cell, caption) in enumerate(zip(row, captions, strict=True)):
-            left = GAP + column * (width + GAP)
-            sheet.drawings.append(Placed(cell.drawing, left, top, *next(place)))
-            sheet.words += [Words(line, left, top + height + n * LINE) for n, line in enumerate(caption)]
-        top += height + LINE * max(map(len, captions), default=0) + GAP
+    places = iter(sizes([cell.drawing for row in rows for cell in row]))
+    shown = [[next(places) for _ in row] for row in rows]
+    widths = [max(width for width, _ in column if width) for column in zip_longest(*shown, fillvalue=(0, 0))]
+    lefts = [GAP, *(GAP + GAP * n + width for n, width in enumerate(accumulate(widths), 1))]
+    sheet, top = Sheet(lefts[-1], GAP), GAP
+    for row, boxes in zip(rows, shown, strict=True):
+        bottom = below = top + max((height for _, height in boxes), default=0)
+        for column, (cell, box) in enumerate(zip(row, boxes, strict=True)):
+            sheet.drawings.append(Placed(cell.drawing, lefts[column], top, *box))
+            if cell.caption:
+                captioned = (n for n in range(column + 1, len(row)) if row[n].caption)
+                right = lefts[next(captioned, len(row))]
+                lines = wrapped(cell.caption, right - GAP - lefts[column])
+                sheet.words += [Words(line, lefts[column], bottom + n * LINE) for n, line in enumerate(lines)]
+                below = max(below, bottom + LINE * len(lines))
+        top = below + GAP
     sheet.height = top
     return sheet
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from transfuse.config.recipe import EvalSettings
-from transfuse.datasets import DataSet, item_bytes
+from transfuse.datasets import DataSet, item_bytes, restrict
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig
@@ -72,6 +72,7 @@ def evaluate(
     model.eval()
     began, roles = time.process_time(), roles_of(data)
     found = Evaluated(roles, tasks_of(data, roles))
+    data = restrict(data, model.modalities)
     tasks = checked_evaluable(data, model.modalities, settings)
     with bar("evaluate") as progress:
         for number, task in enumerate(tasks):
@@ -108,11 +109,19 @@ def _put(
            f"{', the most that eval.prompts allows' if len(held) == settings.prompts else ''}")  # fmt: skip
     nats, tokens = _losses_of_task(model, held, found)
     made = _made(model, held, seed, lambda done: along(done / total, str(task)))
+    modality = model.modalities[task.want]
+    if task.want in model.token_modalities and task.given:
+        pairs = zip(made, held.truth, strict=True)
+        same = [np.array_equal(modality.encode(a), modality.encode(b)) for a, b in pairs]
+        found.add(
+            Figure(f"exact_match[{task}]", f"Exact match, {task}", "", "higher", "percent", detail=True,
+                   meaning=f"the share of held-out prompts whose {task.want} was made id by id as it is"),
+            sum(same) / len(same),
+        )  # fmt: skip
     trained = None
     if seen is not None:
         drawn = _made(model, seen, seed, lambda done: along((len(held) + done) / total, str(task)))
         trained = Evaluation(task, seen.prompts, seen.truth, drawn, "train")
-    modality = model.modalities[task.want]
     return Evaluation(
         task=task,
         prompts=held.prompts,

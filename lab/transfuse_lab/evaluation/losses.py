@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from transfuse.documents import Document
+from transfuse.modalities import seam
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
@@ -96,7 +97,7 @@ def _spans(model: Model, batch: Batch, hidden, states, of_document, found: dict[
         shares = modality.noise_share(group.t).tolist()
         for i in group.loss.nonzero()[:, 0].tolist():
             part = slice(i, i + 1)
-            loss = modality.objective(prediction[part], group.target[part], group.t[part])
+            loss = seam.score(modality, prediction[part], group.target[part], group.t[part], copy=group.copy)
             value, where = float(loss.sum), of_document[int(group.index[i, 0])]
             one.total += value
             one.count += loss.count

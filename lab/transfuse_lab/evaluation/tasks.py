@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Any, TypeVar, overload
 
 from transfuse.config.recipe import EvalSettings
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.metrics import Task
@@ -178,6 +178,7 @@ def _items(data: DataSet, split: str, one: Instance) -> tuple[tuple[Item, ...], 
 
 def checked_evaluable(data: DataSet, roles: Collection[str], settings: EvalSettings) -> tuple[Task, ...]:
     """The tasks, where held-out documents hold them. Raises TransfuseError before anything is trained."""
+    data = restrict(data, roles)
     if not data.size("heldout"):
         raise TransfuseError(
             f"data set {data.name!r}: split 'heldout' is empty, and evaluation needs some of it: mark a few "

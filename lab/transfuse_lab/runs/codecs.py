@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transfuse.checkpoints import provenance, save_codecs
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.files import read_json, write_json
 from transfuse.modalities.modality import Modality, Report
-from transfuse.model.build import build_modalities, fit_modalities
+from transfuse.model.build import build_modalities, fit_modalities, report_left_out
 
 SECONDS = "seconds.json"
 
@@ -17,6 +17,8 @@ SECONDS = "seconds.json"
 def fit_codecs(recipe: Recipe, data: DataSet, folder: Path, report: Report) -> Mapping[str, Modality]:
     """A recipe's modalities fit to the data, and left in a folder that `training.train` takes as ``codecs``."""
     began = time.process_time()
+    data = restrict(data, recipe.modalities)
+    report_left_out(data, recipe, report)
     modalities = fit_modalities(build_modalities(recipe), data, 0, report)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SECONDS, time.process_time() - began)

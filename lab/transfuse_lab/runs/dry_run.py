@@ -5,10 +5,10 @@ from math import prod
 import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
-from transfuse.model.counts import flops, parameter_counts
+from transfuse.datasets import DataSet, restrict
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
+from transfuse.training.counts import flops, parameter_counts
 
 from transfuse_lab.runs.training import prepare
 from transfuse_lab.visible import visible_line
@@ -16,6 +16,7 @@ from transfuse_lab.visible import visible_line
 
 def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
     """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
+    data = restrict(data, recipe.modalities)
     model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0)
     trainer = Trainer(recipe, model, data)
     trainer.check_mask()
@@ -53,6 +54,8 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins) -> str:
         f"one row      {used} positions, {len(row.arrivals)} documents, "
         f"{model.mask.pairs(row.columns):,} allowed pairs of {prod((len(row), len(row))):,}",
     ]
+    if left_out := data.left_out():
+        lines.insert(1, f"data         {left_out}")
     for group in batch.groups:
         lines.append(
             f"  {group.modality:10} {len(group.x_t)} spans of {group.index.shape[1]} positions, "

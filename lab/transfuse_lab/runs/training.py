@@ -12,14 +12,13 @@ from typing import Any
 from transfuse.checkpoints import RunFolder, provenance, restore_codecs
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Report
-from transfuse.model.build import build, build_modalities, build_model
+from transfuse.model.build import build, build_modalities, build_model, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import Trainer
 
@@ -30,6 +29,7 @@ from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.log import keep_until
 
 SAVE_EVERY = 60.0  # seconds between checkpoints
+LOOKED_AT = 1000  # training documents, to see which roles are droppable
 
 
 def prepare(
@@ -45,6 +45,7 @@ def prepare(
         return build(recipe, data, plugins, report, effort)
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
+    report_left_out(restrict(data, modalities), recipe, report)
     restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
 
@@ -65,7 +66,7 @@ def open_run(
     if run.description_file.is_file() and run.latest:
         saved = _same_recipe(run, recipe, data, plugins)
         trainer = Trainer(recipe, run.build_model(saved, plugins), data)
-        trainer.resume(run.checkpoint)
+        trainer.resume(run.sound_checkpoint())
         report(f"{run.path}: going on after step {trainer.progress.step}")
         return trainer
     if run.has_trained_steps:
@@ -80,12 +81,19 @@ def open_run(
         "data_section": section,
         "plugins": versions(plugins),
         "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
+        "droppable": droppable_roles(data),
     }
     trainer.check_mask()
     run.write_description(recipe, trainer.model, facts)
     run.metrics_file.unlink(missing_ok=True)
     trainer.save(run)
     return trainer
+
+
+def droppable_roles(data: DataSet) -> list[str]:
+    """The roles whose items guidance may leave out, as the first training documents mark them, sorted."""
+    documents = (data.document("train", index) for index in range(min(LOOKED_AT, data.size("train"))))
+    return sorted({item.modality for document in documents for item in document.items if item.droppable})
 
 
 def versions(plugins: Plugins) -> dict[str, str]:
@@ -128,7 +136,7 @@ def train(
     folder: who calls it holds the folder's lock (`lock.locked`).
     """
     make_folder(folder)
-    run = RunFolder(folder)
+    run, data = RunFolder(folder), restrict(data, recipe.modalities)
     trainer = open_run(recipe, data, section, run, plugins, report, codecs)
     progress = trainer.progress
     keep_until(run.metrics_file, progress.step, report)

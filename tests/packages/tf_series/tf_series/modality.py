@@ -28,6 +28,7 @@ class SeriesSettings(Settings):
     """How series are diffused."""
 
     fit_by = ()
+    sampled_by = ("sampler", "guidance")
 
     objective: Annotated[Chosen[SpanObjective], PartOf("objective")] = Field(
         default={"name": "flow"}, validate_default=True

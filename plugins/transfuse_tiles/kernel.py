@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
 from transfuse.errors import TransfuseError
 
 CHUNK = 2**20

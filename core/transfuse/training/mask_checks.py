@@ -1,19 +1,12 @@
-"""What a mask must not do over laid-out documents: name a column they lack, or show a token to its predictor."""
+"""What a mask must not do in training: show a token to its predictor, or documents of a row to each other."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.masks import Mask
-from transfuse.sequences.layout import Layout
+from transfuse.errors import TransfuseError
+from transfuse.masks import Mask, separate
 from transfuse.sequences.rows import Row
-
-
-def check_columns(mask: Mask, layout: Layout) -> None:
-    """Raises TransfuseError where a mask names a column that no document of this layout has."""
-    for name in sorted(mask.columns - layout.columns.keys()):
-        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")
 
 
 def check_leak(mask: Mask, row: Row) -> None:
@@ -33,6 +26,15 @@ def check_leak(mask: Mask, row: Row) -> None:
             for i in own:
                 if through[i - start, i + 1 - start]:
                     raise _leak(mask, source, i - start, "sees, through position after position,")
+
+
+def check_separate(mask: Mask, row: Row) -> None:
+    """Raises TransfuseError where documents of the row see each other: which are packed together is chance."""
+    if not separate(mask, {name: column[: row.used] for name, column in row.columns.items()}):
+        raise TransfuseError(
+            f"mask {mask}: documents that are packed into one row see each other; write mask: same(doc) & ({mask}), or "
+            f"say crossing: true in the recipe if they shall"
+        )
 
 
 CLOSURE = 2048

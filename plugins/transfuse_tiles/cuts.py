@@ -6,7 +6,6 @@ All of it is numpy over slices, so that it costs time in their number and not in
 from dataclasses import dataclass
 
 import numpy as np
-
 from transfuse.masks import Slices
 from transfuse.masks.normal_form.bands import expand
 

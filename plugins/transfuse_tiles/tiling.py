@@ -7,10 +7,10 @@ squared. All of it is numpy over slices, so that planning a batch costs little b
 from dataclasses import dataclass
 
 import numpy as np
-
-from transfuse.attention.tiles.cuts import Cuts, Seen, blocks, pieces, seen
 from transfuse.masks import Slices
 from transfuse.masks.normal_form.bands import expand
+
+from transfuse_tiles.cuts import Cuts, Seen, blocks, pieces, seen
 
 Ints = np.ndarray
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-
 from transfuse.attention.backend import Request
-from transfuse.attention.tiles.kernel import CHUNK, Entry
-from transfuse.attention.tiles.tiling import Batch, Singles, Tiling
+
+from transfuse_tiles.kernel import CHUNK, Entry
+from transfuse_tiles.tiling import Batch, Singles, Tiling
 
 KEPT = 64
 """Chunks of weights that one layer may keep between forward and backward; the rest is computed again."""

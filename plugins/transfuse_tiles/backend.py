@@ -7,12 +7,12 @@ Forward and backward are registered custom operators, so that torch.compile keep
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
 from transfuse.attention.backend import Backend, Plan, Request
-from transfuse.attention.tiles.kernel import backward, chunks, forward
-from transfuse.attention.tiles.plan import lower
-from transfuse.attention.tiles.tiling import tiling
 from transfuse.masks import Columns, Mask
+
+from transfuse_tiles.kernel import backward, chunks, forward
+from transfuse_tiles.plan import lower
+from transfuse_tiles.tiling import tiling
 
 
 class Tiles(Backend):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from transfuse.masks import NONE
+from transfuse.modalities import seam
 from transfuse.model.backbone import modality_of_weights
 from transfuse.model.model import Model
 from transfuse.sequences.rows import Row
@@ -41,6 +42,6 @@ def flops(model: Model, row: Row) -> float:
     forward = sum(model.backbone.flops(name) * int((owner == i).sum()) for i, name in enumerate(names))
     forward += 2.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum())
     for place in row.spans:
-        forward += model.span_modalities[place.modality].flops(place.span.length)
+        forward += seam.call(model.span_modalities[place.modality], "flops", place.span.length)
     forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
     return 3 * forward

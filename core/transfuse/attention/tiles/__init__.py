@@ -1,4 +1,0 @@
-"""The CPU's training kernel: attention in tiles of queries times the keys they see.
-
-Touched by `transfuse.attention` alone.
-"""

@@ -1,0 +1,1 @@
+"""The CPU's training kernel: attention in tiles of queries times the keys they see."""
