@@ -177,9 +177,7 @@ def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
             raise wrong(modality, "spans", own, f" as ids, which are not all of 0 … {modality.codes - 1}")
         for name, values in span.columns.items():
             if not _array(values, "biu"):
-                raise wrong(
-                    modality, "spans", values, f" as column {name!r}: it must be an array of whole numbers"
-                )
+                raise wrong(modality, "spans", values, f" as column {name!r}: it holds whole numbers")
         noised, labelled = noised or span.noised, labelled or span.label is not None
         predicted = predicted or (span.loss and (span.noised or not of_spans))
     if of_spans and predicted and not labelled:
@@ -198,9 +196,7 @@ def positions(modality: Modality, span: Span, cursor: int) -> tuple[np.ndarray, 
     if found.shape != (span.positions,) or found.dtype.kind not in "iu":
         raise wrong(modality, "positions", found, f" for {span.positions} positions: a whole number each")
     if not _whole(after) or after < cursor:
-        raise wrong(
-            modality, "positions", after, f" as the cursor after {cursor}, which it must not go back from"
-        )
+        raise wrong(modality, "positions", after, f" as the cursor after {cursor}: it must not go back")
     return found, after
 
 
@@ -238,9 +234,7 @@ def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: s
     of = " as the sum of a loss, which is one number"
     _tensor(modality, "objective", found.sum, of, prediction, found.sum.shape if scalar else ())
     if prediction.requires_grad and torch.is_grad_enabled() and not found.sum.requires_grad:
-        raise wrong(
-            modality, "objective", found.sum, " as a sum without a graph: nothing would learn from it"
-        )
+        raise wrong(modality, "objective", found.sum, " as a sum without a graph: nothing would learn")
     if guarded(modality, "objective", float, found.count) != len(target):
         unit = "spans: add up the mean of each" if t else "tokens: add them up"
         raise wrong(modality, "objective", found.count, f" as the count of {len(target)} {unit}")
