@@ -21,7 +21,6 @@ from transfuse.modalities import seam
 from transfuse.modalities.codec import Codec, GridModality
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, Span
-from transfuse.model.counts import flops
 from transfuse.model.model import Model
 from transfuse.plugin import hookimpl
 from transfuse.randomness import Key
@@ -32,6 +31,7 @@ from transfuse.sequences.layout import Layout
 from transfuse.sequences.rows import join
 from transfuse.sequences.vocabulary import vocabulary_for
 from transfuse.testing.modalities import Blob, Letters, document
+from transfuse.training.counts import flops
 
 from tests.tiny.models import Kit
 

@@ -264,6 +264,28 @@ class TestPlan:
         runs = planned(axes={"train.flops": ("1e9", "2e9")}, seeds=(0,))
         assert {run.recipe.train.flops for run in runs} == {1e9, 2e9}
 
+    def test_without_names_those_of_the_registry_are_compared_and_none_that_a_plugin_brings(
+        self, planned: Callable, series_plugins: Plugins, tmp_path: Path
+    ) -> None:
+        settings = ComparisonSettings((), "digits", (0,), tmp_path)
+        registry = Registry.load(series_plugins, [packaged_file()])
+        runs = plan(settings, registry, {"name": "digits"})
+        assert [run.entry for run in runs] == ["transfusion", "chameleon"]
+        named = replace(settings, recipes=("series-flow", "series-ddpm"), data="series")
+        runs = plan(named, registry, {"name": "series"})
+        assert [run.entry for run in runs] == ["series-flow", "series-ddpm"]
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("compare: [series-ddpm]")
+        runs = plan(settings, Registry.load(series_plugins, [packaged_file(), mine]), {"name": "series"})
+        assert [run.entry for run in runs] == ["series-ddpm"]
+
+    def test_where_the_registry_names_none_either(self, installed: Plugins, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("compare: []")
+        registry = Registry.load(installed, [packaged_file(), mine])
+        with pytest.raises(TransfuseError, match="compare: no recipe is named: write some behind compare"):
+            plan(ComparisonSettings((), "digits", (0,), tmp_path), registry, {"name": "digits"})
+
     def test_a_recipe_twice(self, planned: Callable) -> None:
         with pytest.raises(TransfuseError, match="compare: recipe 'chameleon' stands twice"):
             planned(recipes=("chameleon", "transfusion", "chameleon"))

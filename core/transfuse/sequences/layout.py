@@ -9,7 +9,7 @@ import numpy as np
 from transfuse.config.recipe import COLUMNS, RESERVED
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.masks import NONE
+from transfuse.masks import NONE, Mask
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Column, Modality, Span, TokenModality
 from transfuse.sequences.sequence import ROW_COLUMNS, DocumentSequence, PlacedSpan
@@ -236,3 +236,9 @@ class _Writer:
             scored,
             tuple(self.placed),
         )
+
+
+def check_columns(mask: Mask, layout: Layout) -> None:
+    """Raises TransfuseError where a mask names a column that no document of this layout has."""
+    for name in sorted(mask.columns - layout.columns.keys()):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")
