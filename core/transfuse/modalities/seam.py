@@ -8,6 +8,7 @@ a device; letters in shapes are those of `transfuse.modalities.modality`.
 import inspect
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -229,6 +230,11 @@ def head(modality: Any, hidden: Tensor, state: Any, t: Tensor, copy: str) -> Ten
 
 def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: str = "") -> Loss:
     """The loss of n tokens or of B spans, which is its count."""
+    if t and prediction.dim() != target.dim() and prediction.squeeze().shape == target.squeeze().shape:
+        text = f"{list(prediction.shape)} for targets {list(target.shape)}, with which it would broadcast"
+        warnings.warn(
+            f"{title(modality)}: head returned {text}: each must be compared with its own", stacklevel=2
+        )
     found = call(modality, "objective", prediction, target, *t, **_told_copy(modality.objective, copy))
     scalar = isinstance(found.sum, Tensor) and found.sum.numel() == 1
     of = " as the sum of a loss, which is one number"
