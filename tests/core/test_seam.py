@@ -348,6 +348,24 @@ def test_an_item_without_loss_has_no_span_that_is_predicted(noised: bool) -> Non
             assert seam.spans(always, item, payload)
 
 
+def test_what_is_only_shown_needs_no_label_and_tokens_are_never_noised() -> None:
+    shown = type("Shown", (Blob,), {"spans": spanned(label=None, loss=False)})()
+    assert seam.spans(shown, Item("blob", None, noised=False), np.ones(2, np.float32))
+    assert seam.spans(shown, Item("blob", None), np.ones(2, np.float32))
+    tokens = type("Noised", (Letters,), {"spans": spanned(label=None, noised=True)})()
+    assert seam.spans(tokens, Item("letters", None, noised=False), np.ones(2, np.int64))
+
+
+def test_a_loss_needs_a_graph_only_where_something_can_learn() -> None:
+    detached = liar(Blob, objective=scored(lambda x: Loss(x.sum.detach(), x.count)))
+    given = torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2)
+    assert seam.score(detached, *given).mean == 1
+    with torch.no_grad():
+        assert seam.score(detached, given[0].requires_grad_(), *given[1:]).mean == 1
+    with pytest.raises(TransfuseError, match="without a graph"):
+        seam.score(detached, *given)
+
+
 # -- whose fault it is
 
 

@@ -160,7 +160,7 @@ def _narrow(part: Any, method: str, found: np.ndarray) -> np.ndarray:
     return found
 
 
-def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
+def spans(modality: Any, item: Item, payload: np.ndarray) -> list[Span]:
     """The spans an item becomes."""
     found, of_spans = call(modality, "spans", item, payload), isinstance(modality, SpanModality)
     noised = predicted = labelled = False
@@ -261,7 +261,7 @@ def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.
     made = _narrow(modality, "sample", guarded(modality, "sample", lambda: found.cpu().numpy()))
     if made.shape != shape or (made.dtype.kind == "f") != (like.dtype.kind == "f"):
         raise wrong(modality, "sample", made, f" for {list(shape)} of {like.dtype}")
-    if made.dtype.kind == "f" and not np.isfinite(made).all():
+    if not np.isfinite(made).all():
         raise wrong(modality, "sample", made, f" of {label!r} with NaN or Inf")
     return made
 
