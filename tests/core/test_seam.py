@@ -352,7 +352,7 @@ def test_what_is_only_shown_needs_no_label_and_tokens_are_never_noised() -> None
     shown = type("Shown", (Blob,), {"spans": spanned(label=None, loss=False)})()
     assert seam.spans(shown, Item("blob", None, noised=False), np.ones(2, np.float32))
     assert seam.spans(shown, Item("blob", None), np.ones(2, np.float32))
-    tokens = type("Noised", (Letters,), {"spans": spanned(label=None, noised=True)})()
+    tokens = type("Noised", (Letters,), {"spans": spanned(label=None, noised=True, payload=np.copy)})()
     assert seam.spans(tokens, Item("letters", None, noised=False), np.ones(2, np.int64))
 
 
