@@ -98,7 +98,8 @@ def test_the_copies_share_positions_and_only_the_clean_one_is_seen_from_outside(
     assert [bool(seen[noised[1], key]) for key in noised] == [True, True, True, True, False, False]
 
 
-@pytest.mark.parametrize("name", ["waves", pytest.param("waves-copies", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_is_drawn_has_learnt_its_word(name: str, registry: Registry) -> None:
     """In seconds: a fast wave turns about three times as often as a slow one."""
     data, recipe = open_data("waves", registry.plugins), registry.recipe(name)
