@@ -19,8 +19,7 @@ from transfuse.model.model import Model
 from transfuse.model.parameter_groups import freeze
 from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 
