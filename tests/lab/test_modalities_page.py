@@ -67,7 +67,7 @@ def test_every_method_of_the_interface_is_on_the_page() -> None:
         if not name.startswith("_") and callable(getattr(SpanModality, name))
     }
     left = {name for name in own if f"`{name}`" not in PAGE and f"`{name}(" not in PAGE}
-    assert left <= {"flops", "suffix_for", "noise_share"}
+    assert left <= {"flops", "suffix_for"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
