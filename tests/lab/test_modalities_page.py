@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
 from transfuse.generation import generate
 from transfuse.modalities.modality import SpanModality
 from transfuse.model.build import build
@@ -114,6 +116,25 @@ def test_what_is_drawn_has_learnt_its_word(name: str, registry: Registry) -> Non
         return float(np.mean([(np.diff(np.sign(x)) != 0).sum() for x in drawn]))
 
     assert turns("fast") > 2 * turns("slow")
+
+
+def test_a_fault_is_told_as_on_the_page(
+    model: Callable, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = sys.modules["tf_waves"].Series
+    embed = series.embed
+
+    def longer(self: SpanModality, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, None]:
+        vectors, state = embed(self, x_t, t)
+        return torch.cat([vectors, vectors[:, :1]], dim=1), state
+
+    monkeypatch.setattr(series, "embed", longer)
+    (shown,) = re.findall(r"``(modality 'series' .*?)``", PAGE)
+    pattern = re.sub(r"\d+", r"\\d+", re.escape(shown).replace(r"0\.1", "VERSION")).replace(
+        "VERSION", r"0\.1"
+    )
+    with pytest.raises(TransfuseError, match=f"^{pattern}$"):
+        model("waves")
 
 
 FIRST, SECOND = blocks("sh")
