@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
 from transfuse.generation import generate
 from transfuse.modalities.modality import SpanModality
 from transfuse.model.build import build
@@ -67,7 +69,7 @@ def test_every_method_of_the_interface_is_on_the_page() -> None:
         if not name.startswith("_") and callable(getattr(SpanModality, name))
     }
     left = {name for name in own if f"`{name}`" not in PAGE and f"`{name}(" not in PAGE}
-    assert left <= {"flops", "suffix_for", "noise_share"}
+    assert left <= {"flops", "suffix_for"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -98,7 +100,8 @@ def test_the_copies_share_positions_and_only_the_clean_one_is_seen_from_outside(
     assert [bool(seen[noised[1], key]) for key in noised] == [True, True, True, True, False, False]
 
 
-@pytest.mark.parametrize("name", ["waves", pytest.param("waves-copies", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_is_drawn_has_learnt_its_word(name: str, registry: Registry) -> None:
     """In seconds: a fast wave turns about three times as often as a slow one."""
     data, recipe = open_data("waves", registry.plugins), registry.recipe(name)
@@ -113,6 +116,25 @@ def test_what_is_drawn_has_learnt_its_word(name: str, registry: Registry) -> Non
         return float(np.mean([(np.diff(np.sign(x)) != 0).sum() for x in drawn]))
 
     assert turns("fast") > 2 * turns("slow")
+
+
+def test_a_fault_is_told_as_on_the_page(
+    model: Callable, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = sys.modules["tf_waves"].Series
+    embed = series.embed
+
+    def longer(self: SpanModality, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, None]:
+        vectors, state = embed(self, x_t, t)
+        return torch.cat([vectors, vectors[:, :1]], dim=1), state
+
+    monkeypatch.setattr(series, "embed", longer)
+    (shown,) = re.findall(r"``(modality 'series' .*?)``", PAGE)
+    pattern = re.sub(r"\d+", r"\\d+", re.escape(shown).replace(r"0\.1", "VERSION")).replace(
+        "VERSION", r"0\.1"
+    )
+    with pytest.raises(TransfuseError, match=f"^{pattern}$"):
+        model("waves")
 
 
 FIRST, SECOND = blocks("sh")

@@ -86,7 +86,10 @@ def fit_modalities(
 
 def _place(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
-    documents = (data.document("train", index) for index in range(data.size("train")))
+    whole = (
+        data.data if isinstance(data, Restriction) else data
+    )  # with all items, so that their numbers are right
+    documents = (whole.document("train", index) for index in range(whole.size("train")))
     items = (
         f"{document.source}: item {i} ({role})"
         for document in documents
