@@ -48,6 +48,12 @@ from .modalities.objective import Sampler as Sampler
 from .modalities.objective import SpanObjective as SpanObjective
 from .modalities.objective import TokenObjective as TokenObjective
 from .modalities.objective import broadcast_like as broadcast_like
+from .modalities.patches import patchify as patchify
+from .modalities.patches import sinusoidal_positions as sinusoidal_positions
+from .modalities.patches import unpatchify as unpatchify
+from .modalities.raw import RawData as RawData
+from .modalities.time_embedding import TimeEmbedding as TimeEmbedding
+from .modalities.time_embedding import clock as clock
 from .model.backbone import Attend as Attend
 from .model.backbone import Backbone as Backbone
 from .model.backbone import RowContext as RowContext

@@ -1,6 +1,5 @@
 """Images as a modality: latents in patches, noised, and predicted a span at a time (paper, section 3)."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from transfuse.plugin import (
     Item,
     Loss,
     PartOf,
-    Report,
     Sampler,
     Settings,
     Span,
     SpanModality,
     SpanObjective,
     TransfuseError,
+    clock,
 )
 
 from transfuse_image.patchers.patcher import Patcher
@@ -67,30 +66,19 @@ class Image(GridModality, SpanModality):
         self.diffusion = settings.objective.build()
         self.sampler = settings.sampler.build()
         self.clean_time = self.diffusion.clean_time
+        self.patch = settings.patcher.settings.patch
         self.views = settings.guidance.views_dropped
 
     # -- before the model
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        super().fit(raws, seed, report, effort)
-        self._check_patches()
-
     def connect(self, dim: int) -> None:
-        h, w = self.sizes[0]
-        self.patcher = self.settings.patcher.build(shape=(self.codec.channels, h, w), dim=dim)
+        self.patcher = self.settings.patcher.build(shape=(self.codec.channels, *self.sizes[0]), dim=dim)
 
     # -- codec and layout
 
-    def labels(self) -> tuple[str, ...]:
-        return tuple(self._label(h, w) for h, w in self.sizes)
-
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        h, w = payload.shape[1:]
-        n = (h // self._patch) * (w // self._patch)
-        return [Span(payload, n, self._label(h, w), noised=item.noised, loss=item.loss and item.noised)]
-
-    def blank(self, label: str) -> np.ndarray:
-        return np.zeros((self.codec.channels, *self._size(label)), np.float32)
+        n, label = self.length_of(payload), self.label_of(payload)
+        return [Span(payload, n, label, noised=item.noised, loss=item.loss and item.noised)]
 
     # -- in the model
 
@@ -102,12 +90,12 @@ class Image(GridModality, SpanModality):
     def embed(
         self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B n D"], Any]:
-        return self.patcher.down(x_t, self._clock(t))
+        return self.patcher.down(x_t, clock(self.noise_share(t)))
 
     def head(
         self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
     ) -> Float[Tensor, "B c h w"]:
-        return self.patcher.up(hidden, state, self._clock(t))
+        return self.patcher.up(hidden, state, clock(self.noise_share(t)))
 
     def objective(self, prediction: Tensor, target: Tensor, t: Float[Tensor, " B"]) -> Loss:
         return self.diffusion.score(prediction, target, t)
@@ -127,26 +115,3 @@ class Image(GridModality, SpanModality):
 
     def flops(self, span_length: int) -> float:
         return self.patcher.flops(span_length)
-
-    def _clock(self, t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Patchers are told 1000 times the share of noise, whatever the objective counts in: t of 1000."""
-        return (1000 * self.diffusion.share(t)).float()
-
-    # -- shapes
-
-    @property
-    def _patch(self) -> int:
-        return self.settings.patcher.settings.patch
-
-    def _label(self, h: int, w: int) -> str:
-        return f"{h // self._patch}x{w // self._patch}"
-
-    def _size(self, label: str) -> tuple[int, int]:
-        return self.sizes[self.labels().index(label)]
-
-    def _check_patches(self) -> None:
-        for h, w in self.sizes:
-            if h % self._patch or w % self._patch:
-                raise TransfuseError(
-                    f"modality {self.name!r}: a latent grid of {h}x{w} does not divide into patches of {self._patch}"
-                )

@@ -71,8 +71,8 @@ class MaskedVQ(CodeGrid, SpanModality):
     # -- layout
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        h, w = payload.shape
-        return [Span(payload, h * w, f"{h}x{w}", noised=item.noised, loss=item.loss and item.noised)]
+        label, loss = self.label_of(payload), item.loss and item.noised
+        return [Span(payload, payload.size, label, noised=item.noised, loss=loss)]
 
     # -- in the model
 
@@ -96,10 +96,8 @@ class MaskedVQ(CodeGrid, SpanModality):
         self, evaluate: Evaluate, label: str, generators: list[torch.Generator]
     ) -> Int[Tensor, "B h w"]:
         denoise = self.settings.guidance.denoiser(evaluate, self.noise_share)
-        h, w = self.blank(label).shape
-        return self.sampler.sample(
-            denoise, self.masking, (h, w), generators, self.mask, self.table.weight.device
-        )
+        shape, device = self.blank(label).shape, self.table.weight.device
+        return self.sampler.sample(denoise, self.masking, shape, generators, self.mask, device)
 
     def flops(self, span_length: int) -> float:
         """The head's alone: a table is looked up."""

@@ -1,5 +1,6 @@
 """MaskGIT's sampler: all hidden ids are drawn at once, the surest are kept, the others hidden again."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,13 +33,13 @@ class MaskGIT:
         self,
         denoise: Denoise,
         objective: MaskedId,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         generators: list[torch.Generator],
         mask: int,
         device: torch.device,
-    ) -> Int[Tensor, "B h w"]:
+    ) -> Int[Tensor, "B ..."]:
         """B = len(generators) grids of ids. ``denoise`` gives logits [B, n, V] for grids with ``mask``."""
-        batch, n = len(generators), shape[0] * shape[1]
+        batch, n = len(generators), math.prod(shape)
         ids = torch.full((batch, n), mask, device=device)
         steps = min(self.settings.evaluations, n)
         left = n

@@ -47,7 +47,7 @@ class VQSettings(Settings):
 
 
 class CodeGrid(GridModality):
-    """What modalities of codes share, drawn in turn or hidden and filled in: a marker a size of grid."""
+    """What modalities of codes share, drawn in turn or hidden and filled in."""
 
     def __init__(self, codec: Chosen[Codec], guidance: GuidanceSettings, name: str) -> None:
         super().__init__(name, codec.build())
@@ -56,12 +56,6 @@ class CodeGrid(GridModality):
         if guidance.rescale:
             raise TransfuseError("guidance.rescale is for latents, and codes have none: leave it 0")
         self.views = guidance.views_dropped
-
-    def labels(self) -> tuple[str, ...]:
-        return tuple(f"{h}x{w}" for h, w in self.sizes)
-
-    def blank(self, label: str) -> Int[np.ndarray, "h w"]:
-        return np.zeros(self.sizes[self.labels().index(label)], np.int64)
 
 
 class VQ(CodeGrid, TokenModality):
@@ -78,8 +72,7 @@ class VQ(CodeGrid, TokenModality):
         """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        h, w = payload.shape
-        return [Span(payload.reshape(-1), h * w, f"{h}x{w}", loss=item.loss)]
+        return [Span(payload.reshape(-1), payload.size, self.label_of(payload), loss=item.loss)]
 
     def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
         return self.scorer.score(logits, targets)

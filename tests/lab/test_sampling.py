@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from transfuse import checkpoints
+from transfuse.checkpoints import RunFolder
 from transfuse.datasets import DataSet
 from transfuse.documents import Document
 from transfuse.files import read_json
@@ -20,7 +21,6 @@ from transfuse_lab.drawing.sheet import GAP
 from transfuse_lab.runs.training import train
 
 from tests.tiny.packages import install
-from tests.tiny.runs import rewritten
 
 RECIPES = ("transfusion", "chameleon")
 
@@ -196,18 +196,18 @@ def test_what_is_written_can_be_given_back(cli: Callable, run: Callable, tmp_pat
 
 
 def test_roles_that_a_run_says_can_be_left_out_are_droppable(
-    cli: Callable, run: Callable, tmp_path: Path
+    cli: Callable, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As prompts of text are: with guidance, a document without them is what a sample is pushed away from."""
-    two = tmp_path / "run"
-    shutil.copytree(run("mirrored", "image", "mirror"), two)
+    two, made = run("mirrored", "image", "mirror"), []
+    described = RunFolder(two).description
     cli("sample", two, "--want", "image", "--out", tmp_path / "a.png")
-    made = []
     for roles in ([], ["image"]):
-        rewritten(two, lambda recipe, described, roles=roles: described.update(droppable=roles))
-        cli("sample", two, "--given", f"image=@{tmp_path / 'a.png'}", "--out", tmp_path / "b.npy")
+        monkeypatch.setattr(RunFolder, "description", {**described, "droppable": roles})
+        given = ("--given", f"image=@{tmp_path / 'a.png'}", "--out")
+        assert cli("sample", two, *given, tmp_path / "b.npy").exit_code == 0
         made.append((tmp_path / "b.npy").read_bytes())
-        cli("sample", two, "--given", f"image=@{tmp_path / 'a.png'}", "--out", tmp_path / "docs")
+        assert cli("sample", two, *given, tmp_path / "docs").exit_code == 0
         assert read_json(tmp_path / "docs/0.json", "document")[0] == {"image": "given-0.png"}
     assert made[0] != made[1]
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from transfuse.plugin import sinusoidal_positions
 from transfuse.registry.plugins import Plugins
 from transfuse_image.patchers.linear import LinearPatcher, LinearSettings
-from transfuse_image.patchers.patcher import places
 
 PATCHES = (1, 2, 4, 8)
 GRIDS = ((8, 8), (8, 16), (16, 8), (24, 16))
@@ -142,12 +142,12 @@ def test_flops_are_those_torch_counts(make: Callable, patch: int, grid: tuple[in
 def test_places_tell_patches_apart_and_do_not_depend_on_the_grid(
     h: int, w: int, dim: int, y: int, x: int
 ) -> None:
-    told = places(h, w, dim)
+    told = sinusoidal_positions((h, w), dim)
     assert told.shape == (h * w, dim)
     apart = torch.cdist(told.double(), told.double()) + 9 * torch.eye(h * w)
     assert apart.min() > 0.04
     if y < h and x < w:  # the same place in a larger grid is told in the same words
-        assert torch.equal(told[y * w + x], places(32, 32, dim)[y * 32 + x])
+        assert torch.equal(told[y * w + x], sinusoidal_positions((32, 32), dim)[y * 32 + x])
 
 
 def test_places_are_added_to_what_a_patch_is() -> None:
@@ -156,4 +156,6 @@ def test_places_are_added_to_what_a_patch_is() -> None:
     without = LinearPatcher(LinearSettings(patch=2), (3, 8, 8), 32)
     torch.manual_seed(0)
     told = LinearPatcher(LinearSettings(patch=2, places=True), (3, 8, 8), 32)
-    torch.testing.assert_close(told.down(x_t, t)[0], without.down(x_t, t)[0] + places(4, 4, 32))
+    torch.testing.assert_close(
+        told.down(x_t, t)[0], without.down(x_t, t)[0] + sinusoidal_positions((4, 4), 32)
+    )

@@ -1,5 +1,6 @@
 """A codec turns raw data into what the model sees and back; it is trained first and then frozen."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ class Codec(RawData, Interface):
     """Raw data to latents (float32) or to a grid of codes (int64, 0 … codes-1), and back.
 
     codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
-    channels: channels of a latent grid ``[channels, h, w]``; a grid of codes is ``[h, w]``.
+    channels: channels of a latent grid ``[channels, *sides]``; a grid of codes is ``[*sides]``.
     bound: latents lie within ±bound, so a sampler may clip to it.
     """
 
@@ -48,8 +49,8 @@ class Codec(RawData, Interface):
         """JSON that ``restore`` needs, and figures of the training worth showing."""
 
     @abstractmethod
-    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Height and width of the latent grid for raw data of this shape."""
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The sides of the latent grid for raw data of this shape: height and width, or any number of them."""
 
     @abstractmethod
     def encode(self, raw: np.ndarray) -> np.ndarray:
@@ -60,18 +61,25 @@ class Codec(RawData, Interface):
         """A payload back to raw data."""
 
 
-class GridModality(Modality):
-    """What modalities of grids share: a codec, and the sizes of the grids that the data had.
+def by(sides: Iterable[int]) -> str:
+    """``4x4``"""
+    return "x".join(map(str, sides))
 
-    sizes: height and width of each latent grid, in latent pixels. A subclass is a token or a span
-    modality too, and says how a grid becomes positions.
+
+class GridModality(Modality):
+    """What modalities of grids share: a codec, the sizes of the grids that the data had, and a label for each.
+
+    sizes: the sides of each latent grid. patch: along a side, so many become one position. A subclass is a token
+    or a span modality too, and says how a grid becomes positions.
     """
+
+    patch: int = 1
 
     def __init__(self, name: str, codec: Codec) -> None:
         super().__init__(name)
         self.codec = codec
         self.suffixes = codec.suffixes
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, ...]] = []
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         kept = list(raws)
@@ -82,24 +90,52 @@ class GridModality(Modality):
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
         seam.call(self.codec, "fit", kept, seed, told, effort)
         self.sizes = sorted({self.codec.grid(raw.shape) for raw in kept})
+        if odd := [size for size in self.sizes if any(side % self.patch for side in size)]:
+            raise TransfuseError(
+                f"modality {self.name!r}: a latent grid of {by(odd[0])} does not divide into patches of {self.patch}"
+            )
 
     def facts(self) -> dict[str, Any]:
         return {"codec": seam.facts(self.codec), "sizes": [list(size) for size in self.sizes]}
 
     def restore(self, facts: dict[str, Any]) -> None:
         seam.call(self.codec, "restore", facts["codec"])
-        self.sizes = [(int(h), int(w)) for h, w in facts["sizes"]]
+        self.sizes = [tuple(map(int, size)) for size in facts["sizes"]]
 
     def encode(self, raw: Any) -> np.ndarray:
         payload = seam.payload(self.codec, "encode", raw)
-        height, width = payload.shape[-2:]
-        if (height, width) not in self.sizes:
-            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
-            raise TransfuseError(f"its latent grid is {height}x{width}, and this modality was fit to {known}")
+        if (size := self.size_of(payload)) not in self.sizes:
+            known = ", ".join(map(by, self.sizes))
+            raise TransfuseError(f"its latent grid is {by(size)}, and this modality was fit to {known}")
         return payload
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
         return seam.call(self.codec, "decode", payload)
+
+    # -- sizes
+
+    def size_of(self, payload: np.ndarray) -> tuple[int, ...]:
+        """The sides of a payload's grid."""
+        return payload.shape if self.codec.codes else payload.shape[1:]
+
+    def label_of(self, payload: np.ndarray) -> str:
+        """Its shape in positions, as its begin marker says it: ``4x4``."""
+        return by([side // self.patch for side in self.size_of(payload)])
+
+    def length_of(self, payload: np.ndarray) -> int:
+        """How many positions it becomes."""
+        return math.prod(side // self.patch for side in self.size_of(payload))
+
+    def labels(self) -> tuple[str, ...]:
+        return tuple(by([side // self.patch for side in size]) for size in self.sizes)
+
+    def blank(self, label: str) -> np.ndarray:
+        size = self.sizes[self.labels().index(label)]
+        return (
+            np.zeros(size, np.int64)
+            if self.codec.codes
+            else np.zeros((self.codec.channels, *size), np.float32)
+        )
 
     # -- raw data are the codec's
 

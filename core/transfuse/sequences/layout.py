@@ -162,7 +162,11 @@ class _Writer:
             self._write(stop - start, **part, **own)
 
         if span.label is not None:
-            begin = self._begin(name, span.label)
+            begin = vocabulary.markers.get(begin_marker(name, span.label))
+            if begin is None:
+                known = f"labels() had {seam.call(modality, 'labels')} when the model was made"
+                but = f" as a label, and {known}: fit() must find all shapes, of the training split"
+                raise seam.wrong(modality, "spans", span.label, but)
             write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._markers() if span.loss else NONE)
         content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
@@ -179,18 +183,6 @@ class _Writer:
         if span.label is not None:
             end = vocabulary.marker(end_marker(name))
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
-
-    def _begin(self, name: str, label: str) -> int:
-        """The begin marker of a label, one that there was when the vocabulary was made."""
-        begin = begin_marker(name, label)
-        if begin not in self.layout.vocabulary.markers:
-            modality = self.layout.modalities[name]
-            known = ", ".join(map(repr, seam.call(modality, "labels"))) or "none"
-            raise TransfuseError(
-                f"{seam.title(modality)}: spans returned the label {label!r}, and labels() when the model was made had "
-                f"not: it has {known}; of the training split's items, fit() must find every shape"
-            )
-        return self.layout.vocabulary.markers[begin]
 
     def _check(self, name: str, span: Span) -> None:
         """A span's own columns are those its modality declares, one value a position."""

@@ -5,13 +5,12 @@ Letters: ``B`` images, ``c h w`` a latent grid, ``n = (h / k)·(w / k)`` patches
 
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.plugin import Settings
+from transfuse.plugin import Settings, TimeEmbedding, patchify, sinusoidal_positions, unpatchify
 
-from transfuse_image.patchers.patcher import Patcher, TimeEmbedding, places
+from transfuse_image.patchers.patcher import Patcher
 
 
 class LinearSettings(Settings):
@@ -43,17 +42,16 @@ class LinearPatcher(Patcher):
     def down(
         self, x_t: Float[Tensor, "B c h w"], t: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B n D"], Any]:
-        patches = F.unfold(x_t, self.patch, stride=self.patch).transpose(1, 2)
-        vectors = self.into(patches) + self.time(t)[:, None]
+        vectors = self.into(patchify(x_t, self.patch)) + self.time(t)[:, None]
         if self.places:
-            h, w = (side // self.patch for side in x_t.shape[2:])
-            vectors = vectors + places(h, w, vectors.shape[-1]).to(vectors)
+            grid = [side // self.patch for side in x_t.shape[2:]]
+            vectors = vectors + sinusoidal_positions(grid, vectors.shape[-1]).to(vectors)
         return vectors, x_t.shape[2:]
 
     def up(
         self, hidden: Float[Tensor, "B n D"], state: Any, t: Float[Tensor, " B"]
     ) -> Float[Tensor, "B c h w"]:
-        return F.fold(self.out(hidden).transpose(1, 2), state, self.patch, stride=self.patch)
+        return unpatchify(self.out(hidden), state, self.patch)
 
     def flops(self, n: int) -> float:
         time = sum(p.numel() for p in self.time.parameters() if p.dim() == 2)  # once an image

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.plugin import InvalidSettings, Settings
+from transfuse.plugin import InvalidSettings, Settings, TimeEmbedding
 
-from transfuse_image.patchers.patcher import Patcher, TimeEmbedding
+from transfuse_image.patchers.patcher import Patcher
 
 GROUP = 8
 """Channels normalised together. Not 1: such a norm would take away the time, which is the same at all pixels."""

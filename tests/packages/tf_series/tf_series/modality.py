@@ -99,10 +99,13 @@ class Series(SpanModality):
     def head(self, hidden, state, t):
         return self.out(hidden).flatten(1)
 
+    def noise_share(self, t):
+        return self.diffusion.share(t)
+
     def objective(self, prediction, target, t):
         return self.diffusion.score(prediction, target, t)
 
     def sample(self, evaluate, label, generators):
         noise = torch.stack([torch.randn(int(label), generator=g) for g in generators])
-        denoise = self.guidance.denoiser(evaluate, self.diffusion.share)
+        denoise = self.guidance.denoiser(evaluate, self.noise_share)
         return self.sampler.sample(denoise, self.diffusion, noise.to(self.out.weight), generators, bound=1.5)
