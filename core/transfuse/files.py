@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,37 @@ CAP = 64 << 20
 CURE = "restore it, or train again"
 
 
+@contextmanager
+def writing(path: Path, what: str = "") -> Iterator[None]:
+    """Entered around what writes there: the system's refusal, such as a full disk, becomes one line.
+
+    what: said behind it: what is kept, and how much room it needs.
+    """
+    try:
+        yield
+    except OSError as error:
+        fault = error.strerror or error
+        raise TransfuseError(
+            f"{path} cannot be written ({fault}){what}: make room there, allow it, or name another place"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """The same as `write_bytes` of text in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put the bytes on the disk beside the file, then in its place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    replace(partial, path)
+    """Put the bytes on the disk beside the file, then in its place in one step. Raises TransfuseError."""
+    kept = "; what was there is kept" if path.exists() else ""
+    with writing(path, f"; it has {len(data):,} bytes{kept}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        replace(partial, path)
 
 
 def replace(partial: Path, path: Path) -> None:

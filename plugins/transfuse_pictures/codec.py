@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from transfuse.files import write_bytes
-from transfuse.plugin import Codec, TransfuseError
+from transfuse.plugin import Codec
 
 from transfuse_pictures.files import image_bytes, is_image, read_image
 
@@ -24,10 +24,7 @@ class PictureCodec(Codec):
         if path.suffix.lower() not in FORMATS:
             super().save(raw, path)
             return
-        try:
-            write_bytes(path, image_bytes(raw, FORMATS[path.suffix.lower()]))
-        except OSError as error:
-            raise TransfuseError(f"{path} cannot be written: {error.strerror or error}") from None
+        write_bytes(path, image_bytes(raw, FORMATS[path.suffix.lower()]))
 
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The picture with the channels that the codec has; resized where ``shape`` is a square's.

@@ -8,7 +8,7 @@ from transfuse.checkpoints.weights import load_weights, save_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.files import read_checked, write_checked
+from transfuse.files import read_checked, write_checked, writing
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 
@@ -49,7 +49,8 @@ def save_codecs(
     folder: Path, modalities: Mapping[str, Modality], fit_from: Mapping[str, Any] | None = None
 ) -> None:
     """Facts and frozen weights of modalities that belong to no model yet. fit_from: their `provenance`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     files = {f"{name}.safetensors": modality.state_dict() for name, modality in modalities.items()}
     sums = {name: save_tensors(folder / name, tensors) for name, tensors in files.items()}
     # Written last: a folder without it is not complete.

@@ -21,7 +21,16 @@ from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, 
 from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import checksum, read_checked, read_json, replace, write_checked, write_json, write_text
+from transfuse.files import (
+    checksum,
+    read_checked,
+    read_json,
+    replace,
+    write_checked,
+    write_json,
+    write_text,
+    writing,
+)
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
@@ -207,7 +216,8 @@ class RunFolder:
             return  # saved already: a step has one state
         for leftover in (fresh, final):  # of a process that died before ``latest`` moved
             shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        with writing(fresh):
+            fresh.mkdir(parents=True)
         tensors = {MODEL: module_tensors(model)}
         if optimizer is not None:
             tensors[OPTIMIZER] = optimizer_tensors(model, optimizer)
@@ -215,12 +225,13 @@ class RunFolder:
             tensors[EMA_FILE] = dict(average)
         files = {name: save_tensors(fresh / name, each) for name, each in tensors.items()}
         write_checked(fresh / STATE, {"step": step, **(state or {}), "files": files})
-        replace(fresh, final)
+        with writing(final):
+            replace(fresh, final)
         write_text(home / "latest", str(step))
         self._read_anew("latest", "checkpoint")
         for old in home.iterdir():
             if old.is_dir() and old not in (final, before):
-                shutil.rmtree(old)
+                shutil.rmtree(old, ignore_errors=True)
 
     def _read_anew(self, *names: str) -> None:
         for name in names:

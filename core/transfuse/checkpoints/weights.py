@@ -8,14 +8,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
-from transfuse.files import digest, sync
+from transfuse.files import digest, sync, writing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Tensors by name, as they are now; on the disk when it returns. Returns the file's SHA-256."""
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-    sync(path)
-    return digest(path)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with writing(path, f"; it has about {size:,} bytes, and what was saved before is kept"):
+        try:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+        except SafetensorError as error:  # what it calls the system's own
+            raise OSError(str(error)) from error
+        sync(path)
+        return digest(path)
 
 
 def check_file(path: Path, sha256: str) -> None:

@@ -29,10 +29,7 @@ class RawData:
 
         Raises TransfuseError naming the file where these data have no such form, or it cannot be written.
         """
-        try:
-            write_bytes(path, _as_bytes(raw, path))
-        except OSError as error:
-            raise TransfuseError(f"{path} cannot be written: {error.strerror or error}") from None
+        write_bytes(path, _as_bytes(raw, path))
 
     def load(self, path: Path) -> Any:
         """What ``save`` wrote. Raises TransfuseError naming the file where it is missing, damaged or too large."""

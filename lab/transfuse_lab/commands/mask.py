@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from transfuse import masks
 from transfuse.errors import TransfuseError
+from transfuse.files import write_bytes
 from transfuse.masks.expressions import NAME
 
 from transfuse_lab.commands.arguments import RecipeOnData
@@ -51,11 +52,7 @@ def mask_command(
             if out.suffix.lower() == ".png"
             else mask_drawing.svg(mask, columns, max(cell, 8)).encode()
         )
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_bytes(image)
-        except OSError as fault:
-            raise TransfuseError(f"--out {out}: {fault.strerror or fault}") from None
+        write_bytes(out, image)
         lines.append(f"written to {out}")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.errors import TransfuseError
-from transfuse.files import write_json
+from transfuse.files import write_json, writing
 
 from transfuse_lab.runs.interrupts import tell
 
@@ -84,7 +84,10 @@ def _start(job: Job) -> subprocess.Popen:
     ``-P``: no module is taken from the working directory, which may be a folder of someone's data.
     """
     write_json(job.folder / "job.json", job.work)
-    with (job.folder / "log.txt").open("w", encoding="utf-8") as log:
+    path = job.folder / "log.txt"
+    with writing(path):
+        log = path.open("w", encoding="utf-8")
+    with log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", WORKER, str(job.folder / "job.json")],
             stdin=_until_we_end(),

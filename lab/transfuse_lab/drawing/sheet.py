@@ -69,12 +69,7 @@ class Sheet:
             raise TransfuseError(
                 f"{option} {out}: not all of these are pictures: give a name that ends in .svg"
             )
-        try:
-            write_bytes(out, self.png() if kind == ".png" else self.svg().encode())
-        except OSError as error:
-            raise TransfuseError(
-                f"{option} {out}: cannot be written ({error.strerror or error}); give another"
-            ) from None
+        write_bytes(out, self.png() if kind == ".png" else self.svg().encode())
 
     def svg(self) -> str:
         """Each drawing is an image of its own, so that no script in it runs."""

@@ -20,7 +20,6 @@ def fit_codecs(recipe: Recipe, data: DataSet, folder: Path, report: Report) -> M
     data = restrict(data, recipe.modalities)
     report_left_out(data, recipe, report)
     modalities = fit_modalities(build_modalities(recipe), data, 0, report)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SECONDS, time.process_time() - began)
     save_codecs(folder, modalities, provenance(recipe, data.identity()))
     return modalities

@@ -2,11 +2,37 @@
 
 import json
 import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from transfuse.files import write_text
+from transfuse.files import write_text, writing
 from transfuse.modalities.modality import Report
+
+
+class Log:
+    """The log of a run that trains: a line a step is added at its end. Raises TransfuseError where it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            self.file = path.open("a", encoding="utf-8")
+
+    def add(self, measured: dict[str, Any]) -> None:
+        with writing(self.path):
+            self.file.write(json.dumps(measured) + "\n")
+
+    def sync(self) -> None:
+        """All lines so far are on the disk."""
+        with writing(self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """What was not synced may be lost: its steps are done again."""
+        with suppress(OSError):
+            self.file.close()
 
 
 def read_log(log: Path, until: int) -> list[dict[str, Any]]:

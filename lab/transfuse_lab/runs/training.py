@@ -3,9 +3,8 @@
 Where the folder holds the same run, it is resumed, step for step as if it had never stopped.
 """
 
-import json
-import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.codecs import codec_seconds
 from transfuse_lab.runs.interrupts import interrupts
-from transfuse_lab.runs.log import keep_until
+from transfuse_lab.runs.log import Log, keep_until
 
 SAVE_EVERY = 60.0  # seconds between checkpoints
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -141,14 +140,13 @@ def train(
     progress = trainer.progress
     keep_until(run.metrics_file, progress.step, report)
     with (
-        run.metrics_file.open("a", encoding="utf-8") as log,
+        closing(Log(run.metrics_file)) as log,
         bar(f"train {recipe.name}") as shown,
         interrupts() as interrupted,
     ):
 
         def save() -> None:
-            log.flush()
-            os.fsync(log.fileno())  # a checkpoint never outlives the lines of its steps
+            log.sync()  # a checkpoint never outlives the lines of its steps
             trainer.save(run)
 
         saved = time.monotonic()
@@ -160,7 +158,7 @@ def train(
                 "positions": progress.positions,
                 **measured,
             }
-            log.write(json.dumps(line) + "\n")
+            log.add(line)
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             shown.update(min(1.0, progress.share(recipe)), f"step {progress.step}  {losses}")
             if time.monotonic() - saved > SAVE_EVERY:
