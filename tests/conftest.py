@@ -24,6 +24,8 @@ from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
+from transfuse_lab.cli import app
+from typer.testing import CliRunner, Result
 
 from tests.tiny import packages
 from tests.tiny.datasets import Shapes
@@ -93,3 +95,9 @@ def fitted(installed: Plugins) -> Callable[..., Model]:
         return build_model(recipe, modalities, installed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Result]:
+    """``cli("train", "transfusion", …)`` in this process."""
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

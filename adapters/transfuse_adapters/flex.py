@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transfuse.masks.columns import read
 from transfuse.masks.expressions import And, Constant, Delta, Expression, Flag, Not, Or, Same, Table, atoms
-from transfuse.masks.normal_form.blocks import block_counts
 from transfuse.plugin import NONE, Backend, Columns, Intervals, Mask, Plan, Request, Slices, TransfuseError
+
+from transfuse_adapters.block_counts import block_counts
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

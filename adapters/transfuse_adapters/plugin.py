@@ -2,7 +2,10 @@
 
 from transfuse.plugin import Backend, DataSet, Part, Settings, hookimpl
 
+from transfuse_adapters.cider import Cider, CiderSettings
+from transfuse_adapters.clip_score import ClipScore, ClipScoreSettings
 from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
+from transfuse_adapters.fid import Fid, FidSettings
 
 
 class StoreSettings(Settings):
@@ -33,6 +36,20 @@ def transfuse_datasets() -> list[Part]:
 @hookimpl
 def transfuse_codecs() -> list[Part]:
     return [Part("diffusers", DiffusersSettings, DiffusersCodec, "a pretrained AutoencoderKL or VQModel")]
+
+
+@hookimpl
+def transfuse_metrics() -> list[Part]:
+    return [
+        Part("fid", FidSettings, Fid, "Fréchet Inception distance, of weights that you name"),
+        Part(
+            "clip_score",
+            ClipScoreSettings,
+            ClipScore,
+            "how pictures fit their texts, of weights that you name",
+        ),
+        Part("cider", CiderSettings, Cider, "how texts agree with the true ones in n-grams"),
+    ]
 
 
 class KernelSettings(Settings):

@@ -208,7 +208,10 @@ def compare(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and report are kept.")],
     recipes: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE]...", help="The recipes; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE]...", help="The recipes; by default those of the registry's compare."
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run each, paired over recipes.")] = "0,1,2",
     overrides: Overrides = None,

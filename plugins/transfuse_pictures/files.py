@@ -66,13 +66,23 @@ def image_bytes(image: np.ndarray, format: str = "PNG") -> bytes:
     """
     from PIL import Image
 
+    levels, buffer = _levels(image), BytesIO()
+    Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)).save(buffer, format)
+    return buffer.getvalue()
+
+
+def rgb_levels(image: np.ndarray) -> np.ndarray:
+    """A float image ``[1 or 3, height, width]`` in [0, 1] as uint8 ``[3, height, width]``: the levels that a file of
+    it has, grey three times. Raises TransfuseError where it is none."""
+    levels = _levels(image)
+    return np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels
+
+
+def _levels(image: np.ndarray) -> np.ndarray:
     if not is_image(image):
         shape = getattr(image, "shape", type(image).__name__)
         raise TransfuseError(f"picture: an image is an array [1 or 3, height, width], not {shape}")
-    levels = (np.nan_to_num(image, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
-    buffer = BytesIO()
-    Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)).save(buffer, format)
-    return buffer.getvalue()
+    return (np.nan_to_num(image, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def is_image(raw: Any) -> bool:

@@ -12,9 +12,9 @@ from transfuse import masks
 from transfuse.attention import Dense, Request
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
-from transfuse.masks.normal_form.blocks import block_counts
 from transfuse.testing import strategies
 from transfuse_adapters import flex
+from transfuse_adapters.block_counts import block_counts
 
 
 @given(

@@ -9,11 +9,11 @@ from torch import nn
 from transfuse.documents import Document, Item
 from transfuse.generation.incremental import IncrementalModel
 from transfuse.model.backbone import modality_of_weights
-from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
+from transfuse.training.counts import flops, parameter_counts
 from transfuse_experts.position_groups import PositionGroups
 
 from tests.tiny.models import Kit, captioned

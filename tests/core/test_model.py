@@ -16,16 +16,16 @@ from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities.modality import Column
 from transfuse.model.build import backends
-from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.registry.hooks import hookimpl
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
-from transfuse.sequences.mask_checks import check_leak
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 from transfuse.testing.modalities import Blob, Letters, document
+from transfuse.training.counts import flops, parameter_counts
+from transfuse.training.mask_checks import check_leak
 from transfuse_tiles.backend import Tiles
 
 from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, captioned, plugins

@@ -151,3 +151,15 @@ def test_items_left_out_change_nothing_of_those_that_are_left(
         assert one.step() == two.step()
     for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_is_wrong_with_an_item_is_told_by_its_number_in_the_whole_document(
+    small_recipe: Callable, shapes: Callable
+) -> None:
+    def flat(document: Document) -> Document:
+        text, image = document.items
+        data = image.data[0] if document.id == 5 else image.data
+        return replace(document, items=(text, replace(image, data=data)))
+
+    with pytest.raises(TransfuseError, match=r"^shapes train 5: item 1 \(image\): an image must have 3 axes"):
+        build(small_recipe(without="text"), shapes(change=flat), report=lambda line: None)

@@ -21,7 +21,6 @@ from transfuse.modalities import seam
 from transfuse.modalities.codec import Codec, GridModality
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, Span
-from transfuse.model.counts import flops
 from transfuse.model.model import Model
 from transfuse.plugin import hookimpl
 from transfuse.randomness import Key
@@ -32,6 +31,7 @@ from transfuse.sequences.layout import Layout
 from transfuse.sequences.rows import join
 from transfuse.sequences.vocabulary import vocabulary_for
 from transfuse.testing.modalities import Blob, Letters, document
+from transfuse.training.counts import flops
 
 from tests.tiny.models import Kit
 
@@ -117,13 +117,13 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     # what is stated before a model is there
     "columns None": ({"columns": giving(None)}, "columns returned None: it must be a mapping"),
     "columns a list": ({"columns": giving(["frame"])}, r"columns returned \['frame'\]: it must be a mapping"),
-    "columns of other values": ({"columns": giving({"frame": -1})}, r"columns returned \{'frame': -1\}: .* Column.ID"),
+    "columns of other values": ({"columns": giving({"frame": -1})}, r"columns returned \{'frame': -1\}: it must be a mapping of names to Column"),
     "labels None": ({"labels": giving(None)}, "labels returned None: it must be a tuple of distinct texts"),
     "labels a text": ({"labels": giving("23")}, "labels returned '23': it must be a tuple"),
     "labels numbers": ({"labels": giving((2, 3))}, r"labels returned \(2, 3\)"),
     "labels twice": ({"labels": giving(("2", "2"))}, "labels returned .* distinct"),
-    "labels empty": ({"labels": giving(())}, r"item 1 \(blob\): .*spans returned the label '2'.* it has none"),
-    "a label that labels lacks": ({"labels": giving(("3",))}, "the label '2', .*: it has '3'; .*fit\\(\\) must find every"),
+    "labels empty": ({"labels": giving(())}, r"item 1 \(blob\): .*spans returned '2' as a label, and labels\(\) had \(\) when"),
+    "a label that labels lacks": ({"labels": giving(("3",))}, r"spans returned '2' as a label, and labels\(\) had \('3',\) when .*: fit\(\) must find all"),
     "views of text": ({"views": ("letters",)}, r"views is \('letters',\): it must be a tuple of View"),
     "views no tuple": ({"views": View()}, "views is View"),
     "views of a role that is not": ({"views": (View({"leters"}),)}, "drops 'leters', .* did you mean 'letters'"),
@@ -153,7 +153,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     "encode integers": ({"encode": giving(np.ones(2, np.int64))}, r"corrupt returned \[2, 2\] of float32 as x_t of 2 spans: it must be int64"),
     "encode raises": ({"encode": raising(IndexError("out"))}, rf"test 0: item 1 \(blob\): modality 'blob': .* {FILE}"),
     "blank None": ({"blank": giving(None)}, "blank returned None: it must be a numpy array of numbers"),
-    "blank missing": ({"blank": Modality.blank}, "blank raised KeyError: '2'"),
+    "blank missing": ({"blank": Modality.blank}, "blank raised NotImplementedError: labels.. names '2', and blank.. is not written"),
     "blank float64": ({"blank": giving(np.zeros(2))}, r"blank returned \[2\] of float64: return float32"),
     "blank of another shape": (
         {"blank": lambda self, label: np.zeros(int(label) + 1, np.float32)},
@@ -173,7 +173,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     "spans noised where the item is not": ({"spans": spanned(noised=True)}, "spans returned .* of an item that is not: say noised=item.noised"),
     "a column of floats": (
         {"columns": giving({"at": seam.Column.ID}), "spans": spanned(columns=lambda x: {"at": np.ones(len(x) + 2)})},
-        r"spans returned \[4\] of float64 as column 'at': it must be a numpy array of whole numbers",
+        r"spans returned \[4\] of float64 as column 'at': it holds whole numbers",
     ),
     "a column as a list": (
         {"columns": giving({"at": seam.Column.ID}), "spans": spanned(columns=lambda x: {"at": [1, 2, 3, 4]})},
@@ -190,7 +190,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     ),
     "the cursor goes back": (
         {"positions": lambda self, span, cursor: (np.arange(span.positions), cursor - 1)},
-        "positions returned 0 as the cursor after 1, which it must not go back from",
+        "positions returned 0 as the cursor after 1: it must not go back",
     ),
     "the cursor a float": (
         {"positions": lambda self, span, cursor: (np.arange(span.positions), cursor + 4.0)},
@@ -289,8 +289,21 @@ def test_what_a_token_modality_gets_wrong_is_one_line(kit: Kit, tmp_path: Path, 
         {"facts": giving({"a": [1, 2.5, None, True, "b", (3,)]})},
         {"objective": scored(lambda x: Loss(x.sum[None], int(x.count)))},
         {"flops": giving(0)},
+        {"embed": lambda self, x, t: [*Blob.embed(self, x, t)]},
+        {"corrupt": lambda self, *given: [*Blob.corrupt(self, *given)]},
+        {"positions": lambda self, span, cursor: [*Blob.positions(self, span, cursor)]},
     ],
-    ids=["the usual", "spans a generator", "labels a list", "facts a tuple", "a sum [1]", "flops 0"],
+    ids=[
+        "the usual",
+        "spans a generator",
+        "labels a list",
+        "facts a tuple",
+        "a sum [1]",
+        "flops 0",
+        "embed a list",
+        "corrupt a list",
+        "positions a list",
+    ],
 )
 def test_what_is_as_good_is_taken(kit: Kit, tmp_path: Path, methods: dict[str, Any]) -> None:
     assert [len(one) for one in live(kit, tmp_path, liar(Blob, **methods))] == [2, 2]
@@ -299,6 +312,27 @@ def test_what_is_as_good_is_taken(kit: Kit, tmp_path: Path, methods: dict[str, A
 def test_an_id_may_be_a_tensor_of_one_whole_number(kit: Kit, tmp_path: Path) -> None:
     letters = liar(Letters, choose=lambda self, logits, generator, left: logits[0].argmax())
     live(kit, tmp_path, Blob(), letters)
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("noise_share", 0.5, "noise_share returned 0.5: it must be a tensor"),
+        ("suffixes", (), r"suffixes is \(\): it must be a tuple of endings such as '.npy', in small letters"),
+        ("suffixes", ".npy", "suffixes is '.npy'"),
+        ("suffixes", (1,), r"suffixes is \(1,\)"),
+        ("suffixes", ("npy",), "suffixes is .*'.npy', in small letters"),
+        ("suffixes", (".NPY",), "suffixes is .*'.npy', in small letters"),
+        ("load", None, "load returned None: it must be raw data"),
+        ("draw", None, "draw returned None: it must be SVG as text, or a PNG as bytes"),
+        ("draw", "a circle", "draw returned 'a circle': it must be SVG"),
+        ("draw", b"GIF89a", "draw returned b'GIF89a': it must be SVG"),
+    ],
+)
+def test_what_files_and_drawings_must_be(method: str, value: Any, message: str) -> None:
+    attribute = value if method in seam.ATTRIBUTES else giving(value)
+    with pytest.raises(TransfuseError, match=f"^modality 'blob': {message}"):
+        seam.call(liar(Blob, **{method: attribute}), method)
 
 
 @pytest.mark.parametrize("noised", [True, False])
@@ -312,6 +346,24 @@ def test_an_item_without_loss_has_no_span_that_is_predicted(noised: bool) -> Non
                 seam.spans(always, item, payload)
         else:
             assert seam.spans(always, item, payload)
+
+
+def test_what_is_only_shown_needs_no_label_and_tokens_are_never_noised() -> None:
+    shown = type("Shown", (Blob,), {"spans": spanned(label=None, loss=False)})()
+    assert seam.spans(shown, Item("blob", None, noised=False), np.ones(2, np.float32))
+    assert seam.spans(shown, Item("blob", None), np.ones(2, np.float32))
+    tokens = type("Noised", (Letters,), {"spans": spanned(label=None, noised=True, payload=np.copy)})()
+    assert seam.spans(tokens, Item("letters", None, noised=False), np.ones(2, np.int64))
+
+
+def test_a_loss_needs_a_graph_only_where_something_can_learn() -> None:
+    detached = liar(Blob, objective=scored(lambda x: Loss(x.sum.detach(), x.count)))
+    given = torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2)
+    assert seam.score(detached, *given).mean == 1
+    with torch.no_grad():
+        assert seam.score(detached, given[0].requires_grad_(), *given[1:]).mean == 1
+    with pytest.raises(TransfuseError, match="without a graph"):
+        seam.score(detached, *given)
 
 
 # -- whose fault it is

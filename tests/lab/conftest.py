@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.cli import app
 from transfuse_lab.datasets.folder import Folder
 from transfuse_lab.runs.training import train
-from typer.testing import CliRunner, Result
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +52,3 @@ def trained(
         return folder
 
     return run
-
-
-@pytest.fixture(scope="session")
-def cli() -> Callable[..., Result]:
-    """``cli("train", "transfusion", …)`` in this process."""
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

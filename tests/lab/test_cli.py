@@ -264,7 +264,7 @@ class TestCommands:
 
     def test_mask(self, calls: Calls) -> None:
         run("mask", "same(doc)", "--layout", "T3 I4", "--out", "m.png")
-        assert calls == [("mask_command", ("same(doc)", "T3 I4", Path("m.png"), None))]
+        assert calls == [("mask_command", ("same(doc)", "T3 I4", Path("m.png"), None, None))]
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []

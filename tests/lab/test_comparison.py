@@ -19,6 +19,7 @@ from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.lock import locked
+from transfuse_lab.runs.records import load_record, save_record
 
 from tests.tiny.recipes import sets
 
@@ -133,6 +134,29 @@ def test_what_is_missing_is_done_with_the_codecs_there_are(
     after = json.loads(record.read_text())
     assert after["metrics"]["train_flops"] == before["metrics"]["train_flops"]
     assert after["curve"] == before["curve"]
+
+
+@pytest.mark.parametrize("change", ["seed", "entry", "settings", "bit"])
+def test_a_record_that_is_not_of_its_run_is_made_again(
+    compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    out, command = compared
+    (path,) = out.glob("runs/chameleon-*/record.json")
+    before = load_record(path)
+    if change == "bit":
+        path.write_text(path.read_text().replace('"generation_accuracy": 0', '"generation_accuracy": 1', 1))
+    else:
+        save_record(
+            path, before.model_copy(update={change: {"seed": 7, "entry": "x", "settings": {}}[change]})
+        )
+    monkeypatch.setattr(subprocess, "Popen", Here)
+    done = cli(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "it is made again" in done.stdout
+    assert f"{path}" in done.stdout
+    after = load_record(path)
+    assert after.metrics["generation_accuracy"] == before.metrics["generation_accuracy"]
+    assert (after.entry, after.seed, after.settings) == (before.entry, before.seed, before.settings)
 
 
 def test_a_run_that_fails_says_why(compared: tuple[Path, tuple], cli: Callable) -> None:
@@ -263,6 +287,28 @@ class TestPlan:
     def test_a_budget_may_be_an_axis(self, planned: Callable) -> None:
         runs = planned(axes={"train.flops": ("1e9", "2e9")}, seeds=(0,))
         assert {run.recipe.train.flops for run in runs} == {1e9, 2e9}
+
+    def test_without_names_those_of_the_registry_are_compared_and_none_that_a_plugin_brings(
+        self, planned: Callable, series_plugins: Plugins, tmp_path: Path
+    ) -> None:
+        settings = ComparisonSettings((), "digits", (0,), tmp_path)
+        registry = Registry.load(series_plugins, [packaged_file()])
+        runs = plan(settings, registry, {"name": "digits"})
+        assert [run.entry for run in runs] == ["transfusion", "chameleon"]
+        named = replace(settings, recipes=("series-flow", "series-ddpm"), data="series")
+        runs = plan(named, registry, {"name": "series"})
+        assert [run.entry for run in runs] == ["series-flow", "series-ddpm"]
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("compare: [series-ddpm]")
+        runs = plan(settings, Registry.load(series_plugins, [packaged_file(), mine]), {"name": "series"})
+        assert [run.entry for run in runs] == ["series-ddpm"]
+
+    def test_where_the_registry_names_none_either(self, installed: Plugins, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("compare: []")
+        registry = Registry.load(installed, [packaged_file(), mine])
+        with pytest.raises(TransfuseError, match="compare: no recipe is named: write some behind compare"):
+            plan(ComparisonSettings((), "digits", (0,), tmp_path), registry, {"name": "digits"})
 
     def test_a_recipe_twice(self, planned: Callable) -> None:
         with pytest.raises(TransfuseError, match="compare: recipe 'chameleon' stands twice"):

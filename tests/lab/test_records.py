@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from transfuse import TransfuseError
+from transfuse.files import write_checked
 from transfuse_lab.comparison.compare_json import comparison, write_comparison
 from transfuse_lab.runs.records import (
     CurvePoint,
@@ -84,14 +85,27 @@ def test_a_record_is_frozen_and_refuses_unknown_fields() -> None:
     [
         ("", "damaged"),
         ("{", "damaged"),
-        ("[]", "not a run's record"),
-        ('{"entry": 3}', "not a run's record: entry"),
+        ("[]", "damaged"),
+        ('{"entry": 3}', "damaged"),
         ("\udcff", "is not UTF-8 text"),
     ],
 )
 def test_what_is_no_record(tmp_path: Path, body: str, message: str) -> None:
     (tmp_path / "run.json").write_bytes(body.encode("utf-8", "surrogateescape"))
     with pytest.raises(TransfuseError, match=rf"run\.json(:| is) {message}"):
+        load_record(tmp_path / "run.json")
+
+
+def test_what_is_whole_and_no_record(tmp_path: Path) -> None:
+    write_checked(tmp_path / "run.json", {"entry": 3})
+    with pytest.raises(TransfuseError, match=r"run\.json: not a run's record: entry"):
+        load_record(tmp_path / "run.json")
+
+
+def test_a_figure_changed_by_hand_is_found(tmp_path: Path) -> None:
+    save_record(tmp_path / "run.json", run())
+    (tmp_path / "run.json").write_text((tmp_path / "run.json").read_text().replace("0.9", "0.99"))
+    with pytest.raises(TransfuseError, match=r"run\.json is damaged \(its checksum is another\): evaluate"):
         load_record(tmp_path / "run.json")
 
 

@@ -14,9 +14,9 @@ from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
-from transfuse.model.counts import flops
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
+from transfuse.training.counts import flops
 from transfuse.training.schedules import learning_rate
 from transfuse.training.stream import Stream
 from transfuse.training.trainer import Progress, Trainer

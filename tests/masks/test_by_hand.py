@@ -7,8 +7,8 @@ import pytest
 from transfuse import masks
 from transfuse.masks import Mask
 from transfuse.masks.normal_form import lowering, structure
-from transfuse.masks.normal_form.blocks import block_counts
 from transfuse.testing import strategies
+from transfuse_adapters.block_counts import block_counts
 
 from tests.masks.painting import painted
 

@@ -9,10 +9,10 @@ import torch
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.model.counts import parameter_counts
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import unpack
+from transfuse.training.counts import parameter_counts
 from transfuse.training.trainer import Trainer
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.model.counts import flops
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.training.counts import flops
 from transfuse.training.trainer import Trainer
 from transfuse_vq.masked_id import SHOWN, MaskedId
 from transfuse_vq.maskgit import MaskGIT

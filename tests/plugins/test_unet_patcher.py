@@ -16,13 +16,13 @@ from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.model.counts import flops, parameter_counts
 from transfuse.model.llama import Llama
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.training.counts import flops, parameter_counts
 from transfuse.training.trainer import Trainer
 from transfuse_image.patchers.unet import ResBlock, UNetPatcher
 from transfuse_lab.datasets.digits import Digits

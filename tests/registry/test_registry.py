@@ -69,6 +69,41 @@ class TestFiles:
         assert {row.status for row in registry.plugins.listing()} == {"disabled"}
 
 
+class TestCompared:
+    """Which recipes are compared where none are named."""
+
+    def test_the_topmost_file_that_has_the_list_decides_and_keeps_its_order(self, overlaid: Overlaid) -> None:
+        assert Registry.load(None, [packaged_file()]).compared() == ("transfusion", "chameleon")
+        assert overlaid("masks: {other: full}").compared() == ()
+        assert overlaid("compare: [chameleon, transfusion]").compared() == ("chameleon", "transfusion")
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("compare:\n  - chameleon\n  - transfuse\n", "over.yaml:3: compare[1]: unknown recipe 'transfuse', did you mean 'transfusion'?"),
+            ("compare: [chameleon, chameleon]\n", "over.yaml:1: compare[1]: recipe 'chameleon' stands twice"),
+        ],
+    )  # fmt: skip
+    def test_faults_have_their_place_and_are_found_by_doctor(
+        self, overlaid: Overlaid, text: str, sentence: str
+    ) -> None:
+        registry = overlaid(text)
+        with pytest.raises(TransfuseError) as fault:
+            registry.compared()
+        assert str(fault.value).endswith(sentence)
+        assert str(fault.value) in map(str, registry.faults())
+
+    @pytest.mark.parametrize("value", ["chameleon", "{chameleon: {}}", "[1]", "[null]"])
+    def test_it_is_a_list_of_names(self, overlaid: Overlaid, value: str) -> None:
+        with pytest.raises(TransfuseError, match=r"over.yaml:1: compare.*should be (a list|text)"):
+            overlaid(f"compare: {value}")
+
+    def test_no_plugin_says_what_is_compared(self, make_module: Make) -> None:
+        brought = make_module(registry={"compare": ["mine"], "recipes": {"mine": {"extends": "transfusion"}}})
+        with pytest.raises(TransfuseError, match="returned an unknown key 'compare' from transfuse_registry"):
+            Plugins.of({"mine": brought})
+
+
 class TestShape:
     @pytest.mark.parametrize(
         ("text", "sentence"),

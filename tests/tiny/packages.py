@@ -9,8 +9,8 @@ import pytest
 PACKAGES = Path(__file__).parents[1] / "packages"
 
 
-def install(package: str, into: Path, patch: pytest.MonkeyPatch) -> None:
-    """A folder of `PACKAGES` as an installed distribution, here and in processes started from here.
+def install(package: str | Path, into: Path, patch: pytest.MonkeyPatch) -> None:
+    """A folder, or one of `PACKAGES` by name, as an installed distribution, here and in processes started from here.
 
     Its description is made in ``into``. Until ``patch`` is undone.
     """

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfuse.checkpoints.weights import check_file, load_weights, read_tensors
+from transfuse.checkpoints.weights import check_file, load_average, load_weights, read_tensors
 from transfuse.errors import TransfuseError
 from transfuse.files import read_checked
-from transfuse.model.ema import EMA
 from transfuse.model.model import Model
 
 MODEL, OPTIMIZER, EMA_FILE = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
@@ -58,13 +57,13 @@ class Checkpoint:
         """The weights as they were trained."""
         load_weights(model, self.folder / MODEL, self._sum(MODEL))
 
-    def restore_ema(self, ema: EMA) -> None:
-        """Their moving average."""
-        tensors = self._tensors(EMA_FILE)
-        try:
-            ema.restore(tensors, self.state["step"])
-        except TransfuseError as error:
-            raise TransfuseError(f"{self.folder / EMA_FILE}: {error}") from error
+    def load_average(self, model: Model) -> None:
+        """Their moving average, in their place."""
+        load_average(model, self.folder / EMA_FILE, self._sum(EMA_FILE))
+
+    def average(self) -> dict[str, Tensor]:
+        """The same by parameter name, to go on averaging from."""
+        return self._tensors(EMA_FILE)
 
     def restore_optimizer(self, model: Model, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's moments, parameter by parameter."""

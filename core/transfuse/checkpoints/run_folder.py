@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, Checkpoint, optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors, save_tensors
@@ -23,7 +24,6 @@ from transfuse.errors import TransfuseError
 from transfuse.files import checksum, read_checked, read_json, replace, write_checked, write_json, write_text
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
-from transfuse.model.ema import EMA
 from transfuse.model.model import Model
 from transfuse.registry.overrides import sampled_otherwise
 from transfuse.registry.plugins import Plugins
@@ -185,9 +185,7 @@ class RunFolder:
         checkpoint = self.checkpoint
         checkpoint.load_weights(model)
         if recipe.train.ema:
-            ema = EMA(model, recipe.train.ema)
-            checkpoint.restore_ema(ema)
-            ema.apply()
+            checkpoint.load_average(model)
         return recipe, model.eval()
 
     def write_checkpoint(
@@ -196,7 +194,7 @@ class RunFolder:
         model: Model,
         optimizer: torch.optim.Optimizer | None = None,
         state: Mapping[str, Any] | None = None,
-        ema: EMA | None = None,
+        average: Mapping[str, Tensor] | None = None,
     ) -> None:
         """A new checkpoint; once it is complete ``latest`` moves to it, and all but the one before are deleted.
 
@@ -213,8 +211,8 @@ class RunFolder:
         tensors = {MODEL: module_tensors(model)}
         if optimizer is not None:
             tensors[OPTIMIZER] = optimizer_tensors(model, optimizer)
-        if ema is not None:
-            tensors[EMA_FILE] = ema.tensors()
+        if average is not None:
+            tensors[EMA_FILE] = dict(average)
         files = {name: save_tensors(fresh / name, each) for name, each in tensors.items()}
         write_checked(fresh / STATE, {"step": step, **(state or {}), "files": files})
         replace(fresh, final)

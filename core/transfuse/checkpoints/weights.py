@@ -54,20 +54,25 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
     """All of a module's weights from a file that holds just these; else TransfuseError, and no weight changed."""
-    weights, expected = read_tensors(path, sha256), module_tensors(module)
+    module.load_state_dict(_fitting(module_tensors(module), path, sha256), strict=False)
+
+
+def load_average(module: nn.Module, path: Path, sha256: str) -> None:
+    """The same of its trained parameters alone: those that are averaged over training."""
+    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    for name, tensor in _fitting(trained, path, sha256).items():
+        trained[name].copy_(tensor)
+
+
+def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str) -> dict[str, Tensor]:
+    weights = read_tensors(path, sha256)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")
         if name not in expected:
             raise TransfuseError(f"{path}: the weights {name!r} have no place in the recipe's model")
-        if weights[name].shape != expected[name].shape:
-            raise TransfuseError(
-                f"{path}: the weights {name!r} are {tuple(weights[name].shape)}, "
-                f"and the recipe's model has {tuple(expected[name].shape)}"
-            )
-        if weights[name].dtype != expected[name].dtype:
-            raise TransfuseError(
-                f"{path}: the weights {name!r} are {weights[name].dtype}, "
-                f"and the recipe's model has {expected[name].dtype}"
-            )
-    module.load_state_dict(weights, strict=False)
+        there, here = weights[name], expected[name]
+        for a, b in ((tuple(there.shape), tuple(here.shape)), (there.dtype, here.dtype)):
+            if a != b:
+                raise TransfuseError(f"{path}: the weights {name!r} are {a}, and the recipe's model has {b}")
+    return weights

@@ -8,10 +8,10 @@ a device; letters in shapes are those of `transfuse.modalities.modality`.
 import inspect
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,23 +27,20 @@ from transfuse.modalities.modality import Column, Modality, Span, SpanModality, 
 
 def title(part: Any) -> str:
     """How messages call a part: ``modality 'series' (tf-series 0.1)``; one made by hand without its source."""
-    by_hand = (
-        f"modality {getattr(part, 'name', '?')!r}" if isinstance(part, Modality) else type(part).__name__
+    name = getattr(part, "name", "?")
+    return str(
+        origin_of(part) or (f"modality {name!r}" if isinstance(part, Modality) else type(part).__name__)
     )
-    return str(origin_of(part) or by_hand)
 
 
-class naming:
-    """Entered around a part's code: what that raises becomes a line that names the part and the method."""
-
-    def __init__(self, part: Any, method: str) -> None:
-        self.part, self.method = part, method
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, TransfuseError):
-            raise told(title(self.part), self.method, error) from error
+def guarded(part: Any, method: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``function(...)``, which runs a part's code: what that raises becomes a line that names part and method."""
+    try:
+        return function(*args, **kwargs)
+    except TransfuseError:
+        raise
+    except Exception as error:
+        raise told(title(part), method, error) from error
 
 
 @contextmanager
@@ -55,66 +52,65 @@ def at(place: object) -> Iterator[None]:
         raise TransfuseError(f"{place}: {error}") from (error.__cause__ or error)
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def _whole(x: Any) -> bool:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
 
-def _array(kinds: str) -> tuple[Callable[[Any], Any], str]:
-    numbers = "whole numbers" if kinds == "biu" else "numbers"
-    return lambda x: isinstance(x, np.ndarray) and x.dtype.kind in kinds, f"a numpy array of {numbers}"
+def _number(x: Any, least: float = -math.inf) -> bool:
+    return isinstance(x, (int, float)) and least <= x < math.inf
 
 
-def _tuple(of: type, what: str) -> tuple[Callable[[Any], Any], str]:
-    return lambda x: isinstance(x, tuple | list) and all(isinstance(y, of) for y in x), what
+def _array(x: Any, kinds: str = "biuf") -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind in kinds
 
 
-PAYLOAD = _array("biuf")
+def _list(x: Any, of: type = object, length: int | None = None) -> bool:
+    right = isinstance(x, (tuple, list)) and length in (None, len(x))
+    return right and (of is object or all(isinstance(y, of) for y in x))
+
+
 RIGHT: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    "views": _tuple(View, "a tuple of View"),
-    "labels": (lambda x: _tuple(str, "")[0](x) and len({*x}) == len(x), "a tuple of distinct texts"),
-    "columns": (
-        lambda x: isinstance(x, Mapping) and _tuple(Column, "")[0]([*x.values()]),
-        "a mapping that says Column.ID or Column.FLAG",
-    ),
+    "views": (lambda x: _list(x, View), "a tuple of View"),
+    "labels": (lambda x: _list(x, str) and len({*x}) == len(x), "a tuple of distinct texts"),
+    "columns": (lambda x: isinstance(x, Mapping) and _list([*x.values()], Column), "a mapping of names to Column"),
     "codes": (lambda x: _whole(x) and x > 0, "a whole number from 1 on"),
-    "clean_time": (lambda x: isinstance(x, int | float) and math.isfinite(x), "a number"),
-    "flops": (lambda x: isinstance(x, int | float) and 0 <= x < math.inf, "a number from 0 on"),
+    "clean_time": (_number, "a number"),
+    "flops": (lambda x: _number(x, 0), "a number from 0 on"),
     "facts": (lambda x: isinstance(x, dict), "a dict that JSON can hold"),
-    "encode": PAYLOAD,
-    "blank": PAYLOAD,
+    "encode": (_array, "a numpy array of numbers"),
+    "blank": (_array, "a numpy array of numbers"),
     "decode": (lambda x: x is not None, "raw data"),
-    "spans": (lambda x: x and _tuple(Span, "")[0](x), "a list of Span, at least one"),
-    "positions": (lambda x: isinstance(x, tuple) and len(x) == 2, "(positions, cursor)"),
-    "corrupt": (lambda x: isinstance(x, tuple) and len(x) == 3, "(x_t, t, target)"),
-    "embed": (lambda x: isinstance(x, tuple) and len(x) == 2, "(vectors, state)"),
+    "spans": (lambda x: x and _list(x, Span), "a list of Span, at least one"),
+    "positions": (lambda x: _list(x, length=2), "(positions, cursor)"),
+    "corrupt": (lambda x: _list(x, length=3), "(x_t, t, target)"),
+    "embed": (lambda x: _list(x, length=2), "(vectors, state)"),
     "head": (lambda x: isinstance(x, Tensor), "a tensor"),
     "objective": (lambda x: isinstance(x, Loss), "a Loss, a sum with its count"),
     "sample": (lambda x: isinstance(x, Tensor), "a tensor"),
     "noise_share": (lambda x: isinstance(x, Tensor), "a tensor"),
     "suffixes": (
-        lambda x: x and _tuple(str, "")[0](x) and all(s[:1] == "." and s == s.lower() for s in x),
+        lambda x: x and _list(x, str) and all(s[:1] == "." and s == s.lower() for s in x),
         "a tuple of endings such as '.npy', in small letters",
     ),
     "load": (lambda x: x is not None, "raw data"),
     "draw": (
-        lambda x: (
-            ("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG"
-        ),
+        lambda x: ("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG",
         "SVG as text, or a PNG as bytes",
     ),
-}
-"""By method or attribute, what it has to give, whatever it is asked."""
+}  # fmt: skip
+"""By method or attribute of modalities and codecs, what it has to give, whatever it is asked."""
 ATTRIBUTES = ("views", "codes", "clean_time", "suffixes")
 
 
 def call(part: Any, method: str, *args: Any, **kwargs: Any) -> Any:
     """What a part's method returns, or what an attribute is: checked as far as `RIGHT` goes."""
-    with naming(part, method):
-        found = getattr(part, method)
-        found = found if method in ATTRIBUTES else found(*args, **kwargs)
-        found = list(found) if isinstance(found, Iterator) else found
-    right, what = RIGHT.get(method, (bool, ""))
-    if what and not right(found):
+    found = guarded(part, method, getattr, part, method)
+    if method not in ATTRIBUTES:
+        found = guarded(part, method, found, *args, **kwargs)
+    if method == "spans" and isinstance(found, Iterator):
+        found = guarded(part, method, list, found)
+    right, what = RIGHT.get(method, (None, ""))
+    if right is not None and not right(found):
         raise wrong(part, method, found, f": it must be {what}")
     return found
 
@@ -164,30 +160,30 @@ def _narrow(part: Any, method: str, found: np.ndarray) -> np.ndarray:
     return found
 
 
-def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
+def spans(modality: Any, item: Item, payload: np.ndarray) -> list[Span]:
     """The spans an item becomes."""
-    found = call(modality, "spans", item, payload)
+    found, of_spans = call(modality, "spans", item, payload), isinstance(modality, SpanModality)
+    noised = predicted = labelled = False
     for span in found:
         n, own = span.length, span.payload
         if not _whole(n) or n < 1:
             raise wrong(modality, "spans", n, " as a span's length: it must be a whole number from 1 on")
-        if not PAYLOAD[0](own):
-            raise wrong(modality, "spans", own, f" as a span's payload: it must be {PAYLOAD[1]}")
-        if isinstance(modality, SpanModality):
+        if own is not payload and not _array(own):
+            raise wrong(modality, "spans", own, " as a span's payload: it must be a numpy array of numbers")
+        if of_spans:
             _narrow(modality, "spans", own)
         elif own.shape != (n,) or own.dtype.kind not in "iu":
             raise wrong(modality, "spans", own, f" as the ids of a span of {n}")
         elif own is not payload and (own.min() < 0 or own.max() >= modality.codes):
             raise wrong(modality, "spans", own, f" as ids, which are not all of 0 … {modality.codes - 1}")
         for name, values in span.columns.items():
-            right, what = _array("biu")
-            if not right(values):
-                raise wrong(modality, "spans", values, f" as column {name!r}: it must be {what}")
-    of_spans = isinstance(modality, SpanModality)
-    predicted = any(span.loss and (span.noised or not of_spans) for span in found)
-    if of_spans and predicted and all(span.label is None for span in found):
+            if not _array(values, "biu"):
+                raise wrong(modality, "spans", values, f" as column {name!r}: it holds whole numbers")
+        noised, labelled = noised or span.noised, labelled or span.label is not None
+        predicted = predicted or (span.loss and (span.noised or not of_spans))
+    if of_spans and predicted and not labelled:
         raise wrong(modality, "spans", found, " without a label: nothing could begin it in sampling")
-    if of_spans and not item.noised and any(span.noised for span in found):
+    if of_spans and noised and not item.noised:
         raise wrong(modality, "spans", found, " of an item that is not: say noised=item.noised")
     if predicted and not item.loss:
         raise wrong(modality, "spans", found, " with a loss for an item that has none: say loss=item.loss")
@@ -201,9 +197,7 @@ def positions(modality: Modality, span: Span, cursor: int) -> tuple[np.ndarray, 
     if found.shape != (span.positions,) or found.dtype.kind not in "iu":
         raise wrong(modality, "positions", found, f" for {span.positions} positions: a whole number each")
     if not _whole(after) or after < cursor:
-        raise wrong(
-            modality, "positions", after, f" as the cursor after {cursor}, which it must not go back from"
-        )
+        raise wrong(modality, "positions", after, f" as the cursor after {cursor}: it must not go back")
     return found, after
 
 
@@ -236,17 +230,18 @@ def head(modality: Any, hidden: Tensor, state: Any, t: Tensor, copy: str) -> Ten
 
 def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: str = "") -> Loss:
     """The loss of n tokens or of B spans, which is its count."""
+    if t and prediction.dim() != target.dim() and prediction.squeeze().shape == target.squeeze().shape:
+        text = f"{list(prediction.shape)} for targets {list(target.shape)}, with which it would broadcast"
+        warnings.warn(
+            f"{title(modality)}: head returned {text}: each must be compared with its own", stacklevel=2
+        )
     found = call(modality, "objective", prediction, target, *t, **_told_copy(modality.objective, copy))
     scalar = isinstance(found.sum, Tensor) and found.sum.numel() == 1
     of = " as the sum of a loss, which is one number"
     _tensor(modality, "objective", found.sum, of, prediction, found.sum.shape if scalar else ())
     if prediction.requires_grad and torch.is_grad_enabled() and not found.sum.requires_grad:
-        raise wrong(
-            modality, "objective", found.sum, " as a sum without a graph: nothing would learn from it"
-        )
-    with naming(modality, "objective"):
-        counted = float(found.count)
-    if counted != len(target):
+        raise wrong(modality, "objective", found.sum, " as a sum without a graph: nothing would learn")
+    if guarded(modality, "objective", float, found.count) != len(target):
         unit = "spans: add up the mean of each" if t else "tokens: add them up"
         raise wrong(modality, "objective", found.count, f" as the count of {len(target)} {unit}")
     return found
@@ -263,11 +258,10 @@ def asked(modality: SpanModality, x_t: Tensor, t: Tensor, like: Tensor) -> None:
 def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.ndarray) -> np.ndarray:
     """B payloads like a blank one, finite."""
     found, shape = call(modality, "sample", evaluate, label, generators), (len(generators), *like.shape)
-    with naming(modality, "sample"):
-        made = _narrow(modality, "sample", found.cpu().numpy())
+    made = _narrow(modality, "sample", guarded(modality, "sample", lambda: found.cpu().numpy()))
     if made.shape != shape or (made.dtype.kind == "f") != (like.dtype.kind == "f"):
         raise wrong(modality, "sample", made, f" for {list(shape)} of {like.dtype}")
-    if made.dtype.kind == "f" and not np.isfinite(made).all():
+    if not np.isfinite(made).all():
         raise wrong(modality, "sample", made, f" of {label!r} with NaN or Inf")
     return made
 
@@ -275,8 +269,7 @@ def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.
 def choose(modality: TokenModality, logits: Tensor, generator: torch.Generator, left: float) -> int:
     """The next id, one of those allowed."""
     found = call(modality, "choose", logits, generator, left)
-    with naming(modality, "choose"):
-        id = operator.index(found)
+    id = guarded(modality, "choose", operator.index, found)
     if not 0 <= id < logits.shape[-1] or logits[0, id] == -torch.inf:
         raise wrong(modality, "choose", id, ", which may not stand here: its logit is -inf")
     return id

@@ -19,8 +19,7 @@ from transfuse.model.model import Model
 from transfuse.model.parameter_groups import freeze
 from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 
@@ -87,7 +86,10 @@ def fit_modalities(
 
 def _place(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
-    documents = (data.document("train", index) for index in range(data.size("train")))
+    whole = (
+        data.data if isinstance(data, Restriction) else data
+    )  # with all items, so that their numbers are right
+    documents = (whole.document("train", index) for index in range(whole.size("train")))
     items = (
         f"{document.source}: item {i} ({role})"
         for document in documents

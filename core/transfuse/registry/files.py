@@ -88,6 +88,9 @@ class RegistryFile(Settings):
     """Masks by name."""
     recipes: dict[Name, RecipeEntry] = Field(default_factory=dict)
     """Recipes by name."""
+    compare: tuple[str, ...] = Field(default=(), max_length=64)
+    """The recipes that ``transfuse compare`` compares where it is given none; the topmost file that gives the list
+    decides."""
     metrics: dict[Name, dict[str, Any] | None] = Field(default_factory=dict)
     """Settings of metrics by their name, such as the weights that one judges by; null turns one off."""
 

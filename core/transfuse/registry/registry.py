@@ -1,7 +1,7 @@
 """The registry: named modalities, masks and recipes, from plugins and from files, merged."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,9 +55,17 @@ class Registry:
         """The names under ``modalities``, ``masks`` or ``recipes``, sorted."""
         return sorted(self._named(what))
 
-    def recipes(self) -> list[str]:
-        """The recipes' names, each behind the one it extends."""
-        return sorted(self._named("recipes"), key=lambda name: (len(self._chain(name)), name))
+    def compared(self) -> tuple[str, ...]:
+        """The recipes that are compared where none are named, in their order. Raises TransfuseError with the place of
+        one that there is not, or that stands twice."""
+        names = self.entries.value.get("compare", ())
+        for i, name in enumerate(names):
+            asked = self.entries.at("compare", i)
+            if name not in self._named("recipes"):
+                raise _unknown(asked, "recipe", self._named("recipes"))
+            if name in names[:i]:
+                raise TransfuseError(asked.sentence((), f"recipe {name!r} stands twice"))
+        return tuple(names)
 
     def summary(self, recipe: str) -> str:
         """A recipe's line for lists."""
@@ -111,7 +119,8 @@ class Registry:
 
     def faults(self) -> list[TransfuseError]:
         """What is wrong with modalities and recipes, used or not, on whatever data."""
-        tries = [partial(self.modality, name) for name in self.names("modalities")]
+        tries: list[Callable[[], object]] = [self.compared]
+        tries += [partial(self.modality, name) for name in self.names("modalities")]
         for name in self.names("recipes"):
             tries += [partial(self.recipe, name, (), data) for data in (None, *self.data(name))]
         faults: list[TransfuseError] = []

@@ -9,7 +9,7 @@ import numpy as np
 from transfuse.config.recipe import COLUMNS, RESERVED
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.masks import NONE
+from transfuse.masks import NONE, Mask
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Column, Modality, Span, TokenModality
 from transfuse.sequences.sequence import ROW_COLUMNS, DocumentSequence, PlacedSpan
@@ -162,7 +162,11 @@ class _Writer:
             self._write(stop - start, **part, **own)
 
         if span.label is not None:
-            begin = self._begin(name, span.label)
+            begin = vocabulary.markers.get(begin_marker(name, span.label))
+            if begin is None:
+                known = f"labels() had {seam.call(modality, 'labels')} when the model was made"
+                but = f" as a label, and {known}: fit() must find all shapes, of the training split"
+                raise seam.wrong(modality, "spans", span.label, but)
             write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._markers() if span.loss else NONE)
         content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
@@ -179,18 +183,6 @@ class _Writer:
         if span.label is not None:
             end = vocabulary.marker(end_marker(name))
             write(span.positions - 1, span.positions, tokens=end, span=bounds, marker=1, scored=NONE)
-
-    def _begin(self, name: str, label: str) -> int:
-        """The begin marker of a label, one that there was when the vocabulary was made."""
-        begin = begin_marker(name, label)
-        if begin not in self.layout.vocabulary.markers:
-            modality = self.layout.modalities[name]
-            known = ", ".join(map(repr, seam.call(modality, "labels"))) or "none"
-            raise TransfuseError(
-                f"{seam.title(modality)}: spans returned the label {label!r}, and labels() when the model was made had "
-                f"not: it has {known}; of the training split's items, fit() must find every shape"
-            )
-        return self.layout.vocabulary.markers[begin]
 
     def _check(self, name: str, span: Span) -> None:
         """A span's own columns are those its modality declares, one value a position."""
@@ -244,3 +236,9 @@ class _Writer:
             scored,
             tuple(self.placed),
         )
+
+
+def check_columns(mask: Mask, layout: Layout) -> None:
+    """Raises TransfuseError where a mask names a column that no document of this layout has."""
+    for name in sorted(mask.columns - layout.columns.keys()):
+        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")

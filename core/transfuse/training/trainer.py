@@ -21,16 +21,16 @@ from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
-from transfuse.model.counts import flops
-from transfuse.model.ema import EMA
 from transfuse.model.model import Model
 from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
-from transfuse.sequences.mask_checks import check_leak, check_separate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
+from transfuse.training.counts import flops
+from transfuse.training.ema import EMA
+from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.schedules import learning_rate
 from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
@@ -114,7 +114,8 @@ class Trainer:
 
     def save(self, run: RunFolder) -> None:
         """A checkpoint of this moment; the run's description is written apart, once."""
-        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), self.ema)
+        average = None if self.ema is None else self.ema.tensors()
+        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), average)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and data, bit for bit.
@@ -135,7 +136,7 @@ class Trainer:
             ) from error
         checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
-            checkpoint.restore_ema(self.ema)
+            self.ema.restore(checkpoint.average(), self.progress.step)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""

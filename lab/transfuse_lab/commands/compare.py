@@ -4,7 +4,14 @@ from typing import Any
 
 from transfuse.registry import Registry
 
-from transfuse_lab.comparison.compare import fit_codecs, mask_pictures, missing, table, train_and_evaluate
+from transfuse_lab.comparison.compare import (
+    fit_codecs,
+    mask_pictures,
+    missing,
+    record_of,
+    table,
+    train_and_evaluate,
+)
 from transfuse_lab.comparison.compare_json import write_comparison
 from transfuse_lab.comparison.jobs import cores
 from transfuse_lab.comparison.plan import Run, plan
@@ -15,7 +22,6 @@ from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
-from transfuse_lab.runs.records import load_record
 
 
 def compare_command(settings: ComparisonSettings) -> None:
@@ -41,7 +47,7 @@ def _compare(
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
     fit_codecs(todo, common)
     train_and_evaluate(todo, common)
-    records = [load_record(run.folder.record_file) for run in runs]
+    records = [record for run in runs if (record := record_of(run))]
     figures, page = settings.out / "compare.json", settings.out / "report.html"
     write_comparison(figures, records, identity, settings.command)
     write_report(page, records, identity, list(mask_pictures(runs)), settings.command)

@@ -1,6 +1,7 @@
 """``transfuse eval``: the figures of a trained run on held-out data, its record, and a picture if asked for."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from transfuse.checkpoints import RunFolder
@@ -39,7 +40,7 @@ def eval_command(
     dump = trained.recipe.dump()
     recipe = Recipe.from_dump({**dump, "eval": {**dump["eval"], **asked}}, registry.plugins, "eval")
     evaluated = evaluate(trained.model, trained.data, recipe.train.seed, recipe.eval, say)
-    record = run_record(trained, evaluated, metrics)
+    record = run_record(replace(trained, recipe=recipe), evaluated, metrics)
     for name, one in figures_of([record]).items():
         say(f"{name:40} {show(one, record.metrics[name])}{f' {one.unit}' if one.unit else ''}")
     for name, reason in record.faults.items():

@@ -8,20 +8,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from transfuse.checkpoints import RunFolder, has_codecs
+from transfuse.errors import TransfuseError
 from transfuse.files import read_json
 
 from transfuse_lab.comparison.jobs import Job, run_all
 from transfuse_lab.comparison.plan import Run, mask_file
-from transfuse_lab.evaluation.statistics import by_entry, summaries
-from transfuse_lab.progress import bar
+from transfuse_lab.evaluation.statistics import Summary, by_entry, summaries
+from transfuse_lab.progress import bar, say
 from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.report.masks import MaskPicture
-from transfuse_lab.runs.records import RunRecord
+from transfuse_lab.runs.records import Described, RunRecord, load_record, plain
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
-    """Those that have no record yet."""
-    return [run for run in runs if not run.folder.record_file.is_file()]
+    """Those that have no record yet, or none that can be trusted."""
+    return [run for run in runs if record_of(run) is None]
+
+
+def record_of(run: Run) -> RunRecord | None:
+    """The record in a run's folder, where it is one of this entry, seed and recipe; else None, and that is said."""
+    path = run.folder.record_file
+    if not path.is_file():
+        return None
+    try:
+        record = load_record(path)
+    except TransfuseError as error:
+        say(f"{error}: it is made again")
+        return None
+    wanted = {"entry": run.entry, "seed": run.recipe.train.seed, "settings": plain(run.recipe.dump())}
+    unlike = [key for key, value in wanted.items() if getattr(record, key) != value]
+    if unlike:
+        say(f"{path} is of another run ({', '.join(unlike)}): it is made again")
+    return None if unlike else record
 
 
 def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
@@ -101,19 +119,21 @@ def table(records: Sequence[RunRecord]) -> Iterator[str]:
     """The figures as lines: one a figure, a column an entry, with intervals from 3 seeds on; details are left to
     compare.json."""
     found = {entry: summaries(runs) for entry, runs in by_entry(records).items()}
-    yield f"{'':26}" + "".join(f"{entry:>28}" for entry in found)
-    for name, one in figures_of(records).items():
-        if one.detail:
-            continue
-        cells = []
-        for each in found.values():
-            summary = each.get(name)
-            if summary is None or summary.mean is None:
-                cells.append("–")
-            elif summary.low is None:
-                cells.append(f"{show(one, summary.mean)} ({', '.join(show(one, v) for v in summary.values)})")
-            else:
-                cells.append(
-                    f"{show(one, summary.mean)} [{show(one, summary.low)}, {show(one, summary.high)}]"
-                )
-        yield f"{name:26}" + "".join(f"{cell:>28}" for cell in cells)
+    main = [one for one in figures_of(records).values() if not one.detail]
+    rows = [
+        ["", *found],
+        *([one.name, *(_cell(one, each.get(one.name)) for each in found.values())] for one in main),
+    ]
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
+    for first, *cells in rows:
+        yield first.ljust(widths[0]) + "".join(
+            cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)
+        )
+
+
+def _cell(one: Described, summary: Summary | None) -> str:
+    if summary is None or summary.mean is None:
+        return "–"
+    if summary.low is None:
+        return f"{show(one, summary.mean)} ({', '.join(show(one, v) for v in summary.values)})"
+    return f"{show(one, summary.mean)} [{show(one, summary.low)}, {show(one, summary.high)}]"

@@ -43,9 +43,13 @@ def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str
 
     Folders carry a hash of recipe, data, and versions of transfuse, torch and plugins, so that other
     settings never meet old results. Work on the code itself is not seen: use another ``out`` then.
-    Raises TransfuseError where budgets are not equal FLOPs.
+    Raises TransfuseError where budgets are not equal FLOPs, or no recipe is named.
     """
-    recipes = settings.recipes or tuple(registry.recipes())
+    recipes = settings.recipes or registry.compared()
+    if not recipes:
+        raise TransfuseError(
+            "compare: no recipe is named: write some behind compare, or in a registry: compare: [transfusion]"
+        )
     twice = sorted({name for name in recipes if recipes.count(name) > 1})
     if twice:
         raise TransfuseError(

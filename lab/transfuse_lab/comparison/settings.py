@@ -14,9 +14,9 @@ from transfuse.errors import TransfuseError
 class ComparisonSettings:
     """Recipes, seeds and values of settings, each with each, on one data set.
 
-    recipes: by name; none: all of the registry. data: what ``--data`` takes. seeds: a run each, paired over
-    recipes. out: the folder of runs and report. overrides: ``key=value``, of every run. axes: settings with
-    the values that are compared. registry: a file laid over all others.
+    recipes: by name; none: those that the registry has under ``compare``. data: what ``--data`` takes. seeds: a
+    run each, paired over recipes. out: the folder of runs and report. overrides: ``key=value``, of every run.
+    axes: settings with the values that are compared. registry: a file laid over all others.
     """
 
     recipes: tuple[str, ...]

@@ -6,10 +6,10 @@ from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
 from transfuse.model.build import build_modalities, fit_modalities
 from transfuse.randomness import Key
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns, check_leak
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+from transfuse.training.mask_checks import check_leak
 
 from transfuse_lab.drawing.mask_layout import LARGEST
 from transfuse_lab.runs.dry_run import spell

@@ -72,8 +72,8 @@ class CaptionAccuracy(Metric):
     figures = (
         Figure(
             "caption_accuracy", "Caption accuracy", "", "higher", "percent",
-            "the share of held-out images whose greedy caption equals the true one exactly",
-            "held-out images captioned exactly right",
+            "the share of held-out prompts whose greedy text equals the true one exactly",
+            "held-out prompts captioned exactly right",
         ),
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ class CaptionLikelihood(Metric):
     figures = (
         Figure(
             "caption_nll_token", "Caption NLL per token", "nats", "lower", "number",
-            "negative log-likelihood of the true held-out captions given their images, a token of the model",
+            "negative log-likelihood of the true held-out texts given their prompts, a token of the model",
         ),
         Figure(
             "caption_nll_byte", "Caption NLL per byte", "nats", "lower", "number",

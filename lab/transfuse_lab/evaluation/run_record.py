@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transfuse.config.parts import Chosen
 from transfuse.metrics import Figure, Metric
-from transfuse.model.counts import parameter_counts
 from transfuse.training import Progress
+from transfuse.training.counts import parameter_counts
 
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure, notes

@@ -10,12 +10,16 @@ ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 
 
 def figures_of(records: Sequence[RunRecord]) -> dict[str, Described]:
-    """Every figure that some run has, by name: headlines first, details last, else in the order of the records."""
-    said = {one.name: one for record in reversed(records) for one in reversed(record.figures)}
-    names = dict.fromkeys(name for record in records for name in record.metrics)
-    order = {name: place for place, name in enumerate(reversed(said))}
+    """Every figure that some run has, by name: headlines first, in the order of the records; details last, by name."""
+    said: dict[str, Described] = {}
+    for record in records:
+        for one in record.figures:
+            said.setdefault(one.name, one)
+    names = dict.fromkeys([*said, *(name for record in records for name in record.metrics)])
+    measured = {name for record in records for name in record.metrics}
     found = [said.get(name) or Described(name=name, title=name.replace("_", " ")) for name in names]
-    found.sort(key=lambda one: (one.detail, not one.headline, order.get(one.name, len(order))))
+    found = [one for one in found if one.name in measured]
+    found.sort(key=lambda one: (one.detail, not one.headline, one.name if one.detail else ""))
     return {one.name: one for one in found}
 
 

@@ -7,6 +7,7 @@ from transfuse_lab.report.sections import Entries, section, swatch
 from transfuse_lab.runs.records import RunRecord, Sample, Shown
 
 MOST_PROMPTS, MOST_A_PROMPT, MOST_TEXTS = 12, 8, 40
+PLOT = "image/svg+xml"
 Prompt = tuple[Shown, ...]
 
 
@@ -80,7 +81,7 @@ def _grid(head: Html, rows: Sequence[tuple[Prompt, Sequence[Html]]], note: str =
         tag(
             "div",
             tag("span", *_spoken(prompt), class_="prompt"),
-            tag("span", *made, class_="images"),
+            tag("span", *made, class_="images plots" if any(PLOT in one[:60] for one in made) else "images"),
             class_="row",
         )
         for prompt, made in rows
@@ -101,7 +102,8 @@ def _image(shown: Shown, sample: Sample | None = None) -> Html:
     read = sample.note if sample else None
     wrong = read is not None and read != asked
     text = f"{asked}, read as {read}" if wrong else asked
-    return tag("img", src=shown.drawing, alt=text, title=text, class_="wrong" if wrong else None)
+    kinds = [word for word, is_so in (("plot", PLOT in shown.drawing[:60]), ("wrong", wrong)) if is_so]
+    return tag("img", src=shown.drawing, alt=text, title=text, class_=" ".join(kinds) or None)
 
 
 # -- what is text

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
-from transfuse.model.counts import flops, parameter_counts
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
+from transfuse.training.counts import flops, parameter_counts
 
 from transfuse_lab.runs.training import prepare
 from transfuse_lab.visible import visible_line

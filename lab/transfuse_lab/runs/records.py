@@ -1,6 +1,7 @@
 """The record of one run: a recipe, a seed, and everything a comparison or a report needs of it."""
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
-from transfuse.files import read_json, write_text
+from transfuse.files import read_checked, write_checked
 
 LARGEST_RECORD = 512 * 2**20  # bytes
 
@@ -126,14 +127,15 @@ def drawing_of(uri: str) -> str | bytes:
 
 
 def save_record(path: Path, record: RunRecord) -> None:
-    """Writes the record as JSON, whole or not at all."""
-    write_text(path, record.model_dump_json(indent=1) + "\n")
+    """Writes the record as JSON with a checksum of itself, whole or not at all."""
+    write_checked(path, json.loads(record.model_dump_json()))  # which writes NaN as a word
 
 
 def load_record(path: Path) -> RunRecord:
-    """Reads a record. Raises TransfuseError naming the file where it is not there or not a record."""
+    """Reads a record. Raises TransfuseError naming the file where it is not there, damaged, or not a record."""
+    value = read_checked(path, "record", cap=LARGEST_RECORD, cure="evaluate the run again")
     try:
-        return RunRecord.model_validate(read_json(path, "record", LARGEST_RECORD))
+        return RunRecord.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

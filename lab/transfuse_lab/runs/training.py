@@ -18,8 +18,7 @@ from transfuse.modalities.modality import Report
 from transfuse.model.build import build, build_modalities, build_model, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
-from transfuse.sequences.layout import Layout
-from transfuse.sequences.mask_checks import check_columns
+from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import Trainer
 

@@ -46,7 +46,7 @@ def picture(series: np.ndarray) -> np.ndarray:
 class Shapes(DataSet):
     """A caption, then an item for each further role: the series, a picture of it, that picture mirrored."""
 
-    reversed_share = 0.3
+    reversed_share = 0.4
 
     def __init__(self, settings: Size, name: str, roles: tuple[str, ...]) -> None:
         self.name, self.roles = name, roles

@@ -18,7 +18,9 @@ from transfuse.plugin import (
     Span,
     SpanModality,
     SpanObjective,
+    TimeEmbedding,
     TransfuseError,
+    clock,
 )
 
 PATCH = 4  # values a position
@@ -66,7 +68,7 @@ class Series(SpanModality):
 
     def connect(self, dim):
         self.into, self.out = nn.Linear(PATCH, dim), nn.Linear(dim, PATCH)
-        self.time = nn.Sequential(nn.Linear(8, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time = TimeEmbedding(dim)
 
     def encode(self, raw):
         series = np.asarray(raw, np.float32)
@@ -92,17 +94,19 @@ class Series(SpanModality):
         return self.diffusion.corrupt(clean, generators, is_context)
 
     def embed(self, x_t, t):
-        waves = self.diffusion.share(t).float()[:, None] * torch.pi * torch.tensor([0.5, 1, 2, 4]).to(x_t)
-        times = self.time(torch.cat([waves.cos(), waves.sin()], dim=1))
+        times = self.time(clock(self.noise_share(t)))
         return self.into(x_t.unflatten(1, (-1, PATCH))) + times[:, None], None
 
     def head(self, hidden, state, t):
         return self.out(hidden).flatten(1)
+
+    def noise_share(self, t):
+        return self.diffusion.share(t)
 
     def objective(self, prediction, target, t):
         return self.diffusion.score(prediction, target, t)
 
     def sample(self, evaluate, label, generators):
         noise = torch.stack([torch.randn(int(label), generator=g) for g in generators])
-        denoise = self.guidance.denoiser(evaluate, self.diffusion.share)
+        denoise = self.guidance.denoiser(evaluate, self.noise_share)
         return self.sampler.sample(denoise, self.diffusion, noise.to(self.out.weight), generators, bound=1.5)

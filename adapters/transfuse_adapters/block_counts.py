@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from transfuse.masks.normal_form.bands import Ints, expand
 from transfuse.masks.normal_form.slices import Slices
 

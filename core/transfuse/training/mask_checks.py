@@ -1,20 +1,12 @@
-"""What a mask must not do over laid-out documents: name a column they lack, show a token to its predictor, or
-documents of a row to each other."""
+"""What a mask must not do in training: show a token to its predictor, or documents of a row to each other."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.errors import TransfuseError
 from transfuse.masks import Mask, separate
-from transfuse.sequences.layout import Layout
 from transfuse.sequences.rows import Row
-
-
-def check_columns(mask: Mask, layout: Layout) -> None:
-    """Raises TransfuseError where a mask names a column that no document of this layout has."""
-    for name in sorted(mask.columns - layout.columns.keys()):
-        raise TransfuseError(f"mask {mask}: unknown column {name!r}; {did_you_mean(name, layout.columns)}")
 
 
 def check_leak(mask: Mask, row: Row) -> None:

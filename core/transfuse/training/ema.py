@@ -45,30 +45,23 @@ class EMA:
 
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """The inverse, after so many updates. Raises TransfuseError where it is another module's."""
-        for name in sorted(self.trained.keys() ^ tensors.keys()):
-            has, lacks = ("model", "saved average") if name in self.trained else ("saved average", "model")
-            raise TransfuseError(f"the {has} has weights {name!r}, which the {lacks} has not")
-        for name, parameter in self.trained.items():
-            if tensors[name].shape != parameter.shape:
+        for name in sorted(self.trained.keys() | tensors.keys()):
+            there, here = ([*side[name].shape] if name in side else None for side in (tensors, self.trained))
+            if there != here:
                 raise TransfuseError(
-                    f"the averaged weights {name!r} are {tuple(tensors[name].shape)}, "
-                    f"and the model's {tuple(parameter.shape)}"
+                    f"the saved average of {name!r} is {there or 'missing'}, the model's {here or 'missing'}"
                 )
         with torch.no_grad():
             for name, averaged in self.tensors().items():
                 averaged.copy_(tensors[name])
         self.averaged.n_averaged.fill_(updates)
 
-    def apply(self) -> None:
-        """Put the averaged weights into the module, to stay."""
-        self._put(list(self.averaged.module.parameters()))
-
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The module with its averaged weights; afterwards it has the trained ones again."""
         kept = [p.detach().clone() for p in self.current]
         try:
-            self.apply()
+            self._put(list(self.averaged.module.parameters()))
             yield
         finally:
             self._put(kept)
