@@ -181,13 +181,15 @@ def test_three_roles(cli: Callable, run: Callable, tmp_path: Path) -> None:
 def test_what_is_written_can_be_given_back(cli: Callable, run: Callable, tmp_path: Path) -> None:
     """Whatever the roles: the documents of a folder, given back, are the same documents with more behind."""
     three = run("series-pictures", "text", "image", "series")
-    cli("sample", three, "--prompt", "wave", "--want", "image", "--out", tmp_path / "a")
+    (tmp_path / "d.json").write_text('[{"text": "wave", "droppable": false}, {"text": "pulse"}]')
+    cli("sample", three, "--document", tmp_path / "d.json", "--want", "image", "--out", tmp_path / "a")
     cli("sample", three, "--document", tmp_path / "a/0.json", "--want", "series", "--out", tmp_path / "b")
     cli("sample", three, "--document", tmp_path / "b/0.json", "--want", "image", "--out", tmp_path / "c")
     plugins = Registry.open().plugins
     model = checkpoints.load(three, plugins)[1]
     files = DocumentFiles(model.modalities, {"text"})
     a, b, c = (files.read(tmp_path / name / "0.json").items for name in "abc")
+    assert [item.droppable for item in a] == [False, True, False]
     for shorter, longer in ((a, b), (b, c)):
         assert len(longer) == len(shorter) + 1
         for one, two in zip(shorter, longer, strict=False):

@@ -33,7 +33,7 @@ class Codec(RawData, Interface):
 
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> Any:
         """What ``save`` wrote. shape: of the raw data that it is for, where they have but one; a codec that can
-        bring others to it (pictures are resized) does."""
+        bring others to it, by resizing, does."""
         return super().load(path)
 
     @abstractmethod
