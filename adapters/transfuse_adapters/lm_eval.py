@@ -57,8 +57,9 @@ class RunLM:
         self.folder, self.at_once = RunFolder(Path(run)), int(batch_size)
         recipe, model = self.folder.load(Registry.open().plugins)
         self.averaged = bool(recipe.train.ema)
-        no_gpu = not torch.cuda.is_available() and str(device).startswith("cuda")  # which the harness asks for
-        self.model = model.to("cpu" if device is None or no_gpu else device)
+        # The harness asks for a GPU unless it is told otherwise.
+        there = device is not None and (torch.cuda.is_available() or not device.startswith("cuda"))
+        self.model = model.to(device if there else "cpu")
         role = model.layout.marker_modality
         if role is None:
             raise TransfuseError(f"{run}: its model has no text that predicts what comes next")

@@ -153,7 +153,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     "encode integers": ({"encode": giving(np.ones(2, np.int64))}, r"corrupt returned \[2, 2\] of float32 as x_t of 2 spans: it must be int64"),
     "encode raises": ({"encode": raising(IndexError("out"))}, rf"test 0: item 1 \(blob\): modality 'blob': .* {FILE}"),
     "blank None": ({"blank": giving(None)}, "blank returned None: it must be a numpy array of numbers"),
-    "blank missing": ({"blank": Modality.blank}, "blank raised KeyError: '2'"),
+    "blank missing": ({"blank": Modality.blank}, "blank raised NotImplementedError: labels.. names '2', and blank.. is not written"),
     "blank float64": ({"blank": giving(np.zeros(2))}, r"blank returned \[2\] of float64: return float32"),
     "blank of another shape": (
         {"blank": lambda self, label: np.zeros(int(label) + 1, np.float32)},
@@ -173,7 +173,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     "spans noised where the item is not": ({"spans": spanned(noised=True)}, "spans returned .* of an item that is not: say noised=item.noised"),
     "a column of floats": (
         {"columns": giving({"at": seam.Column.ID}), "spans": spanned(columns=lambda x: {"at": np.ones(len(x) + 2)})},
-        r"spans returned \[4\] of float64 as column 'at': it must be an array of whole numbers",
+        r"spans returned \[4\] of float64 as column 'at': it holds whole numbers",
     ),
     "a column as a list": (
         {"columns": giving({"at": seam.Column.ID}), "spans": spanned(columns=lambda x: {"at": [1, 2, 3, 4]})},
@@ -190,7 +190,7 @@ BLOBS: Mapping[str, tuple[dict[str, Any], str]] = {
     ),
     "the cursor goes back": (
         {"positions": lambda self, span, cursor: (np.arange(span.positions), cursor - 1)},
-        "positions returned 0 as the cursor after 1, which it must not go back from",
+        "positions returned 0 as the cursor after 1: it must not go back",
     ),
     "the cursor a float": (
         {"positions": lambda self, span, cursor: (np.arange(span.positions), cursor + 4.0)},
@@ -314,6 +314,27 @@ def test_an_id_may_be_a_tensor_of_one_whole_number(kit: Kit, tmp_path: Path) -> 
     live(kit, tmp_path, Blob(), letters)
 
 
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("noise_share", 0.5, "noise_share returned 0.5: it must be a tensor"),
+        ("suffixes", (), r"suffixes is \(\): it must be a tuple of endings such as '.npy', in small letters"),
+        ("suffixes", ".npy", "suffixes is '.npy'"),
+        ("suffixes", (1,), r"suffixes is \(1,\)"),
+        ("suffixes", ("npy",), "suffixes is .*'.npy', in small letters"),
+        ("suffixes", (".NPY",), "suffixes is .*'.npy', in small letters"),
+        ("load", None, "load returned None: it must be raw data"),
+        ("draw", None, "draw returned None: it must be SVG as text, or a PNG as bytes"),
+        ("draw", "a circle", "draw returned 'a circle': it must be SVG"),
+        ("draw", b"GIF89a", "draw returned b'GIF89a': it must be SVG"),
+    ],
+)
+def test_what_files_and_drawings_must_be(method: str, value: Any, message: str) -> None:
+    attribute = value if method in seam.ATTRIBUTES else giving(value)
+    with pytest.raises(TransfuseError, match=f"^modality 'blob': {message}"):
+        seam.call(liar(Blob, **{method: attribute}), method)
+
+
 @pytest.mark.parametrize("noised", [True, False])
 def test_an_item_without_loss_has_no_span_that_is_predicted(noised: bool) -> None:
     for part, payload in ((Blob(), np.ones(2, np.float32)), (Letters(), np.ones(2, np.int64))):
@@ -325,6 +346,24 @@ def test_an_item_without_loss_has_no_span_that_is_predicted(noised: bool) -> Non
                 seam.spans(always, item, payload)
         else:
             assert seam.spans(always, item, payload)
+
+
+def test_what_is_only_shown_needs_no_label_and_tokens_are_never_noised() -> None:
+    shown = type("Shown", (Blob,), {"spans": spanned(label=None, loss=False)})()
+    assert seam.spans(shown, Item("blob", None, noised=False), np.ones(2, np.float32))
+    assert seam.spans(shown, Item("blob", None), np.ones(2, np.float32))
+    tokens = type("Noised", (Letters,), {"spans": spanned(label=None, noised=True, payload=np.copy)})()
+    assert seam.spans(tokens, Item("letters", None, noised=False), np.ones(2, np.int64))
+
+
+def test_a_loss_needs_a_graph_only_where_something_can_learn() -> None:
+    detached = liar(Blob, objective=scored(lambda x: Loss(x.sum.detach(), x.count)))
+    given = torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2)
+    assert seam.score(detached, *given).mean == 1
+    with torch.no_grad():
+        assert seam.score(detached, given[0].requires_grad_(), *given[1:]).mean == 1
+    with pytest.raises(TransfuseError, match="without a graph"):
+        seam.score(detached, *given)
 
 
 # -- whose fault it is

@@ -222,6 +222,22 @@ def test_a_length_that_only_the_held_out_split_has_is_named_with_those_there_are
         lay.sequence(document("a", NUMBERS, source="series 9"))
 
 
+def test_a_prediction_that_would_broadcast_with_its_target_is_said(kit: Kit) -> None:
+    class Column(Blob):
+        def head(self, hidden: Tensor, state: Any, t: Tensor) -> Tensor:
+            return self.out(hidden)
+
+        def objective(self, prediction: Tensor, target: Tensor, t: Tensor) -> Loss:
+            return Loss((prediction - target).square().mean(), float(len(target)))
+
+    model = kit.model(modalities={"letters": Letters(), "blob": Column()})
+    row = join([model.layout.sequence(document("a", [1.0, 2.0]))])
+    with pytest.warns(
+        UserWarning, match=r"head returned \[1, 2, 1\] for targets \[1, 2\], with which it would broad"
+    ):
+        model.losses(collate(row, model.modalities, Key(0)))
+
+
 # -- ids, losses, weights, masks: in training
 
 

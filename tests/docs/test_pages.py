@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/architecture.md"]
+PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/architecture.md", "docs/sampling.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"^(?:\$ )?transfuse ([a-z]+)", re.MULTILINE)
@@ -40,6 +40,16 @@ def test_whoever_shows_the_demos_figures_says_what_their_differences_are() -> No
     showing = {name for name, text in pages.items() if "compare-digits.json" in text}
     assert {"README.md", "tuning.md"} <= showing
     assert [name for name in showing if "mostly tuning" not in pages[name]] == []
+
+
+def test_the_page_of_samples_has_every_option_and_no_other() -> None:
+    from transfuse_lab.cli import app
+    from typer.main import get_command
+
+    command = get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    page = (ROOT / "docs/sampling.md").read_text()
+    assert set(re.findall(r"--[a-z]+", page)) == own
 
 
 @pytest.mark.parametrize("page", PAGES)

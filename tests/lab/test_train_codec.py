@@ -16,6 +16,7 @@ from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 
+from tests.tiny.packages import install
 from tests.tiny.recipes import sets
 
 SETS = sets("chameleon", "image.codec.steps=5")
@@ -53,6 +54,17 @@ def test_it_leaves_codecs_a_picture_and_says_how_good_they_are(codecs: Path) -> 
     assert made["provenance"]["modalities"]["text"].items() >= {"kind": "text", "vocab": 280}.items()
     assert "temperature" not in made["provenance"]["modalities"]["text"]
     assert set(made["provenance"]["modalities"]["image"]) == {"kind", "codec"}
+
+
+def test_what_is_no_picture_is_shown_as_its_modality_draws_it(
+    cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("tf_series", tmp_path / "site", monkeypatch)
+    data = ("--data", "series;train=24;heldout=6", "--out", tmp_path / "codecs")
+    result = cli("train-codec", "series-flow", *data)
+    assert result.exit_code == 0, result.output
+    assert "series: mean squared error 0.00000 of 6 held-out items; shown in" in result.output
+    assert (tmp_path / "codecs/series.svg").read_text().count("<image ") == 12
 
 
 def test_a_run_takes_them_as_they_are(
@@ -139,12 +151,14 @@ def test_a_folder_may_hold_more_than_is_asked_for() -> None:
     check_provenance(Path("codecs"), there, {"modalities": {"a": {"x": 1}}, "data": {}})
 
 
-def test_fit_by_names_fields() -> None:
+@pytest.mark.parametrize("of", ["fit_by", "sampled_by"])
+def test_what_settings_say_of_fields_names_fields(of: str) -> None:
     class Odd(Settings):
-        fit_by = ("codex",)
         codec: int = 1
 
-    with pytest.raises(TransfuseError, match="part 'odd': fit_by names 'codex', which is no field"):
+    setattr(Odd, of, ("codex",))
+
+    with pytest.raises(TransfuseError, match=f"part 'odd': {of} names 'codex', which is no field"):
         Part("odd", Odd, lambda settings: None)
 
 

@@ -250,8 +250,7 @@ class _Decoder:
             start, stop = _sampled(laid[0])
             if start:
                 self.incremental.append(streams, [s.slice(0, start) for s in laid])
-            pieces = [s.slice(start, stop) for s in laid]
-            evaluate = self.incremental.evaluate(streams, pieces, len(documents))
+            evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
             generators = [
                 self.key.generator("sample", one.index, len(one.document.items)) for one in documents
             ]

@@ -39,14 +39,12 @@ class IncrementalModel:
         self.cache.commit(streams, [len(s) for s in sequences])
         return self.model.logits(hidden[step.ends])
 
-    def evaluate(
-        self, streams: Sequence[int], sequences: Sequence[DocumentSequence], documents: int
-    ) -> Evaluate:
+    def evaluate(self, streams: Sequence[int], sequences: Sequence[DocumentSequence]) -> Evaluate:
         """Predictions for one span at the end of each stream, of which nothing is kept.
 
-        Streams come view by view, in each the B ``documents`` in one order; the whole documents first.
+        Streams come view by view, in each the B documents in one order; the whole documents first.
         """
-        return _StreamsEvaluate(self, streams, sequences, documents)
+        return _StreamsEvaluate(self, streams, sequences)
 
 
 class _Step:
@@ -83,14 +81,11 @@ class _StreamsEvaluate(Evaluate):
     """Steps are planned when they are first asked for: of all views, or of the first ones alone."""
 
     def __init__(
-        self,
-        incremental: IncrementalModel,
-        streams: Sequence[int],
-        sequences: Sequence[DocumentSequence],
-        documents: int,
+        self, incremental: IncrementalModel, streams: Sequence[int], sequences: Sequence[DocumentSequence]
     ) -> None:
         self.incremental, self.streams, self.sequences = incremental, streams, sequences
-        self.documents = documents
+        self.modality = incremental.model.span_modalities[sequences[0].spans[0].modality]
+        self.documents = len(streams) // (1 + len(self.modality.views))
         self.steps: dict[int, _Step] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, guided: bool = True) -> list[Tensor]:
@@ -99,9 +94,8 @@ class _StreamsEvaluate(Evaluate):
             self.steps[n] = _Step(self.incremental, self.streams[:n], self.sequences[:n])
         step, views = self.steps[n], n // self.documents
         (group,) = step.batch.groups
-        model = self.incremental.model
-        seam.asked(model.span_modalities[group.modality], x_t, t, group.x_t[: self.documents])
+        seam.asked(self.modality, x_t, t, group.x_t[: self.documents])
         group = replace(group, x_t=x_t.repeat(views, *[1] * (x_t.dim() - 1)), t=t.repeat(views))
-        batch = replace(step.batch, groups=(group,))
+        model, batch = self.incremental.model, replace(step.batch, groups=(group,))
         hidden, states = model.transform(batch, step.prepared, step.attend)
         return list(model.predict(hidden, group, states[0]).chunk(views))

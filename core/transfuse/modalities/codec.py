@@ -78,7 +78,7 @@ class GridModality(Modality):
     def __init__(self, name: str, codec: Codec) -> None:
         super().__init__(name)
         self.codec = codec
-        self.suffixes = codec.suffixes
+        self.suffixes = seam.call(codec, "suffixes")
         self.sizes: list[tuple[int, ...]] = []
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
@@ -89,7 +89,7 @@ class GridModality(Modality):
             )
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
         seam.call(self.codec, "fit", kept, seed, told, effort)
-        self.sizes = sorted({self.codec.grid(raw.shape) for raw in kept})
+        self.sizes = sorted({tuple(seam.call(self.codec, "grid", raw.shape)) for raw in kept})
         if odd := [size for size in self.sizes if any(side % self.patch for side in size)]:
             raise TransfuseError(
                 f"modality {self.name!r}: a latent grid of {by(odd[0])} does not divide into patches of {self.patch}"
@@ -140,14 +140,14 @@ class GridModality(Modality):
     # -- raw data are the codec's
 
     def save(self, raw: Any, path: Path) -> None:
-        self.codec.save(raw, path)
+        seam.call(self.codec, "save", raw, path)
 
     def load(self, path: Path) -> Any:
         shape = self.decode(self.blank(self.labels()[0])).shape if len(self.sizes) == 1 else None
-        return self.codec.load(path, shape)
+        return seam.call(self.codec, "load", path, shape)
 
     def draw(self, raw: Any) -> str | bytes:
-        return self.codec.draw(raw)
+        return seam.call(self.codec, "draw", raw)
 
     def suffix_for(self, raw: Any) -> str:
-        return self.codec.suffix_for(raw)
+        return seam.call(self.codec, "suffix_for", raw)

@@ -129,7 +129,7 @@ class Modality(RawData, Interface):
 
     def blank(self, label: str) -> np.ndarray:
         """A payload of the shape that ``label`` names, values unimportant: what sampling is laid out by."""
-        raise KeyError(label)
+        raise NotImplementedError(f"labels() names {label!r}, and blank() is not written")
 
     def positions(self, span: Span, cursor: int) -> tuple[Int[np.ndarray, " n"], int]:
         """Rotary positions ``[span.positions]`` and the cursor for what follows.

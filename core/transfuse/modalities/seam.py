@@ -8,6 +8,7 @@ a device; letters in shapes are those of `transfuse.modalities.modality`.
 import inspect
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -159,7 +160,7 @@ def _narrow(part: Any, method: str, found: np.ndarray) -> np.ndarray:
     return found
 
 
-def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
+def spans(modality: Any, item: Item, payload: np.ndarray) -> list[Span]:
     """The spans an item becomes."""
     found, of_spans = call(modality, "spans", item, payload), isinstance(modality, SpanModality)
     noised = predicted = labelled = False
@@ -177,9 +178,7 @@ def spans(modality: Modality, item: Item, payload: np.ndarray) -> list[Span]:
             raise wrong(modality, "spans", own, f" as ids, which are not all of 0 … {modality.codes - 1}")
         for name, values in span.columns.items():
             if not _array(values, "biu"):
-                raise wrong(
-                    modality, "spans", values, f" as column {name!r}: it must be an array of whole numbers"
-                )
+                raise wrong(modality, "spans", values, f" as column {name!r}: it holds whole numbers")
         noised, labelled = noised or span.noised, labelled or span.label is not None
         predicted = predicted or (span.loss and (span.noised or not of_spans))
     if of_spans and predicted and not labelled:
@@ -198,9 +197,7 @@ def positions(modality: Modality, span: Span, cursor: int) -> tuple[np.ndarray, 
     if found.shape != (span.positions,) or found.dtype.kind not in "iu":
         raise wrong(modality, "positions", found, f" for {span.positions} positions: a whole number each")
     if not _whole(after) or after < cursor:
-        raise wrong(
-            modality, "positions", after, f" as the cursor after {cursor}, which it must not go back from"
-        )
+        raise wrong(modality, "positions", after, f" as the cursor after {cursor}: it must not go back")
     return found, after
 
 
@@ -233,14 +230,17 @@ def head(modality: Any, hidden: Tensor, state: Any, t: Tensor, copy: str) -> Ten
 
 def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: str = "") -> Loss:
     """The loss of n tokens or of B spans, which is its count."""
+    if t and prediction.dim() != target.dim() and prediction.squeeze().shape == target.squeeze().shape:
+        text = f"{list(prediction.shape)} for targets {list(target.shape)}, with which it would broadcast"
+        warnings.warn(
+            f"{title(modality)}: head returned {text}: each must be compared with its own", stacklevel=2
+        )
     found = call(modality, "objective", prediction, target, *t, **_told_copy(modality.objective, copy))
     scalar = isinstance(found.sum, Tensor) and found.sum.numel() == 1
     of = " as the sum of a loss, which is one number"
     _tensor(modality, "objective", found.sum, of, prediction, found.sum.shape if scalar else ())
     if prediction.requires_grad and torch.is_grad_enabled() and not found.sum.requires_grad:
-        raise wrong(
-            modality, "objective", found.sum, " as a sum without a graph: nothing would learn from it"
-        )
+        raise wrong(modality, "objective", found.sum, " as a sum without a graph: nothing would learn")
     if guarded(modality, "objective", float, found.count) != len(target):
         unit = "spans: add up the mean of each" if t else "tokens: add them up"
         raise wrong(modality, "objective", found.count, f" as the count of {len(target)} {unit}")
@@ -261,7 +261,7 @@ def sample(modality: Any, evaluate: Any, label: str, generators: list, like: np.
     made = _narrow(modality, "sample", guarded(modality, "sample", lambda: found.cpu().numpy()))
     if made.shape != shape or (made.dtype.kind == "f") != (like.dtype.kind == "f"):
         raise wrong(modality, "sample", made, f" for {list(shape)} of {like.dtype}")
-    if made.dtype.kind == "f" and not np.isfinite(made).all():
+    if not np.isfinite(made).all():
         raise wrong(modality, "sample", made, f" of {label!r} with NaN or Inf")
     return made
 

@@ -56,7 +56,7 @@ def sampled_otherwise(recipe: Recipe, texts: Sequence[str], plugins: PartLookup)
             if words[:2] not in may:
                 known = ", ".join(sorted(".".join(one) for one in may)) or "nothing"
                 raise TransfuseError(
-                    f"{SOURCE} {'.'.join(words)}: is settled by the training; of this run may be set: {known}"
+                    f"{SOURCE} {'.'.join(map(str, words))}: is settled by the training; of this run may be set: {known}"
                 )
         here = here.merge(link)
     return here.validate(Recipe, plugins)
