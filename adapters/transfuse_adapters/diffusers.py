@@ -169,30 +169,31 @@ class DiffusersCodec(PictureCodec):
         if self.quantised:
             with torch.no_grad():
                 indices = self.model.quantize(latents[None])[2][2]
-            return indices.reshape(latents.shape[1:]).numpy().astype(np.int64)
-        return ((latents - self.mean[:, None, None]) / self.std[:, None, None]).numpy()
+            return indices.reshape(latents.shape[1:]).cpu().numpy().astype(np.int64)
+        return ((latents - self.mean[:, None, None]) / self.std[:, None, None]).cpu().numpy()
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             if self.quantised:
-                codes = torch.from_numpy(np.asarray(payload, np.int64))[None]
+                codes = torch.from_numpy(np.asarray(payload, np.int64)).to(self.model.device)[None]
                 latents = self.model.quantize.embedding(codes).movedim(-1, 1)
                 quant = self.model.post_quant_conv(latents)
                 spatial = self.model.config.norm_type == "spatial"
                 image = self.model.decoder(quant, latents if spatial else None)
             else:
-                latents = torch.from_numpy(np.asarray(payload, np.float32))
+                latents = torch.from_numpy(np.asarray(payload, np.float32)).to(self.model.device)
                 image = self.model.decode(
                     (latents * self.std[:, None, None] + self.mean[:, None, None])[None]
                 ).sample
-        return ((image[0] + 1) / 2).clamp(0, 1).numpy()
+        return ((image[0] + 1) / 2).clamp(0, 1).cpu().numpy()
 
     def _latents(self, raws: Sequence[np.ndarray]) -> list[Tensor]:
         """What the encoder gives for images in [0, 1], which it takes in [-1, 1]; each ``[c, h, w]``."""
         found = []
         with torch.no_grad():
             for raw in raws:
-                made = self.model.encode(torch.from_numpy(raw.astype(np.float32))[None] * 2 - 1)
+                image = torch.from_numpy(raw.astype(np.float32)).to(self.model.device)
+                made = self.model.encode(image[None] * 2 - 1)
                 found.append(made.latents[0] if self.quantised else made.latent_dist.mean[0])
         return found
 

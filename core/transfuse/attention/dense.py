@@ -18,9 +18,10 @@ class Dense(Backend):
         return []
 
     def plan(self, mask: Mask, queries: Columns, keys: Columns | None, request: Request) -> Plan:
-        allowed = mask.dense(queries, keys).to(request.device)
+        allowed = mask.dense(queries, keys)
         seeing = allowed.any(1, keepdim=True)
-        return (allowed | ~seeing, None if bool(seeing.all()) else seeing)
+        every = bool(seeing.all())
+        return ((allowed | ~seeing).to(request.device), None if every else seeing.to(request.device))
 
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan

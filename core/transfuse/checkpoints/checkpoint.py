@@ -93,4 +93,5 @@ def restore_optimizer(
                 f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
                 f"{tuple(parameters[name].shape)}"
             )
-        optimizer.state[parameters[name]][key] = value
+        # Moments go where the weights are; AdamW counts its steps on the CPU.
+        optimizer.state[parameters[name]][key] = value.to(parameters[name].device) if value.dim() else value

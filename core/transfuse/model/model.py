@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from transfuse.attention import BUILT_IN, Backend, Plan, Request, select
@@ -147,14 +148,13 @@ class Model(nn.Module):
         if len(batch.predicted):
             logits = self.logits(hidden[batch.predicted])
             for name, modality in self.token_modalities.items():
-                if (own := batch.scored == self.layout.names.index(name)).any():
+                own = _where(batch.scored == self.layout.names.index(name), logits)
+                if len(own):
                     add(name, seam.score(modality, logits[own], batch.targets[own]))
         for group, state in zip(batch.groups, states, strict=True):
-            if (own := group.loss).any():
-                modality, prediction = (
-                    self.span_modalities[group.modality],
-                    self.predict(hidden, group, state),
-                )
+            if len(own := _where(group.loss, hidden)):
+                modality = self.span_modalities[group.modality]
+                prediction = self.predict(hidden, group, state)
                 given = prediction[own], group.target[own], group.t[own]
                 add(group.modality, seam.score(modality, *given, copy=group.copy))
         return losses
@@ -166,3 +166,8 @@ class Model(nn.Module):
     def predict(self, hidden: Float[Tensor, "T D"], group: SpanGroup, state: Any) -> Float[Tensor, "B ..."]:
         modality = self.span_modalities[group.modality]
         return seam.head(modality, hidden[group.index], state, group.t, group.copy)
+
+
+def _where(chosen: Bool[np.ndarray, " n"], like: Tensor) -> Int[Tensor, " k"]:
+    """Which are chosen, found on the CPU, so that nobody waits for the device to say; there where ``like`` is."""
+    return torch.from_numpy(np.flatnonzero(chosen)).to(like.device, non_blocking=True)

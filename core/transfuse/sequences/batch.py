@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from transfuse.sequences.sequence import PlacedSpan
 class SpanGroup:
     """B spans of one modality, payload shape and dtype, length and copy.
 
-    index: where their positions stand in the row. loss: which of them are predicted.
+    index: where their positions stand in the row. loss: which of them are predicted; on the CPU.
     """
 
     modality: str
@@ -28,7 +29,7 @@ class SpanGroup:
     x_t: Float[Tensor, "B ..."]
     t: Float[Tensor, " B"]
     target: Float[Tensor, "B ..."]
-    loss: Bool[Tensor, " B"]
+    loss: Bool[np.ndarray, " B"]
     copy: str = ""
 
 
@@ -37,7 +38,7 @@ class Batch:
     """One row of T positions as the model takes it.
 
     columns: integer arrays for the mask, on the CPU. positions: rotary ids, one column an axis.
-    predicted: the positions that have a target; targets, scored: the target's id and modality there.
+    predicted: the positions that have a target; targets, scored: the target's id there, and on the CPU its modality.
     counts: units of loss by modality, known before the forward pass.
     """
 
@@ -46,7 +47,7 @@ class Batch:
     positions: Int[Tensor, "T axes"]
     predicted: Int[Tensor, " P"]
     targets: Int[Tensor, " P"]
-    scored: Int[Tensor, " P"]
+    scored: Int[np.ndarray, " P"]
     groups: tuple[SpanGroup, ...]
     counts: dict[str, float]
 
@@ -54,20 +55,17 @@ class Batch:
         return len(self.tokens)
 
     def to(self, device: torch.device | str) -> "Batch":
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+        """The batch with its tensors there, on their way while the CPU goes on; arrays stay on the CPU."""
+        return replace(_moved(self, device), groups=tuple(_moved(group, device) for group in self.groups))
 
-        return Batch(
-            self.columns, move(self.tokens), move(self.positions), move(self.predicted),
-            move(self.targets), move(self.scored),
-            tuple(
-                replace(
-                    g, index=move(g.index), x_t=move(g.x_t), t=move(g.t), target=move(g.target), loss=move(g.loss)
-                )
-                for g in self.groups
-            ),
-            self.counts,
-        )  # fmt: skip
+
+def _moved(part: Any, device: torch.device | str) -> Any:
+    pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()  # else the CPU waits for the copy
+
+    def move(value: Tensor) -> Tensor:
+        return (value.pin_memory() if pinned and value.is_cpu else value).to(device, non_blocking=True)
+
+    return replace(part, **{name: move(value) for name, value in vars(part).items() if isinstance(value, Tensor)})
 
 
 def collate(
@@ -98,7 +96,7 @@ def collate(
         positions=torch.from_numpy(np.stack([row.columns[axis] for axis in rope], axis=1)),
         predicted=torch.from_numpy(predicted),
         targets=torch.from_numpy(row.targets[predicted]),
-        scored=torch.from_numpy(scored),
+        scored=scored,
         groups=groups,
         counts={name: count for name, count in counts.items() if count},
     )
@@ -126,5 +124,5 @@ def _groups(
                 full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)
             )
         starts = torch.tensor([place.start for place in places])
-        loss = torch.tensor([place.span.loss and place.span.noised and not clean for place in places])
+        loss = np.array([place.span.loss and place.span.noised and not clean for place in places], bool)
         yield SpanGroup(name, starts[:, None] + torch.arange(length), x_t, t, target, loss, copy)

@@ -73,9 +73,9 @@ def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losse
     for number, name in enumerate(model.modalities):
         if name not in model.token_modalities:
             continue
-        own = model.vocabulary.range(name)
-        in_range = (batch.targets >= own.start) & (batch.targets < own.stop)
-        chosen = batch.scored == number if markers else in_range
+        own, targets = model.vocabulary.range(name), batch.targets.cpu().numpy()
+        in_range = (targets >= own.start) & (targets < own.stop)
+        chosen = torch.from_numpy(batch.scored == number if markers else in_range).to(hidden.device)
         if not chosen.any():
             continue
         logits = model.logits(hidden[batch.predicted[chosen]])
@@ -95,7 +95,7 @@ def _spans(model: Model, batch: Batch, hidden, states, of_document, found: dict[
         modality, one = model.span_modalities[group.modality], found[group.modality]
         prediction = model.predict(hidden, group, state)
         shares = modality.noise_share(group.t).tolist()
-        for i in group.loss.nonzero()[:, 0].tolist():
+        for i in np.flatnonzero(group.loss).tolist():
             part = slice(i, i + 1)
             loss = seam.score(modality, prediction[part], group.target[part], group.t[part], copy=group.copy)
             value, where = float(loss.sum), of_document[int(group.index[i, 0])]

@@ -134,12 +134,17 @@ class Autoencoder(PictureCodec):
             )
         return shape[1] // down, shape[2] // down
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are: raw data and payloads are the CPU's, and go there and back."""
+        return next(self.encoder.parameters()).device
+
     def _moments(self, raw: np.ndarray) -> Tensor:
         image = check_image(raw, self.image_channels)
         self.grid(image.shape)
         with torch.no_grad():
-            return self.encoder(torch.tensor(image)[None] * 2 - 1)
+            return self.encoder(torch.tensor(image, device=self.device)[None] * 2 - 1)
 
     def _image(self, latents: Tensor) -> np.ndarray:
         with torch.no_grad():
-            return ((self.decoder(latents)[0] + 1) / 2).clamp(0, 1).numpy()
+            return ((self.decoder(latents)[0] + 1) / 2).clamp(0, 1).cpu().numpy()

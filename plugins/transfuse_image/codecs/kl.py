@@ -75,8 +75,8 @@ class KLCodec(Autoencoder):
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
         latents, _ = split_moments(self._moments(raw))
-        return ((latents - self.mean[:, None, None]) / self.std[:, None, None])[0].numpy()
+        return ((latents - self.mean[:, None, None]) / self.std[:, None, None])[0].cpu().numpy()
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
-        latents = torch.from_numpy(np.asarray(payload, np.float32))
+        latents = torch.from_numpy(np.asarray(payload, np.float32)).to(self.device)
         return self._image((latents * self.std[:, None, None] + self.mean[:, None, None])[None])

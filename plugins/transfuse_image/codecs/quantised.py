@@ -36,10 +36,10 @@ class QuantisedAutoencoder(Autoencoder):
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return self.codes_of(self._moments(raw))[0].numpy().astype(np.int64)
+            return self.codes_of(self._moments(raw))[0].cpu().numpy().astype(np.int64)
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
-        codes = torch.from_numpy(np.asarray(payload, np.int64))[None]
+        codes = torch.from_numpy(np.asarray(payload, np.int64)).to(self.device)[None]
         with torch.no_grad():
             latents = self.latents_of(codes)
         return self._image(latents)
