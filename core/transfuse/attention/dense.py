@@ -18,10 +18,10 @@ class Dense(Backend):
         return []
 
     def plan(self, mask: Mask, queries: Columns, keys: Columns | None, request: Request) -> Plan:
-        allowed = mask.dense(queries, keys)
-        seeing = allowed.any(1, keepdim=True)
-        every = bool(seeing.all())
-        return ((allowed | ~seeing).to(request.device), None if every else seeing.to(request.device))
+        allowed = mask.allowed(queries, keys)
+        seeing = allowed.any(1, keepdims=True)
+        parts = (torch.from_numpy(part).to(request.device) for part in (allowed | ~seeing, seeing))
+        return tuple(parts) if not seeing.all() else (next(parts), None)
 
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan

@@ -60,12 +60,14 @@ class Batch:
 
 
 def _moved(part: Any, device: torch.device | str) -> Any:
-    pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()  # else the CPU waits for the copy
+    pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()  # or the CPU would wait
 
-    def move(value: Tensor) -> Tensor:
+    def move(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
         return (value.pin_memory() if pinned and value.is_cpu else value).to(device, non_blocking=True)
 
-    return replace(part, **{name: move(value) for name, value in vars(part).items() if isinstance(value, Tensor)})
+    return replace(part, **{name: move(value) for name, value in vars(part).items()})
 
 
 def collate(
