@@ -20,6 +20,7 @@ from transfuse_lab.commands.arguments import (
     recipe_on_data,
 )
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.device import AUTO, check_device
 from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
 from transfuse_lab.visible import print_whatever_comes, visible_lines
@@ -87,6 +88,10 @@ Overrides = Annotated[
 Data = Annotated[
     str, typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
 ]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda or cuda:1."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training run.")]
 
 
@@ -105,6 +110,7 @@ def train(
         bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
     ] = False,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Train a recipe on a data set. An interrupted run goes on when the command is given again."""
     if out is None and not dry_run:
@@ -113,9 +119,9 @@ def train(
 
     chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
     if dry_run:
-        dry_run_command(chosen)
+        dry_run_command(chosen, check_device(device))
     elif out is not None:
-        train_command(chosen, out, codecs)
+        train_command(chosen, out, codecs, check_device(device))
 
 
 @app.command(name="train-codec")
@@ -170,11 +176,12 @@ def sample(
             help="How samples are drawn: image.sampler.evaluations=20; repeatable.",
         ),
     ] = None,
+    device: Device = AUTO,
 ) -> None:
     """Sample from a trained run: one role given others, or what the model writes next."""
     arguments = SampleArguments(
         run, tuple(prompt or ()), read_given(given or ()), image, document, want, n, tokens, out, seed,
-        tuple(overrides or ()),
+        tuple(overrides or ()), check_device(device),
     )  # fmt: skip
     from transfuse_lab.commands.sample import sample_command
 
@@ -196,11 +203,12 @@ def evaluate(
         int | None, typer.Option(min=2, max=1_000_000, help="At most so many prompts a task.")
     ] = None,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid, tuple(task or ()), prompts, registry)
+    eval_command(run, grid, tuple(task or ()), prompts, registry, check_device(device))
 
 
 @app.command()
@@ -220,11 +228,12 @@ def compare(
         typer.Option("--axis", metavar="KEY=V1,V2", help="Compare values of a setting; repeatable."),
     ] = None,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Train and evaluate recipes under equal budgets; report.html and compare.json are left in DIR."""
     settings = ComparisonSettings(
         tuple(recipes or ()), data, read_seeds(seeds), out, tuple(overrides or ()), read_axes(axes or ()),
-        registry,
+        registry, check_device(device),
     )  # fmt: skip
     from transfuse_lab.commands.compare import compare_command
 

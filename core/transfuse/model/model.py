@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.attention import BUILT_IN, Backend, Plan, Request, select
@@ -148,11 +148,11 @@ class Model(nn.Module):
         if len(batch.predicted):
             logits = self.logits(hidden[batch.predicted])
             for name, modality in self.token_modalities.items():
-                own = _where(batch.scored == self.layout.names.index(name), logits)
-                if len(own):
+                own = torch.from_numpy(np.flatnonzero(batch.scored == self.layout.names.index(name)))
+                if len(own):  # known to the CPU, so that nobody waits for the device to say
                     add(name, seam.score(modality, logits[own], batch.targets[own]))
         for group, state in zip(batch.groups, states, strict=True):
-            if len(own := _where(group.loss, hidden)):
+            if len(own := torch.from_numpy(np.flatnonzero(group.loss))):
                 modality = self.span_modalities[group.modality]
                 prediction = self.predict(hidden, group, state)
                 given = prediction[own], group.target[own], group.t[own]
@@ -166,8 +166,3 @@ class Model(nn.Module):
     def predict(self, hidden: Float[Tensor, "T D"], group: SpanGroup, state: Any) -> Float[Tensor, "B ..."]:
         modality = self.span_modalities[group.modality]
         return seam.head(modality, hidden[group.index], state, group.t, group.copy)
-
-
-def _where(chosen: Bool[np.ndarray, " n"], like: Tensor) -> Int[Tensor, " k"]:
-    """Which are chosen, found on the CPU, so that nobody waits for the device to say; there where ``like`` is."""
-    return torch.from_numpy(np.flatnonzero(chosen)).to(like.device, non_blocking=True)

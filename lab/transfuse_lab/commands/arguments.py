@@ -6,6 +6,8 @@ from pathlib import Path
 
 from transfuse.errors import TransfuseError
 
+from transfuse_lab.device import AUTO
+
 TOKENS = 256
 """The most tokens of text in a sample, where nobody says."""
 CLOSING = {")": "(", "]": "[", "}": "{"}
@@ -42,6 +44,7 @@ class SampleArguments:
     given: roles and values, in a document's order; ``@FILE`` is what the role's modality loads.
     want: ROLE, or ROLE:LABEL of one of its shapes. n: samples of each. tokens: the most tokens of text in one
     (None: `TOKENS`). out: a folder, or a file. overrides: of how samples are drawn, ``image.sampler=heun``.
+    device: what ``--device`` takes.
     """
 
     run: Path
@@ -55,6 +58,7 @@ class SampleArguments:
     out: Path | None = None
     seed: int = 0
     overrides: tuple[str, ...] = ()
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         if sum(bool(given) for given in (self.prompts, self.given, self.image, self.document)) > 1:

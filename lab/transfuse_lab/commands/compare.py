@@ -17,6 +17,7 @@ from transfuse_lab.comparison.jobs import cores
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.device import open_devices
 from transfuse_lab.evaluation.tasks import checked_evaluable
 from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder
@@ -27,6 +28,7 @@ from transfuse_lab.report.page import write_report
 def compare_command(settings: ComparisonSettings) -> None:
     """Leaves ``compare.json`` and ``report.html`` in ``settings.out``."""
     check_folder("--out", settings.out)
+    places = open_devices(settings.device)
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
@@ -35,18 +37,24 @@ def compare_command(settings: ComparisonSettings) -> None:
         checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
     registry.metrics()
     with locked(settings.out):
-        _compare(settings, runs, section, data.identity())
+        _compare(settings, runs, section, data.identity(), places or ["cpu"] * cores())
 
 
 def _compare(
-    settings: ComparisonSettings, runs: list[Run], section: dict[str, Any], identity: dict[str, Any]
+    settings: ComparisonSettings,
+    runs: list[Run],
+    section: dict[str, Any],
+    identity: dict[str, Any],
+    places: list[str],
 ) -> None:
+    """places: a device for each run that is trained at once."""
     todo = missing(runs)
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
-        f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip
+        f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {len(places)} at once"
+        f"{'' if places[0] == 'cpu' else ', on ' + ', '.join(places)}")  # fmt: skip
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
     fit_codecs(todo, common)
-    train_and_evaluate(todo, common)
+    train_and_evaluate(todo, common, places)
     records = [record for run in runs if (record := record_of(run))]
     figures, page = settings.out / "compare.json", settings.out / "report.html"
     write_comparison(figures, records, identity, settings.command)

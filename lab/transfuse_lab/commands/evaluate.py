@@ -8,6 +8,7 @@ from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.registry import Registry
 
+from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
@@ -24,6 +25,7 @@ def eval_command(
     tasks: tuple[str, ...] = (),
     prompts: int | None = None,
     registry_file: Path | None = None,
+    device: str = AUTO,
 ) -> None:
     """Prints the figures and leaves ``RUN/record.json``.
 
@@ -32,9 +34,10 @@ def eval_command(
     """
     if grid is not None:
         check_file("--grid", grid)
+    there = open_device(device)
     registry = Registry.open(registry_file)
     metrics = registry.metrics()
-    trained = open_trained(RunFolder(run), registry.plugins)
+    trained = open_trained(RunFolder(run), registry.plugins, there)
     asked = {"tasks": tasks or None, "prompts": prompts}
     asked = {key: value for key, value in asked.items() if value is not None}
     dump = trained.recipe.dump()

@@ -13,14 +13,16 @@ from transfuse.registry import Registry
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.commands.sample_output import check_place, output
+from transfuse_lab.device import open_device
 from transfuse_lab.runs.trained import generate_all
 
 
 def sample_command(arguments: SampleArguments) -> None:
     """``n`` samples for each prompt, or of what was given; a role is asked for, or what the model writes is taken."""
     check_place(arguments.out)
+    device = open_device(arguments.device)
     folder = RunFolder(arguments.run)
-    _, model = folder.load(Registry.open().plugins, arguments.overrides)
+    model = folder.load(Registry.open().plugins, arguments.overrides)[1].to(device)
     droppable = {model.layout.marker_modality, *folder.description.get("droppable", ())} - {None}
     files = DocumentFiles(model.modalities, droppable)
     prompts, given = _prompts(arguments, files, model.layout.marker_modality)

@@ -18,6 +18,7 @@ from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
+from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
@@ -31,21 +32,23 @@ MEASURED = 256  # held-out arrays on which reconstruction is measured
 SHOWN, ACROSS, PLOTS = 36, 12, 4  # of them on the sheet, and in a row of it: of pictures, and of plots
 
 
-def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
+def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None, device: str = AUTO) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
     check_folder("--out", out)
+    there = open_device(device)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     with locked(out):
-        progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
+        progress = train(recipe, data, section, out, plugins, codecs=codecs, device=there).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
 
 
-def dry_run_command(chosen: RecipeOnData) -> None:
+def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
+    there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    for line in describe(recipe, data, plugins).split("\n"):
+    for line in describe(recipe, data, plugins, there).split("\n"):
         say(line)
 
 

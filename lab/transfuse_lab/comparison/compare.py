@@ -60,8 +60,8 @@ def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
             )
 
 
-def train_and_evaluate(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
-    """Every run, to its record."""
+def train_and_evaluate(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[str]) -> None:
+    """Every run, to its record. places: a device for each that is trained at once."""
     if not runs:
         return
     jobs = [
@@ -80,7 +80,11 @@ def train_and_evaluate(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
         for run in runs
     ]
     with bar("train and evaluate") as progress:
-        run_all(jobs, lambda active, done: progress.update(share_done(jobs, active, done), _names(active)))
+        run_all(
+            jobs,
+            lambda active, done: progress.update(share_done(jobs, active, done), _names(active)),
+            places,
+        )
 
 
 def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:

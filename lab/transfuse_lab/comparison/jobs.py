@@ -1,4 +1,4 @@
-"""Jobs in processes of one thread each, as many at once as there are cores."""
+"""Jobs in processes of one thread each, as many at once as there are cores, or one a GPU."""
 
 import os
 import subprocess
@@ -30,23 +30,31 @@ class Job:
     work: dict[str, Any]
 
 
-def run_all(jobs: Sequence[Job], watch: Callable[[Sequence[Job], int], None]) -> None:
+def run_all(
+    jobs: Sequence[Job], watch: Callable[[Sequence[Job], int], None], places: Sequence[str] = ()
+) -> None:
     """Run every job; ``watch(active, done)`` is called once a second.
+
+    places: a device for each job that runs at once, which the job is told; none: the CPU, as often as it has cores.
 
     Raises TransfuseError with the end of its log where a job fails; the others are asked to save and end,
     and killed where they have not after `PATIENCE` seconds. The same on KeyboardInterrupt; a second one
     kills them at once.
     """
-    waiting, active = list(jobs), {}
+    waiting, active = list(jobs), dict[subprocess.Popen, Job]()
+    free = list(places or ["cpu"] * cores())
+    used = dict[subprocess.Popen, str]()
     done = 0
     try:
         while waiting or active:
-            while waiting and len(active) < cores():
-                job = waiting.pop(0)
-                active[_start(job)] = job
+            while waiting and free:
+                job, place = waiting.pop(0), free.pop(0)
+                process = _start(job, place)
+                active[process], used[process] = job, place
             time.sleep(0.2)
             for process in [p for p in active if p.poll() is not None]:
                 job = active.pop(process)
+                free.append(used.pop(process))
                 done += 1
                 if process.returncode:
                     raise TransfuseError(f"{job.name} failed:\n{_tail(job.folder / 'log.txt')}")
@@ -78,12 +86,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start(job: Job) -> subprocess.Popen:
+def _start(job: Job, place: str) -> subprocess.Popen:
     """A worker in a session of its own, so that it hears a Ctrl-C once, from here.
 
     ``-P``: no module is taken from the working directory, which may be a folder of someone's data.
     """
-    write_json(job.folder / "job.json", job.work)
+    write_json(job.folder / "job.json", {**job.work, "device": place})
     path = job.folder / "log.txt"
     with writing(path):
         log = path.open("w", encoding="utf-8")

@@ -9,6 +9,8 @@ from typing import Any
 
 from transfuse.errors import TransfuseError
 
+from transfuse_lab.device import AUTO
+
 
 @dataclass(frozen=True)
 class ComparisonSettings:
@@ -17,6 +19,7 @@ class ComparisonSettings:
     recipes: by name; none: those that the registry has under ``compare``. data: what ``--data`` takes. seeds: a
     run each, paired over recipes. out: the folder of runs and report. overrides: ``key=value``, of every run.
     axes: settings with the values that are compared. registry: a file laid over all others.
+    device: what ``--device`` takes; ``auto`` and ``cuda`` are all GPUs, a run each at a time.
     """
 
     recipes: tuple[str, ...]
@@ -26,6 +29,7 @@ class ComparisonSettings:
     overrides: tuple[str, ...] = ()
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     registry: Path | None = None
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         """Raises TransfuseError where an option says what another says too, so that one of them would be ignored."""
@@ -48,6 +52,7 @@ class ComparisonSettings:
         words += chain.from_iterable(
             ("--axis", f"{key}={','.join(values)}") for key, values in self.axes.items()
         )
+        words += ["--device", self.device] if self.device != AUTO else []
         return shlex.join(words)
 
 

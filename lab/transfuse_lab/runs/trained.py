@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
@@ -28,14 +29,14 @@ class TrainedRun:
     data: DataSet
 
 
-def open_trained(folder: RunFolder, plugins: Plugins) -> TrainedRun:
-    """The run in a folder. Raises TransfuseError where the data have changed since, or went."""
+def open_trained(folder: RunFolder, plugins: Plugins, device: torch.device | str = "cpu") -> TrainedRun:
+    """The run in a folder, its model on a device. Raises TransfuseError where the data have changed since, or went."""
     recipe, model = folder.load(plugins)
     place = f"{folder.description_file}: data_section"
     data = open_section(folder.description.get("data_section", {}), plugins, place)
     if data.identity() != folder.description.get("data"):
         raise TransfuseError(f"{folder.path}: its data set {data.name} has changed since it was trained")
-    return TrainedRun(folder, recipe, model, data)
+    return TrainedRun(folder, recipe, model.to(device), data)
 
 
 def text_and_image(model: Model) -> tuple[str, str]:

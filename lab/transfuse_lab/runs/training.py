@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 from transfuse.checkpoints import RunFolder, provenance, restore_codecs
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
@@ -57,14 +58,15 @@ def open_run(
     plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Trainer:
-    """The run in a folder, resumed if the folder holds one.
+    """The run in a folder, resumed if the folder holds one. Codecs are fit on the CPU, then all of the model moves.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
     if run.description_file.is_file() and run.latest:
         saved = _same_recipe(run, recipe, data, plugins)
-        trainer = Trainer(recipe, run.build_model(saved, plugins), data)
+        trainer = Trainer(recipe, run.build_model(saved, plugins).to(device), data)
         trainer.resume(run.sound_checkpoint())
         report(f"{run.path}: going on after step {trainer.progress.step}")
         return trainer
@@ -74,7 +76,7 @@ def open_run(
             f"restore them, or use another --out"
         )
     began = time.process_time()
-    trainer = Trainer(recipe, prepare(recipe, data, plugins, report, codecs), data)
+    trainer = Trainer(recipe, prepare(recipe, data, plugins, report, codecs).to(device), data)
     facts = {
         "data": data.identity(),
         "data_section": section,
@@ -126,17 +128,18 @@ def train(
     *,
     report: Report = say,
     codecs: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
-    (`fit_codecs`). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it
-    finishes the step, saves and raises KeyboardInterrupt; the second time it raises at once. One process a
-    folder: who calls it holds the folder's lock (`lock.locked`).
+    (`fit_codecs`). device: where the model is trained; a run may go on on another. Writes ``metrics.jsonl``, a
+    line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and raises KeyboardInterrupt;
+    the second time it raises at once. One process a folder: who calls it holds the folder's lock (`lock.locked`).
     """
     make_folder(folder)
     run, data = RunFolder(folder), restrict(data, recipe.modalities)
-    trainer = open_run(recipe, data, section, run, plugins, report, codecs)
+    trainer = open_run(recipe, data, section, run, plugins, report, codecs, device)
     progress = trainer.progress
     keep_until(run.metrics_file, progress.step, report)
     with (
