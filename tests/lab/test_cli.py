@@ -200,26 +200,31 @@ class TestCommands:
             "loss.image=2",
             "--codecs",
             "c",
+            "--device",
+            "cuda:1",
         )
         run("train", "transfusion", "--data", "digits", "--dry-run", "--registry", "r.yaml")
         run("train-codec", "transfusion", "--data", "digits", "--out", "d")
         overrides = ("model.dim=64", "loss.image=2")
         assert calls == [
-            ("train_command", (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"))),
-            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")),)),
+            (
+                "train_command",
+                (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"), "cuda:1"),
+            ),
+            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")), "auto")),
             ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"))),
         ]
 
     def test_sample(self, calls: Calls) -> None:
         run("sample", "d", "--prompt", "seven", "--n", "16", "--out", "grid.png", "--seed", "3")
-        run("sample", "d", "--image", "f.png")
+        run("sample", "d", "--image", "f.png", "--device", "cpu")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
         run(
             "sample", "d", "--given", "text=a=b", "--given", "image=@c.png", "--want", "s:4", "--set", "s.x=1"
         )
         assert calls == [
             ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
-            ("sample_command", (SampleArguments(Path("d"), image=Path("f.png")),)),
+            ("sample_command", (SampleArguments(Path("d"), image=Path("f.png"), device="cpu"),)),
             ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
             (
                 "sample_command",
@@ -236,7 +241,9 @@ class TestCommands:
 
     def test_eval(self, calls: Calls) -> None:
         run("eval", "d", "--grid", "g.png", "--task", "text->image", "--prompts", "3", "--registry", "r.yaml")
-        assert calls == [("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml")))]
+        assert calls == [
+            ("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), "auto"))
+        ]
 
     def test_compare(self, calls: Calls) -> None:
         run("compare", "--data", "digits", "--out", "d")
