@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Processes that share the tests.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint constraints mutation clean
+.PHONY: demo test test-slow test-gpu lint constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -31,6 +31,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# What only a GPU can show; without one each says that it skips, and why.
+test-gpu: $(VENV)/.test
+	$(BIN)/python -m pytest tests/devices tests/gpu -rs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -35,8 +35,15 @@ def open_device(text: str) -> torch.device:
 
     device = torch.device(found[0] if (found := open_devices(text)) else "cpu")
     if device.type == "cuda":
-        say(f"device: {device} ({torch.cuda.get_device_name(device)})")
+        say(f"device: {title(device)}")
     return device
+
+
+def title(device: torch.device) -> str:
+    """``cpu``, or ``cuda:0 (NVIDIA H100)``."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def open_devices(text: str) -> list[str]:

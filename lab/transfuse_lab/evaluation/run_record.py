@@ -11,6 +11,7 @@ from transfuse.metrics import Figure, Metric
 from transfuse.training import Progress
 from transfuse.training.counts import parameter_counts
 
+from transfuse_lab.device import title
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure, notes
 from transfuse_lab.evaluation.shown import described, samples
@@ -83,6 +84,7 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         "codec_seconds": described_run.get("codec_seconds", 0.0),
         "codecs": codecs,
         "plugins": described_run.get("plugins", {}),
+        "device": title(run.model.tokens.weight.device),
         "threads": torch.get_num_threads(),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
         "prompts_trained_on": {
