@@ -16,6 +16,7 @@ from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.documents import Document, Item
 from transfuse.generation import generate
+from transfuse.model.build import build
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.registry import Registry
@@ -23,7 +24,9 @@ from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
+from transfuse.sequences.vocabulary import begin_marker
 from transfuse.training import Combiner
+from transfuse_lab.datasets import data_section, open_section
 
 from tests.tiny.datasets import Shapes
 from tests.tiny.models import picture, plugins
@@ -164,19 +167,20 @@ READ = {
 }
 
 
+def next_is(model: Model, role: str) -> dict[str, Callable[[Tensor], Any]]:
+    """What the likeliest token is answered to be: the role's first begin marker; and it was trained."""
+    begin = model.vocabulary.marker(begin_marker(role, model.modalities[role].labels()[0]))
+    return {"decoding._Decoder._next": lambda read: begin if read.dtype == torch.int64 else True}
+
+
 @pytest.mark.parametrize("name", READ)
 def test_an_image_for_a_prompt(made: Callable, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, _ = made(name)
     if "image" in model.token_modalities:  # which draws an id on the CPU, from logits copied there
         first = model.vocabulary.range("image").start
         monkeypatch.setattr(model.modalities["image"], "choose", lambda logits, generator, left: first)
-    (begin,) = (id for label, id in model.vocabulary.markers.items() if "image" in label and "/" not in label)
-
-    def next_id(read: Tensor) -> Any:
-        return begin if read.dtype == torch.int64 else True
-
     prompts = [Document((Item("text", text, droppable=True),)) for text in ("up", "down")]
-    allowed = {**READ[name], "decoding._Decoder._next": next_id}
+    allowed = {**READ[name], **next_is(model, "image")}
     with pretended(allowed) as mode:
         put(model, mode, DEVICE)
         documents = generate(model, prompts, want="image")
@@ -204,3 +208,24 @@ def test_a_codec_goes_where_its_weights_are(name: str) -> None:
         payload = codec.encode(picture(0, side=8))
         assert isinstance(payload, np.ndarray)
         assert codec.decode(payload).shape == (1, 8, 8)
+
+
+# -- a stranger's modality
+
+
+def test_a_strangers_modality_is_trained_and_drawn_there(series_plugins: Plugins) -> None:
+    data = open_section(data_section("series;train=20;heldout=4", series_plugins), series_plugins)
+    registry = Registry.load(series_plugins, [packaged_file()])
+    recipe = registry.recipe("series-flow", ["model.dim=32", "model.layers=1", "attention=dense"], data.name)
+    model = build(recipe, data, series_plugins, lambda line: None)
+    row = next(Packer(256).rows(model.layout.sequence(data.document("train", i)) for i in range(4)))
+    batch = collate(row, model.modalities, Key(0), recipe.model.rope)
+    prompts = [Document((Item("text", "wave", droppable=True),))]
+    with pretended({**LOGGED, **DRAWN, **GUIDED, **next_is(model, "series")}) as mode:
+        put(model, mode, DEVICE)
+        combined = Combiner(recipe.loss).combine(model.train().losses(batch.to(DEVICE)), batch.counts)
+        combined.total.backward()
+        assert {p.grad.device.type for p in model.trained() if p.grad is not None} == {DEVICE}
+        label = model.modalities["series"].labels()[0]
+        (document,) = generate(model, prompts, want="series", label=label)
+    assert document.items[-1].data.shape == (int(label),)
