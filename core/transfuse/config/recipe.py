@@ -170,6 +170,8 @@ class TrainSettings(Settings):
     """End rows in filler, so that all are as long as the budget (FlexAttention wants that)."""
     too_long: Literal["error", "cut"] = "error"
     """A document over the budget is an error, or its text is cut at the end."""
+    save_every: float = Field(default=60.0, ge=0, le=1e9)
+    """Seconds between checkpoints."""
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)

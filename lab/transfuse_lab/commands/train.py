@@ -31,13 +31,16 @@ MEASURED = 256  # held-out arrays on which reconstruction is measured
 SHOWN, ACROSS, PLOTS = 36, 12, 4  # of them on the sheet, and in a row of it: of pictures, and of plots
 
 
-def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
-    """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
+def train_command(
+    chosen: RecipeOnData, out: Path, codecs: Path | None = None, start: Path | None = None
+) -> None:
+    """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left. start: a run
+    whose weights and codecs it begins from."""
     check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     with locked(out):
-        progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
+        progress = train(recipe, data, section, out, plugins, codecs=codecs, start=start).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
 
