@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
 from transfuse_lab.comparison.compare import (
@@ -22,6 +23,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
+from transfuse_lab.runs.survey import survey
 
 
 def compare_command(settings: ComparisonSettings) -> None:
@@ -31,8 +33,12 @@ def compare_command(settings: ComparisonSettings) -> None:
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
     runs = plan(settings, registry, data.identity())
-    for run in runs:
+    for run in {run.entry: run for run in missing(runs)}.values():
         checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
+        try:
+            survey(run.recipe, data, say)
+        except TransfuseError as error:
+            raise TransfuseError(f"{run.entry}: {error}") from error
     registry.metrics()
     with locked(settings.out):
         _compare(settings, runs, section, data.identity())

@@ -26,6 +26,7 @@ from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.codecs import codec_seconds
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.survey import survey
 
 MAY_CHANGE = (
     "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
@@ -83,6 +84,7 @@ def open_run(
             f"{run.path} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
             f"restore them, or use another --out"
         )
+    survey(recipe, data, report)
     began = time.process_time()
     model = prepare(recipe, data, plugins, report, codecs) if start is None else _from(start, recipe, plugins)
     trainer = Trainer(recipe, model, data)
