@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
@@ -32,16 +33,21 @@ def compare_command(settings: ComparisonSettings) -> None:
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
-    runs = plan(settings, registry, data.identity())
+    with locked(settings.out):
+        runs = plan(settings, registry, data.identity())
+        _check(runs, data)
+        registry.metrics()
+        _compare(settings, runs, section, data.identity())
+
+
+def _check(runs: list[Run], data: DataSet) -> None:
+    """Raises TransfuseError, naming the entry, where a run that is missing could not be trained or evaluated."""
     for run in {run.entry: run for run in missing(runs)}.values():
         checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
         try:
             survey(run.recipe, data, say)
         except TransfuseError as error:
             raise TransfuseError(f"{run.entry}: {error}") from error
-    registry.metrics()
-    with locked(settings.out):
-        _compare(settings, runs, section, data.identity())
 
 
 def _compare(

@@ -25,6 +25,7 @@ from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.survey import survey
 from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out arrays on which reconstruction is measured
@@ -48,6 +49,7 @@ def train_command(
 def dry_run_command(chosen: RecipeOnData) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     recipe, data, _, plugins = _resolve(chosen)
+    survey(recipe, data, say)
     for line in describe(recipe, data, plugins).split("\n"):
         say(line)
 
