@@ -35,14 +35,15 @@ def compare_command(settings: ComparisonSettings) -> None:
     data = open_section(section, registry.plugins)
     with locked(settings.out):
         runs = plan(settings, registry, data.identity())
-        _check(runs, data)
+        todo = missing(runs)
+        _check(todo, data)
         registry.metrics()
-        _compare(settings, runs, section, data.identity())
+        _compare(settings, runs, todo, section, data.identity())
 
 
 def _check(runs: list[Run], data: DataSet) -> None:
-    """Raises TransfuseError, naming the entry, where a run that is missing could not be trained or evaluated."""
-    for run in {run.entry: run for run in missing(runs)}.values():
+    """Raises TransfuseError, naming the entry, where a run could not be trained or evaluated."""
+    for run in {run.entry: run for run in runs}.values():
         checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
         try:
             survey(run.recipe, data, say)
@@ -51,9 +52,12 @@ def _check(runs: list[Run], data: DataSet) -> None:
 
 
 def _compare(
-    settings: ComparisonSettings, runs: list[Run], section: dict[str, Any], identity: dict[str, Any]
+    settings: ComparisonSettings,
+    runs: list[Run],
+    todo: list[Run],
+    section: dict[str, Any],
+    identity: dict[str, Any],
 ) -> None:
-    todo = missing(runs)
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
