@@ -88,7 +88,7 @@ class TestTrain:
         refused(done, "cannot be a folder")
 
     def test_an_image_longer_than_the_budget(self, train: Callable) -> None:
-        refused(train("--set", "train.budget=15"), "pictures", "item", "alone has 18", "a row of 15")
+        refused(train("--set", "train.budget=15"), "pictures", "40 of 40", "(21 positions)", "a row of 15")
 
     @pytest.mark.parametrize(
         ("text", "words"),
