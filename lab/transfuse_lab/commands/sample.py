@@ -14,6 +14,7 @@ from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.commands.sample_output import check_place, output
 from transfuse_lab.device import open_device
+from transfuse_lab.runs.sampled import sampled_otherwise
 from transfuse_lab.runs.trained import generate_all
 
 
@@ -22,7 +23,10 @@ def sample_command(arguments: SampleArguments) -> None:
     check_place(arguments.out)
     device = open_device(arguments.device)
     folder = RunFolder(arguments.run)
-    model = folder.load(Registry.open().plugins, arguments.overrides)[1].to(device)
+    plugins = Registry.open().plugins
+    recipe = sampled_otherwise(folder.recipe(plugins), arguments.overrides, plugins)
+    _, model = folder.load(plugins, recipe)
+    model.to(device)
     droppable = {model.layout.marker_modality, *folder.description.get("droppable", ())} - {None}
     files = DocumentFiles(model.modalities, droppable)
     prompts, given = _prompts(arguments, files, model.layout.marker_modality)

@@ -14,7 +14,7 @@ from transfuse.training.counts import parameter_counts
 from transfuse_lab.device import title
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure, notes
-from transfuse_lab.evaluation.shown import described, samples
+from transfuse_lab.evaluation.shown import samples
 from transfuse_lab.runs.log import read_log
 from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
 from transfuse_lab.runs.trained import TrainedRun
@@ -60,7 +60,7 @@ def run_record(
         recipe=recipe.name,
         seed=recipe.train.seed,
         metrics=evaluated.figures,
-        figures=described(evaluated.described),
+        figures=tuple(evaluated.described.values()),
         samples=tuple(samples(run.model, evaluated, notes(evaluated, metrics, run.model))),
         faults=evaluated.faults,
         curve=tuple(_curve(read_log(run.folder.metrics_file, progress.step))),
@@ -84,6 +84,7 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         "codec_seconds": described_run.get("codec_seconds", 0.0),
         "codecs": codecs,
         "plugins": described_run.get("plugins", {}),
+        **{key: described_run[key] for key in ("history", "from") if key in described_run},
         "device": title(run.model.tokens.weight.device),
         "threads": torch.get_num_threads(),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
