@@ -44,6 +44,14 @@ class DataSet(ABC):
     def identity(self) -> dict[str, Any]:
         """JSON that tells two data sets apart: name, sizes, a hash of the content, the licence."""
 
+    def account(self) -> str:
+        """What was found where the data lie and what of it is not used, in a sentence; empty: nothing to say."""
+        return ""
+
+    def roles(self, split: str, index: int) -> list[str]:
+        """The roles of a document's items, in order; to be overridden where reading a document costs."""
+        return [item.modality for item in self.document(split, index).items]
+
     def raw(self, split: str, modality: str) -> Iterator[Any]:
         """All raw data of one modality in a split, in order: what codecs and tokenizers train on."""
         for index in range(self.size(split)):
@@ -116,7 +124,7 @@ class Restriction(DataSet):
             return self._splits[split]
         kept, items, size = [], Counter[str](), self.data.size(split)
         for index in range(size):
-            roles = Counter(item.modality for item in self.data.document(split, index).items)
+            roles = Counter(self.data.roles(split, index))
             items += roles
             if not roles or roles.keys() & self.roles:
                 kept.append(index)

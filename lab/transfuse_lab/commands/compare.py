@@ -4,6 +4,7 @@ from typing import Any
 
 from transfuse.registry import Registry
 
+from transfuse_lab.commands.account import report_account
 from transfuse_lab.comparison.compare import (
     fit_codecs,
     mask_pictures,
@@ -30,6 +31,7 @@ def compare_command(settings: ComparisonSettings) -> None:
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
+    report_account(data)
     runs = plan(settings, registry, data.identity())
     for run in runs:
         checked_evaluable(data, run.recipe.modalities, run.recipe.eval)

@@ -16,6 +16,7 @@ from transfuse.model.build import build_modalities
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 
+from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.drawing.sheet import Cell, save_sheet
@@ -76,6 +77,7 @@ def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plu
     registry = Registry.open(chosen.registry)
     section = data_section(chosen.data, registry.plugins)
     data = open_section(section, registry.plugins)
+    report_account(data)
     return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry.plugins
 
 
