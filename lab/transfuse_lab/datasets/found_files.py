@@ -97,6 +97,6 @@ def refuse_leading_out(folder: Path, name: str, links: Links, root: Path | None 
     real = (folder / name).resolve()
     if not real.is_relative_to(root or folder.resolve()):
         raise TransfuseError(
-            f"data folder {folder}: {name} is a link that leads out of the folder, to {real}: copy that here, or "
-            f"follow such links: --data '{folder};links=follow'"
+            f"data folder {folder}: {in_text(name)} is a link that leads out of the folder, to {real}: copy that here, "
+            "or have such links followed by ;links=follow behind the folder: --data 'FOLDER;links=follow'"
         )
