@@ -17,7 +17,7 @@ FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "WEBP": (".webp",),
     "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "AVIF": (".avif", ".avifs"),
     "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
@@ -68,8 +68,8 @@ def decode_image(
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of what `read_image` reads of a file, from its header alone; raises as it does."""
     with _opened(path, str(path)) as opened:
-        # Pillow looks for a PNG's orientation behind its pixels, and would decode them.
-        told = opened.format != "PNG" or "exif" in opened.info
+        # Pillow turns a TIFF's size itself. It looks for a PNG's orientation behind its pixels, and would decode them.
+        told = opened.format != "TIFF" and (opened.format != "PNG" or "exif" in opened.info)
         turned = told and opened.getexif().get(ORIENTATION) in TURNED
         return (opened.width, opened.height) if turned else (opened.height, opened.width)
 

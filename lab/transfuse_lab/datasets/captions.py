@@ -124,8 +124,8 @@ def _listed(folder: Path, listing: Path, links: Links) -> _Read:
 def _beside(folder: Path, images: Sequence[str], found: FoundFiles) -> _Read:
     """A text file beside each image, its name the image's up to the suffix. Raises TransfuseError for a text file
     without an image."""
-    texts = {_stem(name): name for name in found.names if name.lower().endswith(".txt")}
-    exact = {_bare(name): name for name in texts.values()}
+    exact = {_bare(name): name for name in found.names if name.lower().endswith(".txt")}
+    texts = {_stem(name): name for name in exact.values()}
     cures = [f"write {LISTING}, or a .txt file beside each image"]
     if deep := [name for name in found.names if PurePosixPath(name).name in (LISTING, METADATA)]:
         cures.append(f"or read {in_text(deep[0])}: --data '{folder / PurePosixPath(deep[0]).parent}'")

@@ -71,9 +71,9 @@ def found_files(folder: Path, links: Links = "inside") -> FoundFiles:
             if entry.is_symlink():
                 refuse_leading_out(folder, name, links, root)
                 real = Path(os.path.realpath(entry.path))
-            if entry.is_file():
+            if os.path.isfile(entry.path):
                 names.append(name)
-            elif not entry.is_dir():
+            elif not os.path.isdir(entry.path):
                 others[name] = "linked to nothing" if entry.is_symlink() else "of no regular kind"
             elif real in above:
                 others[name] = "linked in circles"
@@ -94,7 +94,7 @@ def refuse_leading_out(folder: Path, name: str, links: Links, root: Path | None 
     followed. root: the folder resolved, if it is known."""
     if links == "follow":
         return
-    real = (folder / name).resolve()
+    real = Path(os.path.realpath(folder / name))
     if not real.is_relative_to(root or folder.resolve()):
         raise TransfuseError(
             f"data folder {folder}: {in_text(name)} is a link that leads out of the folder, to {real}: copy that here, "

@@ -72,7 +72,7 @@ class Interleaved(ListedDataSet[Line]):
         lines = _read(folder, listing, texts, images, links)
         shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}
         self._images = Pictures(folder, sorted(shown), form)
-        used = {listing.name: f"listing of {len(lines):,} documents"} | dict.fromkeys(shown, "picture")
+        used = {listing.name: "listing"} | dict.fromkeys(shown, "picture")
         self._account = found.account(used)
         super().__init__(name, lines, f"data {listing}: no document is left to train on")
 

@@ -52,23 +52,26 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     path = _path(text)
     if text in names:
         return {"name": text, **given}
-    is_store = all((path / name).is_file() for name in STORE_FILES)
-    if is_store or (path.suffix == STORE_SUFFIX and path.exists()):
-        return {"name": "store", "path": str(path.resolve()), **given}
-    documents = path / DOCUMENTS
-    if documents.is_file() and (path / CAPTIONS).is_file():
+    if not text or not os.path.exists(path):
         raise TransfuseError(
-            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{path / CAPTIONS}' for the "
-            f"first, --data '{documents}' for the second"
+            f"--data {text!r:.200} is neither a data set nor a folder or store; {did_you_mean(text, names)}"
         )
-    if path.name in (CAPTIONS, METADATA) and path.is_file():
-        path = path.parent
-    elif documents.is_file() or (path.suffix == ".jsonl" and path.is_file()):
-        return {"name": "interleaved", "path": str(path.resolve()), **given}
-    if text and path.is_dir():
-        return {"name": "folder", "path": str(path.resolve()), **given}
-    what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
-    raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")
+    where = {"path": str(path.resolve()), **given}
+    if path.suffix == STORE_SUFFIX or all((path / name).is_file() for name in STORE_FILES):
+        return {"name": "store", **where}
+    captions, documents = path / CAPTIONS, path / DOCUMENTS
+    if documents.is_file() and captions.is_file():
+        raise TransfuseError(
+            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{captions}' for the first, "
+            f"--data '{documents}' for the second"
+        )
+    if path.is_dir():
+        return {"name": "interleaved" if documents.is_file() else "folder", **where}
+    if path.name in (CAPTIONS, METADATA):
+        return {"name": "folder", **where, "path": str(path.resolve().parent)}
+    if path.suffix == ".jsonl":
+        return {"name": "interleaved", **where}
+    raise TransfuseError(f"--data {text!r} is a file, not a folder; {did_you_mean(text, names)}")
 
 
 def _path(text: str) -> Path:
