@@ -48,7 +48,7 @@ class DataSet(ABC):
         """What was found where the data lie and what of it is not used, in a sentence; empty: nothing to say."""
         return ""
 
-    def roles(self, split: str, index: int) -> list[str]:
+    def document_roles(self, split: str, index: int) -> list[str]:
         """The roles of a document's items, in order; to be overridden where reading a document costs."""
         return [item.modality for item in self.document(split, index).items]
 
@@ -124,7 +124,7 @@ class Restriction(DataSet):
             return self._splits[split]
         kept, items, size = [], Counter[str](), self.data.size(split)
         for index in range(size):
-            roles = Counter(self.data.roles(split, index))
+            roles = Counter(self.data.document_roles(split, index))
             items += roles
             if not roles or roles.keys() & self.roles:
                 kept.append(index)

@@ -77,7 +77,7 @@ def test_captions_and_roles_are_read_without_pixels(
     for split in ("train", "heldout"):
         for index in range(made.size(split)):
             document = made.document(split, index)
-            assert made.roles(split, index) == [item.modality for item in document.items]
+            assert made.document_roles(split, index) == [item.modality for item in document.items]
         for role in ("text", "image"):
             plain = [item.data for i in range(made.size(split)) for item in made.document(split, i).items
                      if item.modality == role]  # fmt: skip

@@ -37,6 +37,7 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
     check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
+    data.identity()  # reads all of it, so that a broken picture is told before anything is trained
     with locked(out):
         progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
@@ -54,6 +55,7 @@ def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
     check_folder("--out", out)
     recipe, data, _, _ = _resolve(chosen)
+    data.identity()  # as in training
     with locked(out):
         _train_codec(recipe, data, out)
     say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")

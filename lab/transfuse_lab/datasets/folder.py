@@ -59,7 +59,7 @@ class Folder(ListedDataSet[CaptionedFile]):
         plain = Document(items, number, f"{self.name} {split} {index} ({file.image})")
         return in_either_order(plain, self.reversed_share, rng)
 
-    def roles(self, split: str, index: int) -> list[str]:
+    def document_roles(self, split: str, index: int) -> list[str]:
         return ["text", "image"]
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:

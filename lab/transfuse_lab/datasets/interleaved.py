@@ -84,7 +84,7 @@ class Interleaved(ListedDataSet[Line]):
             f"{self.name} {split} {index} ({line.source})",
         )
 
-    def roles(self, split: str, index: int) -> list[str]:
+    def document_roles(self, split: str, index: int) -> list[str]:
         return [entry.modality for entry in self.entry(split, index)[1].entries]
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
