@@ -14,7 +14,7 @@ from transfuse_pictures.files import Fit
 from transfuse_lab.datasets.captions import CaptionedFile, captions_of
 from transfuse_lab.datasets.file_names import in_text
 from transfuse_lab.datasets.found_files import Links
-from transfuse_lab.datasets.images import PictureForm, Pictures
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
 
@@ -54,8 +54,7 @@ class Folder(ListedDataSet[CaptionedFile]):
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         number, file = self.entry(split, index)
-        image = self._images[file.image].astype(np.float32) / 255
-        items = (Item("text", file.caption, droppable=True), Item("image", image))
+        items = (Item("text", file.caption, droppable=True), Item("image", self._images[file.image]))
         plain = Document(items, number, f"{self.name} {split} {index} ({file.image})")
         return in_either_order(plain, self.reversed_share, rng)
 
@@ -63,9 +62,10 @@ class Folder(ListedDataSet[CaptionedFile]):
         return ["text", "image"]
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
-        if modality != "text":
-            return super().raw(split, modality)
-        return (self.entry(split, index)[1].caption for index in range(self.size(split)))
+        files = [self.entry(split, index)[1] for index in range(self.size(split))]
+        if modality == "image":
+            return PicturesInOrder(self._images, [file.image for file in files])
+        return iter([file.caption for file in files] if modality == "text" else [])
 
     def account(self) -> str:
         return self._account

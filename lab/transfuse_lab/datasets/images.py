@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from transfuse.errors import TransfuseError
@@ -34,9 +35,9 @@ class PictureForm:
 
 
 class Pictures:
-    """uint8 images ``[channels, height, width]`` by name, all of one shape.
+    """float32 images ``[channels, height, width]`` in [0, 1] by name, all of one shape.
 
-    The first are decoded when it is made and held, up to ``HELD`` bytes; of the others the headers are read,
+    The first are decoded when it is made and held as bytes, up to ``HELD``; of the others the headers are read,
     and the pixels when they are asked for. Raises TransfuseError naming the file that is broken or of another shape.
     """
 
@@ -71,10 +72,39 @@ class Pictures:
                     f"{self.folder / name}: {_size(image.shape)} pixels are not what its header said, or said before; "
                     "leave the folder as it is while it is read"
                 )
-        return image
+        return image.astype(np.float32) / 255
 
     def _read(self, name: str) -> np.ndarray:
         return read_image(self.folder / name, self.form.channels, self.form.side, self.form.fit)
+
+
+class PicturesInOrder(Sequence[np.ndarray]):
+    """Pictures by number, each decoded when it is asked for; ``next`` gives one after the other.
+
+    What a data set promises of its raw data is an iterator; this can be gone through more than once, so that who
+    trains on it need not hold it all.
+    """
+
+    def __init__(self, pictures: Pictures, names: Sequence[str]) -> None:
+        self._pictures, self._names, self._at = pictures, names, 0
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self._pictures[name] for name in self._names[index]]
+        return self._pictures[self._names[index]]
+
+    def __next__(self) -> np.ndarray:
+        if self._at >= len(self):
+            raise StopIteration
+        self._at += 1
+        return self[self._at - 1]
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from transfuse_pictures.files import Fit
 
 from transfuse_lab.datasets.file_names import Spellings, in_text
 from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
-from transfuse_lab.datasets.images import PictureForm, Pictures
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
 from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
@@ -88,10 +88,9 @@ class Interleaved(ListedDataSet[Line]):
         return [entry.modality for entry in self.entry(split, index)[1].entries]
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
-        for index in range(self.size(split)):
-            for entry in self.entry(split, index)[1].entries:
-                if entry.modality == modality:
-                    yield self._with_pixels(entry).data
+        lines = (self.entry(split, index)[1] for index in range(self.size(split)))
+        data = [entry.data for line in lines for entry in line.entries if entry.modality == modality]
+        return PicturesInOrder(self._images, data) if modality in self._image_roles else iter(data)
 
     def account(self) -> str:
         return self._account
@@ -99,7 +98,7 @@ class Interleaved(ListedDataSet[Line]):
     def _with_pixels(self, entry: Item) -> Item:
         if entry.modality not in self._image_roles:
             return entry
-        return replace(entry, data=self._images[entry.data].astype(np.float32) / 255)
+        return replace(entry, data=self._images[entry.data])
 
 
 def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> None:
