@@ -292,7 +292,7 @@ def test_two_listings_are_one_too_many(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     for name in ("captions.jsonl", "metadata.jsonl"):
         lines(tmp_path / name, {"image": "a.png", "caption": "b"})
-    with pytest.raises(TransfuseError, match=r"both captions\.jsonl and metadata\.jsonl: move the one"):
+    with pytest.raises(TransfuseError, match=r"holds captions\.jsonl and metadata\.jsonl: leave the one"):
         Folder(tmp_path)
 
 
@@ -302,6 +302,38 @@ def test_a_listing_deeper_in_the_folder_is_pointed_at(tmp_path: Path, installed:
     with pytest.raises(TransfuseError, match=rf"or read train/metadata\.jsonl: --data '{tmp_path}/train'"):
         Folder(tmp_path)
     assert captions(open_data(f"{tmp_path}/train", installed)) == ["b"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_is_read(tmp_path: Path, mark: str, end: str) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png")
+    rows = ["file_name,label,text", 'a.png,3,"a ""grey"" cat, asleep"', "", f'b.png,4,"two{end}lines"', ""]
+    (tmp_path / "metadata.csv").write_bytes((mark + end.join(rows)).encode())
+    data = Folder(tmp_path)
+    assert captions(data) == ['a "grey" cat, asleep', f"two{end}lines"]
+    assert data.account() == "3 files: 2 captioned pictures, 1 listing; in metadata.csv not read: label"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("file_name,text\na.png", "csv line 2: has 1 columns and the first line 2"),
+        ("file_name,text\na.png,b,c", "csv line 2: has 3 columns and the first line 2"),
+        ("file_name,text,text\na.png,b,c", "csv line 1: names a column twice"),
+        ('file_name,text\na.png,"b', "csv line 2: not a table with commas"),
+        ("file_name,words\na.png,b", r"csv line 2: 'caption' is missing \(or 'text'\)"),
+        ("file_name,text\nq.png,b", "csv line 2: image 'q.png' is not in the folder"),
+        ("file_name,text\na.png, ", "csv line 2: the caption is empty"),
+        ("", "a.png has no caption"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, body: str, message: str) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text(body)
+    with pytest.raises(TransfuseError, match=message):
+        Folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])

@@ -10,10 +10,14 @@ from transfuse_pictures.files import SUFFIXES
 
 from transfuse_lab.datasets.file_names import Spellings, in_text, one_form
 from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
-from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
+from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects, table_rows
 
 LISTING = "captions.jsonl"
-METADATA = "metadata.jsonl"  # as Hugging Face's folders of images have it, with columns of any kind
+METADATA = (
+    "metadata.jsonl",
+    "metadata.csv",
+)  # as Hugging Face's folders of images have it: with more keys than ours
+LISTINGS = (LISTING, *METADATA)
 LONGEST_CAPTION = 10_000  # characters
 NAMES = {"file_name": "image", "text": "caption"}  # Hugging Face's names of keys, and ours
 KEYS = ("image", "caption", "split", *NAMES)
@@ -70,10 +74,10 @@ def captions_of(folder: Path, links: Links = "inside", classes: bool = False) ->
         raise TransfuseError(
             f"data folder {folder}: no image ({', '.join(SUFFIXES)}) in it: {found.account({})}"
         )
-    listings = [name for name in (LISTING, METADATA) if name in found.names]
+    listings = [name for name in LISTINGS if name in found.names]
     if len(listings) > 1:
         raise TransfuseError(
-            f"data folder {folder}: holds both {' and '.join(listings)}: move the one that is not meant out of it"
+            f"data folder {folder}: holds {' and '.join(listings)}: leave the one that is meant, and move the rest"
         )
     if classes:
         read = _Read(_named(folder, images), "move it into the folder of its class")
@@ -97,9 +101,10 @@ def _named(folder: Path, images: Sequence[str]) -> list[CaptionedFile]:
 
 
 def _listed(folder: Path, listing: Path, links: Links) -> _Read:
-    foreign = listing.name == METADATA
+    keys = KEYS if listing.name == LISTING else None
+    records = table_rows if listing.suffix == ".csv" else objects
     files, strange, spellings = [], set[str](), Spellings(folder)
-    for source, record in objects(folder, listing, None if foreign else KEYS, EXAMPLE, links):
+    for source, record in records(folder, listing, keys, EXAMPLE, links):
         strange |= record.keys() - set(KEYS)
         for key, ours in NAMES.items():
             if key in record and ours in record:
@@ -127,7 +132,7 @@ def _beside(folder: Path, images: Sequence[str], found: FoundFiles) -> _Read:
     exact = {_bare(name): name for name in found.names if name.lower().endswith(".txt")}
     texts = {_stem(name): name for name in exact.values()}
     cures = [f"write {LISTING}, or a .txt file beside each image"]
-    if deep := [name for name in found.names if PurePosixPath(name).name in (LISTING, METADATA)]:
+    if deep := [name for name in found.names if PurePosixPath(name).name in LISTINGS]:
         cures.append(f"or read {in_text(deep[0])}: --data '{folder / PurePosixPath(deep[0]).parent}'")
     if any("/" in image for image in images):
         cures.append(f"or take the folders' names for captions: --data '{folder};classes=true'")

@@ -14,8 +14,8 @@ from transfuse_pictures.files import Fit
 from transfuse_lab.datasets.file_names import Spellings, in_text
 from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
 from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
-from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
+from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects
 
 LISTING = "documents.jsonl"
 KEYS = ("items", "split")

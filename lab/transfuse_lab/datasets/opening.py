@@ -11,7 +11,7 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.datasets.captions import LISTING as CAPTIONS
-from transfuse_lab.datasets.captions import METADATA
+from transfuse_lab.datasets.captions import LISTINGS
 from transfuse_lab.datasets.interleaved import LISTING as DOCUMENTS
 
 STORE_SUFFIX = ".zarr"
@@ -67,7 +67,7 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
         )
     if path.is_dir():
         return {"name": "interleaved" if documents.is_file() else "folder", **where}
-    if path.name in (CAPTIONS, METADATA):
+    if path.name in LISTINGS:
         return {"name": "folder", **where, "path": str(path.resolve().parent)}
     if path.suffix == ".jsonl":
         return {"name": "interleaved", **where}

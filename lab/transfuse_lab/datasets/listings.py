@@ -1,5 +1,6 @@
-"""A listing in JSON lines, an object a line, which names files beside it; every fault is named with its line."""
+"""Listings, JSON lines or a table, which name files beside them; every fault is named with its line."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -23,14 +24,38 @@ def objects(
     keys: what an object may hold; None: anything. Raises TransfuseError naming the line that is no JSON object, or has
     another key or one twice, and where the listing is too large, not UTF-8 or a link that leads out of the folder.
     """
-    refuse_leading_out(folder, listing.name, links)
-    if listing.stat().st_size > LARGEST_LISTING:
-        raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; pack the data into a store")
-    text = read_text(listing, "listing", LARGEST_LISTING)
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_text(folder, listing, links).split("\n"), start=1):
         if line.strip():
             source = f"{listing} line {number}"
             yield source, _object(line, source, keys, example)
+
+
+def table_rows(
+    folder: Path, listing: Path, keys: Sequence[str] | None, example: str, links: Links = "inside"
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of a table with commas, whose first line names the keys; a row is the line on which it ends."""
+    lines = _text(folder, listing, links).splitlines(keepends=True)
+    reader = csv.reader(lines, strict=True)
+    try:
+        head = next(reader, [])
+        if len(set(head)) < len(head):
+            raise TransfuseError(f"{listing} line 1: names a column twice")
+        for row in reader:
+            source = f"{listing} line {reader.line_num}"
+            if len(row) not in (0, len(head)):
+                raise TransfuseError(f"{source}: has {len(row)} columns and the first line {len(head)}")
+            if row:
+                record: dict[str, Any] = dict(zip(head, row, strict=True))
+                yield source, _known(record, source, keys)
+    except csv.Error as error:
+        raise TransfuseError(f"{listing} line {reader.line_num}: not a table with commas: {error}") from None
+
+
+def _text(folder: Path, listing: Path, links: Links) -> str:
+    refuse_leading_out(folder, listing.name, links)
+    if listing.stat().st_size > LARGEST_LISTING:
+        raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; pack the data into a store")
+    return read_text(listing, "listing", LARGEST_LISTING)
 
 
 def _object(line: str, source: str, keys: Sequence[str] | None, example: str) -> dict[str, Any]:
@@ -43,6 +68,10 @@ def _object(line: str, source: str, keys: Sequence[str] | None, example: str) ->
         ) from error
     if not isinstance(record, dict):
         raise TransfuseError(f"{source}: not an object like {example}")
+    return _known(record, source, keys)
+
+
+def _known(record: dict[str, Any], source: str, keys: Sequence[str] | None) -> dict[str, Any]:
     for key in record:
         if keys is not None and key not in keys:
             raise TransfuseError(f"{source}: unknown key {key!r:.80}, {did_you_mean(key, keys)}")
