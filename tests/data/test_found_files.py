@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import DataSet
+from transfuse.documents import Document
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.datasets import data_section, open_data
 from transfuse_lab.datasets.folder import Folder
@@ -41,6 +42,10 @@ def pets(tmp_path: Path) -> Path:
 
 def captions(data: DataSet) -> list[str]:
     return sorted([*data.raw("train", "text"), *data.raw("heldout", "text")])
+
+
+def documents(data: DataSet) -> list[Document]:
+    return [data.document(split, i) for split in ("train", "heldout") for i in range(data.size(split))]
 
 
 # -- what became of every file
@@ -202,8 +207,22 @@ def test_links_that_lead_nowhere_or_round_are_named(pets: Path) -> None:
     assert (
         Folder(pets)
         .account()
-        .endswith("; 4 not used: 2 linked to nothing (first gone.png), 2 linked in circles (first loop)")
+        .endswith("; 4 not used: 2 linked to nothing (first gone.png), 2 linked again (first loop)")
     )
+
+
+def test_each_folder_is_read_once_where_it_is_or_by_the_first_link_to_it(pets: Path, tmp_path: Path) -> None:
+    """Else a picture would be trained on under one name and held out under another; and many links are many paths."""
+    picture(pets / "b" / "x.png", "inside")
+    (pets / "a").symlink_to("b")
+    picture(tmp_path / "far" / "y.png", "outside")
+    (tmp_path / "far" / "back").symlink_to(pets)
+    for name in ("c", "d", "e"):
+        (pets / name).symlink_to(tmp_path / "far")
+    data = Folder(pets, links="follow")
+    assert captions(data) == ["inside", "outside", *(f"pet {n}" for n in range(4))]
+    assert {document.source.split("(")[1] for document in documents(data)} >= {"b/x.png)", "c/y.png)"}
+    assert data.account().endswith("; 4 not used: 4 linked again (first a)")
 
 
 def test_pipes_and_sockets_are_never_opened(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

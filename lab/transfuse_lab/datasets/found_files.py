@@ -1,7 +1,7 @@
 """What lies in a data folder: every file is found, and is used or named."""
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,36 +52,44 @@ def _suffix(name: str) -> str:
 def found_files(folder: Path, links: Links = "inside") -> FoundFiles:
     """Looks through a folder. Names that begin with a dot are hidden, and hidden folders are one thing each.
 
-    Links are followed, but for those to a folder that they lie in. Raises TransfuseError where
-    a link leads out of the folder and ``links`` does not say to follow it, and where the system refuses to read.
+    Links are followed, and each folder is read once: where it is, else by the first link that leads to it. Raises
+    TransfuseError where a link leads out of the folder and ``links`` does not say to follow it, and where the
+    system refuses to read.
     """
+    root = folder.resolve()
     names: list[str] = []
     others: dict[str, str] = {}
-    root = folder.resolve()
+    seen: set[Path] = set()
+    linked: deque[str] = deque()
 
-    def look(place: str, above: frozenset[Path]) -> None:
+    def look(place: str, real: Path) -> None:
+        if real in seen:
+            others[place] = "linked again"
+            return
+        seen.add(real)
         with os.scandir(folder / place) as listed:
-            entries = list(listed)
+            entries = sorted(listed, key=lambda entry: os.fsencode(entry.name))
         for entry in entries:
             name = f"{place}/{entry.name}" if place else entry.name
             if entry.name.startswith("."):
                 others[name] = "hidden"
                 continue
-            real = Path(entry.path)
             if entry.is_symlink():
                 refuse_leading_out(folder, name, links, root)
-                real = Path(os.path.realpath(entry.path))
             if os.path.isfile(entry.path):
                 names.append(name)
             elif not os.path.isdir(entry.path):
                 others[name] = "linked to nothing" if entry.is_symlink() else "of no regular kind"
-            elif real in above:
-                others[name] = "linked in circles"
+            elif entry.is_symlink():
+                linked.append(name)
             else:
-                look(name, above | {real})
+                look(name, real / entry.name)
 
     try:
-        look("", frozenset({root}))
+        look("", root)
+        while linked:
+            name = linked.popleft()
+            look(name, Path(os.path.realpath(folder / name)))
     except OSError as error:
         raise TransfuseError(
             f"data folder {folder}: {error.filename} cannot be read ({error.strerror}): allow it, or move it elsewhere"
