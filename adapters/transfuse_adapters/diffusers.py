@@ -215,6 +215,12 @@ def loaded(settings: DiffusersSettings) -> Any:
     folder = Path(settings.path)
     if hash_of(folder / WEIGHTS) != settings.weights or read_config(folder) != settings.config:
         raise TransfuseError(f"{folder} changed since the recipe was read; read it again")
+    if (
+        index := folder / f"{WEIGHTS}.index.json"
+    ).exists():  # diffusers would load what it names, not what was hashed
+        raise TransfuseError(
+            f"{index} names other files of weights: save the model in one file, or delete it"
+        )
     model = model_classes()[settings.config["_class_name"]]
     try:
         made, loading = model.from_pretrained(

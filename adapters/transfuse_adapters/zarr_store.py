@@ -8,8 +8,8 @@ Layout (format 1), all arrays with zstd level 1 and crc32c, in chunks of 1 MiB a
     items            int64 [items, 8]: modality, flags, start, rank, and up to four sides of the shape
     data_<modality>  every item's values end to end: UTF-8 bytes for text, else the array's own type
 
-Documents are in plain form, split after split. zarr answers zeros for a chunk that is gone, so the
-manifest lists every file with its size, and the metadata files with their hash.
+Documents are in plain form, split after split. zarr answers zeros for a chunk that is gone, and its checksums
+move with a shard that changes places with another, so the manifest lists every file with its size and hash.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from transfuse.files import read_mapping, write_json
+from transfuse.files import digest, read_mapping, write_json
 from transfuse.plugin import (
     DataSet,
     Document,
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
     """What a finished store holds.
 
     origin: the identity of the data set it was packed from; content: its ``content_hash``.
-    files: every data file and its size; metadata: the SHA-256 of every ``zarr.json``.
+    files: every data file and its size; hashes: the SHA-256 of every file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,7 +65,7 @@ class Manifest(BaseModel):
     content: str
     origin: dict[str, Any]
     files: dict[str, int]
-    metadata: dict[str, str]
+    hashes: dict[str, str]
 
     def checked(self) -> dict[str, Any]:
         """What the manifest file holds: all fields, and a SHA-256 of their JSON."""
@@ -171,20 +171,20 @@ def import_zarr() -> Any:
 
 def _read_arrays(path: Path, manifest: Manifest) -> dict[str, np.ndarray]:
     zarr = import_zarr()
-    for name, digest in manifest.metadata.items():
-        if _sha256(_file(path, name).read_bytes()) != digest:
-            raise TransfuseError(f"store {path}: {name} was changed since it was written")
     for name, size in manifest.files.items():
         found = _file(path, name).stat().st_size
         if found != size:
             raise TransfuseError(f"store {path}: {name} has {found} bytes, it was written with {size}")
+    for name, before in manifest.hashes.items():
+        if digest(_file(path, name)) != before:
+            raise TransfuseError(f"store {path}: {name} was changed since it was written")
     wanted = {"first_item": "int64", "ids": "int64", "items": "int64"} | {
         f"data_{modality.name}": modality.dtype for modality in manifest.modalities
     }
     arrays: dict[str, np.ndarray] = {}
     room = LARGEST_STORE
     for name, dtype in wanted.items():
-        if f"{name}/zarr.json" not in manifest.metadata:
+        if f"{name}/zarr.json" not in manifest.hashes:
             raise TransfuseError(f"store {path}: the manifest does not list {name}")
         try:
             array = zarr.open_array(str(path), path=name, mode="r", zarr_format=3)

@@ -1,12 +1,12 @@
 """Packs a data set into a zarr store (`zarr_store` says how it is laid out)."""
 
-import hashlib
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transfuse.files import digest
 from transfuse.plugin import SPLITS, DataSet, Item, TransfuseError, content_hash
 
 from transfuse_adapters.zarr_store import (
@@ -55,11 +55,7 @@ def write_store(data: DataSet, path: str | Path) -> Manifest:
         content=content_hash(data),
         origin=data.identity(),
         files={name: file.stat().st_size for name, file in names.items() if file.name != "zarr.json"},
-        metadata={
-            name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for name, file in names.items()
-            if file.name == "zarr.json"
-        },
+        hashes={name: digest(file) for name, file in names.items()},
     )
     write_manifest(path, manifest)
     return read_manifest(path)

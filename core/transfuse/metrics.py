@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 
@@ -142,8 +140,3 @@ class Metric(ABC):
     def facts(self) -> dict[str, Any]:
         """JSON of what it judges with, kept in the record: a hash of weights, their settings."""
         return {}
-
-
-def stacked(arrays: Sequence[Any]) -> np.ndarray:
-    """Arrays of one shape as one array, ``[n, ...]``."""
-    return np.stack([np.asarray(array) for array in arrays])

@@ -26,7 +26,8 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "The same command goes on where it was.",
+    "train": "Nothing was trained yet: the same command begins anew.",
+    "train-codec": "No codec was kept: the same command begins anew.",
     "compare": "The same command goes on with what is missing.",
 }
 
@@ -49,8 +50,8 @@ class Commands(TyperGroup):
                 complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
             complain(f"error: {error}")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            tail = HOW_TO_GO_ON.get(ctx.invoked_subcommand, "")
+        except KeyboardInterrupt as interrupt:
+            tail = str(interrupt) or HOW_TO_GO_ON.get(ctx.invoked_subcommand, "")
             print(f"\ninterrupted. {tail}".rstrip(), file=sys.stderr)
             raise typer.Exit(130) from None
 
@@ -101,6 +102,9 @@ def train(
     codecs: Annotated[
         Path | None, typer.Option("--codecs", metavar="DIR", help="Codecs that train-codec left there.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Begin from a run's weights and codecs.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
     ] = False,
@@ -115,7 +119,9 @@ def train(
     if dry_run:
         dry_run_command(chosen)
     elif out is not None:
-        train_command(chosen, out, codecs)
+        if codecs is not None and start is not None:
+            raise TransfuseError("give one of --codecs and --from: a run has codecs of its own")
+        train_command(chosen, out, codecs, start)
 
 
 @app.command(name="train-codec")
@@ -192,6 +198,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK", help="Such as 'text->image', instead of all of them; repeatable."),
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Other data than it was trained on.")
+    ] = None,
     prompts: Annotated[
         int | None, typer.Option(min=2, max=1_000_000, help="At most so many prompts a task.")
     ] = None,
@@ -200,7 +209,7 @@ def evaluate(
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid, tuple(task or ()), prompts, registry)
+    eval_command(run, grid, tuple(task or ()), prompts, registry, data)
 
 
 @app.command()

@@ -102,7 +102,8 @@ class Text(TokenModality):
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         if self.settings.tokenizer is not None:
             self.tokenizer = self._given(Path(self.settings.tokenizer))
-            self._report_changed(raws, report)
+            if effort:
+                self._report_changed(raws, report)
             return
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

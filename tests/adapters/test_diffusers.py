@@ -1,6 +1,7 @@
 """diffusers' autoencoders as codecs: equal to diffusers' own, normalised, restored without their folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,20 @@ def fitted(build: Callable, folders: dict[str, Path]) -> dict:
     for codec in codecs.values():
         codec.fit(IMAGES, 0, lambda line: None)
     return codecs
+
+
+def test_an_index_that_names_other_files_is_refused(
+    build: Callable, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """diffusers would load those, and their hash is nowhere."""
+    folder = tmp_path / "kl"
+    shutil.copytree(folders["kl"], folder)
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": {}}))
+    with pytest.raises(
+        TransfuseError, match=r"index\.json names other files of weights: save the model in one file"
+    ):
+        build(folder).fit(IMAGES, 0, lambda line: None)
 
 
 def test_latents_and_images_are_those_of_diffusers(fitted: dict, folders: dict[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """Laws of packing: nothing lost, doubled, cut or reordered; rows full; a packer resumes where another stopped."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transfuse.sequences.packing import Packer, choose
 from transfuse.sequences.rows import Row, join, unpack
 from transfuse.sequences.sequence import DocumentSequence
 from transfuse.testing.modalities import Blob, Letters, document, layout
+from transfuse.training.stream import shortened
 
 LAYOUT = layout(
     Letters(), Blob(sizes=(1, 2, 3, 4, 5, 6), inside=False, extra={"frame": Column.ID, "flag": Column.FLAG})
@@ -227,32 +229,31 @@ def one(packer: Packer, sequence: DocumentSequence) -> Row:
     return row
 
 
-def test_text_is_cut_if_asked_and_its_last_target_dropped() -> None:
-    whole = long([0.0, 1.0], "abcdef")
-    row = one(Packer(9, too_long="cut"), whole)
-    assert len(row) == 9
-    assert row.tokens.tolist() == whole.tokens[:9].tolist()
-    assert row.targets.tolist() == [*whole.targets[:8].tolist(), -1]
-    assert row.scored.tolist() == [*whole.scored[:8].tolist(), -1]
-    assert len(row.spans) == 1
+def test_documents_over_the_budget_are_skipped_if_asked_and_counted_as_arrived() -> None:
+    packer = Packer(6, skip=True)
+    rows = list(packer.rows([long("ab"), long("abcdefgh"), long("c")]))
+    assert sorted(place for row in rows for place in row.arrivals) == [0, 2]
+    assert packer.arrived == 3
 
 
-def test_only_the_end_of_a_document_can_be_cut_from_an_image() -> None:
-    whole = long("ab", [0.0, 1.0])
-    row = one(Packer(len(whole) - 1, too_long="cut"), whole)
-    assert row.tokens.tolist() == whole.tokens[:-1].tolist()
-    assert row.targets[-1] == -1
+@pytest.mark.parametrize("excess", [1, 4, 6, 7])
+def test_text_is_cut_at_its_end_wherever_it_stands_the_longest_first(excess: int) -> None:
+    lay, whole = layout(), document("abc", [0.0, 1.0], "abcdef")
+    before = len(lay.sequence(whole))
+    for order in (whole, replace(whole, items=whole.items[::-1])):
+        payloads = shortened(lay, order, lay.payloads(order), excess)
+        assert len(lay.sequence(order, payloads)) == before - excess
+        texts = sorted((lay.modalities["letters"].decode(payloads[i]) for i in (0, 2)), key=len)
+        cut = min(excess, 5)
+        assert sorted(texts) == sorted(["abcdef"[: 6 - cut], "abc"[: 3 - (excess - cut)]])
 
 
-@pytest.mark.parametrize("budget", [2, 3, 4, 5, 6])
-def test_cutting_never_drops_an_image_nor_a_part_of_it(budget: int) -> None:
-    with pytest.raises(TransfuseError, match="pairs 7: only text can be cut, and item 1 does not end within"):
-        one(Packer(budget, too_long="cut"), long("ab", [0.0, 1.0], "c"))
-
-
-def test_cutting_text_never_drops_the_image_behind_it() -> None:
-    with pytest.raises(TransfuseError, match="item 1 does not end"):
-        one(Packer(4, too_long="cut"), long("abcdef", [0.0, 1.0]))
+def test_where_there_is_not_so_much_text_the_document_is_named() -> None:
+    lay, whole = layout(), document("abc", [0.0, 1.0])
+    with pytest.raises(
+        TransfuseError, match="test 0: only text can be cut, and without any of it 2 positions"
+    ):
+        shortened(lay, whole, lay.payloads(whole), 4)
 
 
 def test_documents_of_two_layouts_do_not_make_a_row() -> None:

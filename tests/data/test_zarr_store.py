@@ -14,7 +14,7 @@ import pytest
 from transfuse import TransfuseError
 from transfuse.datasets import DataSet, checked_index, content_hash
 from transfuse.documents import Document, Item
-from transfuse.files import write_json
+from transfuse.files import digest, write_json
 from transfuse_adapters import zarr_store, zarr_writer
 from transfuse_adapters.zarr_store import Store
 from transfuse_adapters.zarr_writer import write_store
@@ -187,8 +187,12 @@ def rewrite(store: Path, name: str, change: Callable[[np.ndarray], Any]) -> None
     values = array[:]
     change(values)
     array[:] = values
-    sizes = {file: (store / file).stat().st_size for file in zarr_store.read_manifest(store).files}
-    forge(store, files=sizes)
+    manifest = zarr_store.read_manifest(store)
+    forge(
+        store,
+        files={file: (store / file).stat().st_size for file in manifest.files},
+        hashes={file: digest(store / file) for file in manifest.hashes},
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,8 +200,8 @@ def rewrite(store: Path, name: str, change: Callable[[np.ndarray], Any]) -> None
     [
         ({"train": 4}, "not of 5 documents"),
         ({"files": {"../../secret": 3}}, "leads out of the store"),
-        ({"metadata": {"zarr.json": "0"}}, "zarr.json was changed"),
-        ({"metadata": {}}, "does not list first_item"),
+        ({"hashes": {"zarr.json": "0"}}, "zarr.json was changed"),
+        ({"hashes": {}}, "does not list first_item"),
         ({"train": -1}, "not a store's manifest"),
         ({"format": "transfuse store 2"}, "not a store's manifest"),
         ({"reversed_share": 2.0}, "not a store's manifest"),
@@ -239,6 +243,29 @@ def test_verify_finds_documents_that_were_swapped_whole(copy: Path) -> None:
     rewrite(copy, "ids", lambda ids: ids.__setitem__(slice(None), ids[::-1].copy()))
     with pytest.raises(TransfuseError, match="not the ones that were packed"):
         Store(copy).verify()
+
+
+def test_two_shards_of_one_size_that_changed_places_are_found(
+    shapes: Callable[..., DataSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is whole and has its own checksum; only where it lies is wrong."""
+    monkeypatch.setattr(zarr_writer, "CHUNK", 1024)
+    monkeypatch.setattr(zarr_writer, "CHUNKS_A_SHARD", 2)
+
+    def noisy(document: Document) -> Document:
+        noise = np.random.default_rng(document.id).integers(0, 256, (1, 8, 8), dtype=np.uint8)
+        return replace(document, items=(replace(document.items[1], data=noise),))
+
+    store = tmp_path / "noise.zarr"
+    write_store(shapes(train=128, heldout=8, change=noisy), store)
+    one, two, *_ = sorted((store / "data_image" / "c").iterdir(), key=lambda path: int(path.name))
+    first, second = one.read_bytes(), two.read_bytes()
+    assert len(first) == len(second)
+    assert first != second
+    one.write_bytes(second)
+    two.write_bytes(first)
+    with pytest.raises(TransfuseError, match="data_image/c/0 was changed since it was written"):
+        Store(store)
 
 
 def test_an_unfinished_store_is_replaced(copy: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 from transfuse import TransfuseError
 from transfuse_lab.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, line_chart, strip
-from transfuse_lab.report.pictures import MaskPicture, draw_mask
+from transfuse_lab.report.masks import MaskPicture, draw_mask
 
 
 def lines(svg: str, kind: str) -> list[list[tuple[float, float]]]:

@@ -141,7 +141,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "name", "line"),
         [
-            (("train", "r", "--data", "d", "--out", "x"), "train_command", "The same command goes on where it was."),
+            (("train", "r", "--data", "d", "--out", "x"), "train_command", "Nothing was trained yet: the same command begins anew."),
             (("compare", "--data", "d", "--out", "x"), "compare_command", "The same command goes on with what is missing."),
             (("eval", "x"), "eval_command", "interrupted."),
         ],
@@ -163,6 +163,10 @@ class TestErrors:
         ("arguments", "sentence"),
         [
             (("train", "r", "--data", "d"), "--out is missing"),
+            (
+                ("train", "r", "--data", "d", "--out", "x", "--codecs", "c", "--from", "y"),
+                "give one of --codecs and --from",
+            ),
             (("sample", "x", "--prompt", "a", "--image", "b.png"), "give one of --prompt, --given, --image"),
             (("sample", "x", "--prompt", "a", "--given", "image=@b.png"), "give one of --prompt, --given"),
             (("sample", "x", "--given", "a"), "--given 'a': write ROLE=VALUE"),
@@ -205,7 +209,7 @@ class TestCommands:
         run("train-codec", "transfusion", "--data", "digits", "--out", "d")
         overrides = ("model.dim=64", "loss.image=2")
         assert calls == [
-            ("train_command", (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"))),
+            ("train_command", (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"), None)),
             ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")),)),
             ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"))),
         ]
@@ -236,7 +240,9 @@ class TestCommands:
 
     def test_eval(self, calls: Calls) -> None:
         run("eval", "d", "--grid", "g.png", "--task", "text->image", "--prompts", "3", "--registry", "r.yaml")
-        assert calls == [("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml")))]
+        assert calls == [
+            ("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None))
+        ]
 
     def test_compare(self, calls: Calls) -> None:
         run("compare", "--data", "digits", "--out", "d")

@@ -122,6 +122,17 @@ def test_a_task_and_a_number_of_prompts_are_asked_for(evaluated: Path, cli: Call
     assert "eval: eval.tasks[0]: names 'sound', which is no role of this recipe" in done.stderr
 
 
+def test_other_data_leave_the_runs_own_record_alone(
+    evaluated: Path, cli: Callable, data_argument: str, tmp_path: Path
+) -> None:
+    before = (evaluated / "record.json").read_bytes()
+    done = cli("eval", evaluated, "--data", f"{data_argument}", "--prompts", 4)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    (path,) = evaluated.glob("record-*.json")
+    assert f"all of it: {path}" in done.stdout
+    assert (evaluated / "record.json").read_bytes() == before
+
+
 def asked(pictures: Path, task: Task, split: str = "heldout"):
     from transfuse_lab.datasets.folder import Folder
 
@@ -304,7 +315,10 @@ def test_data_that_changed_or_went(
     (data / "captions.jsonl").write_text(listing.replace('"up"', '"high"', 1))
     done = cli("eval", run)
     assert done.exit_code == 2
-    assert f"{run}: its data set data has changed since it was trained" in done.stderr
+    assert (
+        f"{run}: its data set data has changed since it was trained; to evaluate on what is there now say --data"
+        in done.stderr
+    )
     shutil.rmtree(data)
     done = cli("eval", run)
     assert done.exit_code == 2

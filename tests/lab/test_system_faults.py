@@ -17,7 +17,6 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.lock import locked
-from transfuse_lab.runs import training
 from transfuse_lab.runs.training import train
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -101,10 +100,8 @@ class Faults:
 )
 def test_the_nth_of_anything_fails_with_one_line_and_the_folder_goes_on(
     part: int, small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], installed: Plugins, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)  # after every step
-    recipe, data = small_recipe("transfusion", "train.steps=3"), shapes(train=12)
+    recipe, data = small_recipe("transfusion", "train.steps=3", "train.save_every=0"), shapes(train=12)
 
     def run(folder: Path, fails: int | None = None) -> Faults:
         with Faults(folder, fails).installed() as faults, locked(folder):

@@ -174,6 +174,28 @@ class TestAnotherRun:
         assert "model.dim (there 32, here 16)" in message
         assert "use another --out" in message
 
+    def test_under_another_rate_budget_and_length_it_goes_on_and_that_is_kept(
+        self, small_recipe: Callable, begin: Begin, folder: Path, installed: Plugins
+    ) -> None:
+        """What messages advise works by the next command, in the same folder."""
+        trainer = begin(
+            small_recipe(
+                "transfusion", "train.steps=3", "train.lr=0.001", "train.budget=200", "train.clip=0.5",
+                "eval.prompts=5",
+            ),
+            folder,
+        )  # fmt: skip
+        assert trainer.progress.step == 3
+        run = RunFolder(folder)
+        assert run.recipe(installed).train.lr == 0.001
+        (change,) = run.description["history"]
+        assert change["step"] == 1
+        assert change["changed"]["train.lr"] == [0.01, 0.001]
+        assert change["changed"].keys() == {"train.lr", "train.budget", "train.clip", "train.steps", "eval"}
+        begin(small_recipe("transfusion", "train.lr=0.002", "train.steps=4"), folder)
+        assert [one["step"] for one in RunFolder(folder).description["history"]] == [1, 3]
+        assert RunFolder(folder).recipe(installed).train.steps == 4
+
     def test_on_other_data(
         self, small_recipe: Callable, begin: Begin, folder: Path, shapes: Callable
     ) -> None:
@@ -185,6 +207,53 @@ class TestAnotherRun:
         with pytest.raises(TransfuseError):
             begin(small_recipe("chameleon"), folder)
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+class TestFrom:
+    """A new run from another's weights and codecs."""
+
+    @pytest.fixture
+    def first(self, small_recipe: Callable, begin: Begin, tmp_path: Path) -> Path:
+        begin(small_recipe("chameleon", "train.steps=2"), tmp_path / "first")
+        return tmp_path / "first"
+
+    def test_it_begins_with_the_weights_the_other_ended_with(
+        self, small_recipe: Callable, installed: Plugins, shapes: Callable, first: Path, tmp_path: Path
+    ) -> None:
+        recipe = small_recipe("chameleon", "train.steps=1", "train.lr=0.0001", "train.seed=5")
+        train(
+            recipe, shapes(train=22), {"name": "shapes"}, tmp_path / "second", installed, report=lambda line: None,
+            start=first,
+        )  # fmt: skip
+        run = RunFolder(tmp_path / "second")
+        begun = load_file(run.path / "checkpoints/0/model.safetensors")
+        ended = load_file(RunFolder(first).checkpoint.folder / "model.safetensors")
+        assert begun.keys() == ended.keys()
+        assert all(torch.equal(begun[name], ended[name]) for name in begun)
+        assert run.description["from"] == f"{first}, step 2"
+        assert run.checkpoint.state["step"] == 1
+
+    @pytest.mark.parametrize(
+        ("recipe", "sets", "message"),
+        [
+            ("chameleon", ("model.dim=16",), r"the weights .* are .*, and the recipe's model has"),
+            (
+                "chameleon",
+                ("image.codec.codes=8",),
+                r"--from .*first: role 'image': codec.codes \(there 16, here 8\)",
+            ),
+            ("transfusion", (), r"--from .*first: role 'image': "),
+        ],
+    )
+    def test_what_does_not_go_together_is_named(
+        self, small_recipe: Callable, installed: Plugins, shapes: Callable, first: Path, tmp_path: Path,
+        recipe: str, sets: tuple[str, ...], message: str,
+    ) -> None:  # fmt: skip
+        with pytest.raises(TransfuseError, match=message):
+            train(
+                small_recipe(recipe, *sets), shapes(), {"name": "shapes"}, tmp_path / "x", installed,
+                report=lambda line: None, start=first,
+            )  # fmt: skip
 
 
 def test_a_folder_that_is_a_file(small_recipe: Callable, begin: Begin, tmp_path: Path) -> None:

@@ -143,10 +143,10 @@ def word_level(path: Path, *words: str) -> str:
     return str(path)
 
 
-def told(installed: Plugins, raws: list[Any], **settings: Any) -> list[str]:
+def told(installed: Plugins, raws: list[Any], effort: float = 1.0, **settings: Any) -> list[str]:
     lines: list[str] = []
     built = installed.choose("modality", {"kind": "text", **settings}, "text").build(name="caption")
-    built.fit(raws, 0, lines.append)
+    built.fit(raws, 0, lines.append, effort)
     return lines
 
 
@@ -161,6 +161,9 @@ def test_texts_that_do_not_come_back_from_a_given_tokenizer_are_counted_and_the_
     )
     assert "…' comes back as 'a dad bee head" in line
     assert told(installed, ["a bad cab", "face"], tokenizer=tokenizer) == []
+    assert (
+        told(installed, raws, effort=0.0, tokenizer=tokenizer) == []
+    )  # nothing is gone through for a dry run
 
 
 def test_a_difference_late_in_a_long_text_is_shown(installed: Plugins, tmp_path: Path) -> None:

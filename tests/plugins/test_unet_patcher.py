@@ -27,7 +27,6 @@ from transfuse.training.trainer import Trainer
 from transfuse_image.patchers.unet import ResBlock, UNetPatcher
 from transfuse_lab.datasets.digits import Digits
 from transfuse_lab.runs.dry_run import describe
-from transfuse_lab.runs.trained import draw_images
 from transfuse_lab.runs.training import train
 
 from tests.tiny.strange_modalities import Probe
@@ -347,9 +346,9 @@ def test_digits_end_to_end(
     assert f"image {own:,}" in shown
     assert "spans of 16 positions, payload (1, 8, 8)" in shown
     prompts = [Document((Item("text", word, droppable=True),)) for word in ("three", "seven")]
-    images = list(draw_images(model, prompts, "image"))
+    images = [one.items[-1].data for one in generate(model, prompts, want="image")]
     assert [image.shape for image in images] == [(1, 8, 8)] * 2
     assert float(np.abs(images[0] - images[1]).max()) > 1e-3
     again = checkpoints.load(tmp_path)[1].eval()
-    for one, two in zip(images, draw_images(again, prompts, "image"), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for one, two in zip(images, generate(again, prompts, want="image"), strict=True):
+        np.testing.assert_array_equal(one, two.items[-1].data)

@@ -83,4 +83,4 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], N
     recipe, described = read_json(run.recipe_file, "run"), read_checked(run.description_file, "run")
     change(recipe, described)
     write_json(run.recipe_file, recipe)
-    write_checked(run.description_file, {**described, "recipe": checksum(recipe)})
+    write_checked(run.description_file, {**described, "recipes": [checksum(recipe)]})

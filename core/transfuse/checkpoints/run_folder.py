@@ -8,7 +8,7 @@ evaluation leaves. No pickle is read or written.
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,6 @@ from transfuse.files import (
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
-from transfuse.registry.overrides import sampled_otherwise
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
@@ -75,17 +74,19 @@ class RunFolder:
                 f"{self.path} is not there: name the folder of a run (transfuse train ... --out DIR)"
             )
         dump = read_json(self.recipe_file, "run")
-        if checksum(dump) != self.description["recipe"]:
+        if checksum(dump) not in self.description["recipes"]:
             raise TransfuseError(
-                f"{self.recipe_file} is not what this run was begun with: restore it; to draw otherwise say "
-                f"`transfuse sample --set`, to train otherwise begin another run"
+                f"{self.recipe_file} is not what this run was trained with: restore it; to draw otherwise say "
+                f"`transfuse sample --set`, to train otherwise `transfuse train --set`"
             )
         return Recipe.from_dump(dump, plugins, source=str(self.recipe_file))
 
     @cached_property
     def description(self) -> dict[str, Any]:
         """Each modality's facts, the vocabulary, and the facts that the run was begun with."""
-        described = read_checked(self.description_file, "run", "format", "recipe", "modalities", "vocabulary")
+        described = read_checked(
+            self.description_file, "run", "format", "recipes", "modalities", "vocabulary"
+        )
         if described["format"] != FORMAT:
             raise TransfuseError(
                 f"{self.description_file}: format {described['format']} is not this version's {FORMAT}"
@@ -117,12 +118,22 @@ class RunFolder:
         write_json(self.recipe_file, recipe.dump())
         described = {
             "format": FORMAT,
-            "recipe": checksum(recipe.dump()),
+            "recipes": [checksum(recipe.dump())],
             "modalities": {name: seam.facts(modality) for name, modality in model.modalities.items()},
             "vocabulary": model.vocabulary.dump(),
             **(facts or {}),
         }
         write_checked(self.description_file, described)
+        self._read_anew("description")
+
+    def change_recipe(self, recipe: Recipe, **facts: Any) -> None:
+        """Another recipe of the same weights from now on, and what is to be kept of the change."""
+        sums = [
+            *self.description["recipes"],
+            checksum(recipe.dump()),
+        ]  # written first: a kill in between harms nothing
+        write_checked(self.description_file, {**self.description, **facts, "recipes": sums})
+        write_json(self.recipe_file, recipe.dump())
         self._read_anew("description")
 
     # -- checkpoints
@@ -182,14 +193,12 @@ class RunFolder:
         """Whether checkpoints beyond the one that begins a run lie there, with or without ``latest``."""
         return any(int(path.name) > 0 for path in self._steps())
 
-    def load(self, plugins: Plugins, overrides: Sequence[str] = ()) -> tuple[Recipe, Model]:
+    def load(self, plugins: Plugins, recipe: Recipe | None = None) -> tuple[Recipe, Model]:
         """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some.
 
-        overrides: ``image.sampler.evaluations=20``, of how samples are drawn alone.
+        recipe: instead of the run's own, where it differs in how samples are drawn.
         """
-        recipe = self.recipe(plugins)
-        if overrides:
-            recipe = sampled_otherwise(recipe, overrides, plugins)
+        recipe = recipe or self.recipe(plugins)
         model = self.build_model(recipe, plugins)
         checkpoint = self.checkpoint
         checkpoint.load_weights(model)

@@ -168,8 +168,10 @@ class TrainSettings(Settings):
     """Documents that may wait for a row they fit."""
     fill: bool = False
     """End rows in filler, so that all are as long as the budget (FlexAttention wants that)."""
-    too_long: Literal["error", "cut"] = "error"
-    """A document over the budget is an error, or its text is cut at the end."""
+    too_long: Literal["error", "skip", "cut"] = "error"
+    """A document over the budget is an error, left out, or its text is cut."""
+    save_every: float = Field(default=60.0, ge=0, le=1e9)
+    """Seconds between checkpoints."""
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)

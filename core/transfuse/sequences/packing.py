@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class Packer:
     look_ahead: how many documents may wait; the oldest of them always goes into the next row. Fewer do
         where a row can be filled to its last position from twice its size.
     fill: end each row in filler, so that all have ``budget`` positions.
-    too_long: a document over the budget is an ``error``, or its text is ``cut`` at the end.
+    skip: a document over the budget is left out, not an error.
     waiting, arrived: documents not yet in a row, by their place in the stream, and how many came so
         far: a packer made with them goes on exactly where another stopped.
     used, offered: positions of documents and of rows so far; their ratio is the utilisation.
@@ -32,7 +31,7 @@ class Packer:
     budget: int
     look_ahead: int = 64
     fill: bool = False
-    too_long: Literal["error", "cut"] = "error"
+    skip: bool = False
     waiting: list[tuple[int, DocumentSequence]] = field(default_factory=list)
     arrived: int = 0
     used: int = field(default=0, init=False)
@@ -46,8 +45,10 @@ class Packer:
         """Rows in order. A row is full, or nothing that waits fits its rest; the last holds what is left."""
         waits = sum(len(s) for _, s in self.waiting)
         for sequence in sequences:
-            self.waiting.append((self.arrived, self._fitting(sequence)))
             self.arrived += 1
+            if self.skip and len(sequence) > self.budget:
+                continue
+            self.waiting.append((self.arrived - 1, self._fitting(sequence)))
             waits += len(self.waiting[-1][1])
             if waits >= self.budget and len(self.waiting) >= self.look_ahead:
                 chosen = self._choose()
@@ -71,8 +72,6 @@ class Packer:
     def _fitting(self, sequence: DocumentSequence) -> DocumentSequence:
         if len(sequence) <= self.budget:
             return sequence
-        if self.too_long == "cut":
-            return sequence.cut(self.budget)
         item = sequence.columns["item"]
         sizes = np.bincount(item[item != NONE])
         raise TransfuseError(

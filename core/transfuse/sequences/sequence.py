@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities.modality import Column, Span
 
@@ -78,18 +77,3 @@ class DocumentSequence:
         return replace(
             self, targets=np.where(kept, self.targets, NONE), scored=np.where(kept, self.scored, NONE)
         )
-
-    def cut(self, length: int) -> "DocumentSequence":
-        """The first ``length`` positions; an error where more than text and the document's end would go."""
-        rest = {name: self.columns[name][length:] for name in ("item", "span", "marker")}
-        lost = (rest["item"] != NONE) & ((rest["span"] != NONE) | (rest["marker"] != 0))
-        late = [p.item for p in self.spans if p.start + p.span.length > length] + rest["item"][lost].tolist()
-        if late:
-            raise TransfuseError(
-                f"{self.source}: only text can be cut, and item {min(late)} does not end within {length} positions: "
-                f"raise train.budget, or shorten the document"
-            )
-        part = self.slice(0, length)
-        targets, scored = part.targets.copy(), part.scored.copy()
-        targets[-1] = scored[-1] = NONE
-        return replace(part, targets=targets, scored=scored)

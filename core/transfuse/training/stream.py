@@ -1,6 +1,6 @@
 """The training stream: which document comes when, as a pure function of its place in the stream."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -11,6 +11,7 @@ from transfuse.datasets import DataSet, item_bytes
 from transfuse.documents import Document, View
 from transfuse.errors import TransfuseError
 from transfuse.modalities.guidance import all_views
+from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
@@ -26,6 +27,7 @@ class Stream:
     Every recipe that is given the same data and key reads the same documents in the same order. A share
     ``drop`` of each document's visits shows it as one of the recipe's guidance views, each as often,
     or without all droppable items where the recipe has no guidance.
+    A document of more than ``longest`` positions is shown with less text, see `shortened`.
     Payloads are kept by the content they were encoded from, the latest ``KEPT`` or ``KEPT_BYTES`` of them.
     """
 
@@ -33,6 +35,7 @@ class Stream:
     layout: Layout
     key: Key
     drop: float
+    longest: int | None = None
     _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
     _kept_bytes: int = 0
     _order: tuple[int, np.ndarray] | None = None
@@ -76,6 +79,9 @@ class Stream:
         document, visit, dropped = self.document(place)
         payloads = [self._payload(document, index) for index in range(len(document.items))]
         sequence = self.layout.sequence(document, payloads, visit=visit)
+        if self.longest is not None and len(sequence) > self.longest:
+            payloads = shortened(self.layout, document, payloads, len(sequence) - self.longest)
+            sequence = self.layout.sequence(document, payloads, visit=visit)
         name = self.layout.marker_modality
         return sequence.without_loss(self.layout.names.index(name)) if dropped and name else sequence
 
@@ -100,3 +106,29 @@ class Stream:
         while True:
             yield self.sequence(place)
             place += 1
+
+
+def shortened(
+    layout: Layout, document: Document, payloads: Sequence[np.ndarray], excess: int
+) -> list[np.ndarray]:
+    """Payloads of which texts are cut at their ends by ``excess`` ids in all, wherever they stand; the longest first,
+    so that it is the same in whatever order a visit reads the items.
+
+    Raises TransfuseError where there is not so much text.
+    """
+    texts = [
+        i
+        for i, item in enumerate(document.items)
+        if isinstance(layout.modalities[item.modality], TokenModality)
+        and not layout.modalities[item.modality].labels()
+    ]
+    kept, left = list(payloads), excess
+    for i in sorted(texts, key=lambda i: (-len(payloads[i]), payloads[i].tolist())):
+        cut = min(left, len(payloads[i]) - 1)
+        kept[i], left = payloads[i][: len(payloads[i]) - cut], left - cut
+    if left:
+        raise TransfuseError(
+            f"{document.source}: only text can be cut, and without any of it {left} positions are still too many: "
+            f"raise train.budget by that, or say train.too_long=skip"
+        )
+    return kept

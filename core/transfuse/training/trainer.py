@@ -77,8 +77,9 @@ class Trainer:
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
-        self.stream = Stream(self.data, model.layout, self.key, train.drop)
-        self.packer = Packer(train.budget, train.look_ahead, train.fill, train.too_long)
+        longest = train.budget if train.too_long == "cut" else None
+        self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
+        self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
@@ -145,7 +146,7 @@ class Trainer:
     def check_mask(self) -> None:
         """Raises TransfuseError where the mask shows a position what it is to predict, on the first row, or
         documents to each other, unless the recipe says ``crossing``."""
-        packer = Packer(self.packer.budget, self.packer.look_ahead, too_long=self.packer.too_long)
+        packer = Packer(self.packer.budget, self.packer.look_ahead, skip=self.packer.skip)
         row = next(packer.rows(self.stream.sequences()))
         check_leak(self.model.mask, row)
         if len(row.arrivals) == 1:

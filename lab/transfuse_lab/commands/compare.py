@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from transfuse.datasets import DataSet
+from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
 from transfuse_lab.commands.account import report_account
@@ -23,6 +25,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
+from transfuse_lab.runs.survey import survey
 
 
 def compare_command(settings: ComparisonSettings) -> None:
@@ -32,18 +35,31 @@ def compare_command(settings: ComparisonSettings) -> None:
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
     report_account(data)
-    runs = plan(settings, registry, data.identity())
-    for run in runs:
-        checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
-    registry.metrics()
     with locked(settings.out):
-        _compare(settings, runs, section, data.identity())
+        runs = plan(settings, registry, data.identity())
+        todo = missing(runs)
+        _check(todo, data)
+        registry.metrics()
+        _compare(settings, runs, todo, section, data.identity())
+
+
+def _check(runs: list[Run], data: DataSet) -> None:
+    """Raises TransfuseError, naming the entry, where a run could not be trained or evaluated."""
+    for run in {run.entry: run for run in runs}.values():
+        checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
+        try:
+            survey(run.recipe, data, say)
+        except TransfuseError as error:
+            raise TransfuseError(f"{run.entry}: {error}") from error
 
 
 def _compare(
-    settings: ComparisonSettings, runs: list[Run], section: dict[str, Any], identity: dict[str, Any]
+    settings: ComparisonSettings,
+    runs: list[Run],
+    todo: list[Run],
+    section: dict[str, Any],
+    identity: dict[str, Any],
 ) -> None:
-    todo = missing(runs)
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {cores()} at once")  # fmt: skip
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}

@@ -1,5 +1,6 @@
 """``transfuse eval``: the figures of a trained run on held-out data, its record, and a picture if asked for."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.registry import Registry
 
+from transfuse_lab.datasets import open_data
 from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
@@ -24,17 +26,19 @@ def eval_command(
     tasks: tuple[str, ...] = (),
     prompts: int | None = None,
     registry_file: Path | None = None,
+    data: str | None = None,
 ) -> None:
     """Prints the figures and leaves ``RUN/record.json``.
 
     grid: the file of a picture of real and made. tasks: instead of the recipe's or the data's. prompts: at most
-    so many a task.
+    so many a task. data: instead of what it was trained on; the record is then named after it.
     """
     if grid is not None:
         check_file("--grid", grid)
     registry = Registry.open(registry_file)
     metrics = registry.metrics()
-    trained = open_trained(RunFolder(run), registry.plugins)
+    other = None if data is None else open_data(data, registry.plugins)
+    trained = open_trained(RunFolder(run), registry.plugins, other)
     asked = {"tasks": tasks or None, "prompts": prompts}
     asked = {key: value for key, value in asked.items() if value is not None}
     dump = trained.recipe.dump()
@@ -45,8 +49,11 @@ def eval_command(
         say(f"{name:40} {show(one, record.metrics[name])}{f' {one.unit}' if one.unit else ''}")
     for name, reason in record.faults.items():
         say(f"{name:40} not measured: {reason}")
-    save_record(trained.folder.record_file, record)
-    say(f"all of it: {trained.folder.record_file}")
+    path = trained.folder.record_file
+    if other is not None:
+        path = path.with_name("record-" + re.sub(r"\W+", "-", other.name) + ".json")
+    save_record(path, record)
+    say(f"all of it: {path}")
     if grid is not None:
         save_pairs(list(_pairs(record.samples)), grid, "--grid")
         say(f"real and generated: {grid}")

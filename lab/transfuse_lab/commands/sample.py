@@ -13,6 +13,7 @@ from transfuse.registry import Registry
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.commands.sample_output import check_place, output
+from transfuse_lab.runs.sampled import sampled_otherwise
 from transfuse_lab.runs.trained import generate_all
 
 
@@ -20,7 +21,9 @@ def sample_command(arguments: SampleArguments) -> None:
     """``n`` samples for each prompt, or of what was given; a role is asked for, or what the model writes is taken."""
     check_place(arguments.out)
     folder = RunFolder(arguments.run)
-    _, model = folder.load(Registry.open().plugins, arguments.overrides)
+    plugins = Registry.open().plugins
+    recipe = sampled_otherwise(folder.recipe(plugins), arguments.overrides, plugins)
+    _, model = folder.load(plugins, recipe)
     droppable = {model.layout.marker_modality, *folder.description.get("droppable", ())} - {None}
     files = DocumentFiles(model.modalities, droppable)
     prompts, given = _prompts(arguments, files, model.layout.marker_modality)

@@ -26,20 +26,24 @@ from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
+from transfuse_lab.runs.survey import survey
 from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out arrays on which reconstruction is measured
 SHOWN, ACROSS, PLOTS = 36, 12, 4  # of them on the sheet, and in a row of it: of pictures, and of plots
 
 
-def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -> None:
-    """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left."""
+def train_command(
+    chosen: RecipeOnData, out: Path, codecs: Path | None = None, start: Path | None = None
+) -> None:
+    """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left. start: a run
+    whose weights and codecs it begins from."""
     check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
     with locked(out):
-        progress = train(recipe, data, section, out, plugins, codecs=codecs).progress
+        progress = train(recipe, data, section, out, plugins, codecs=codecs, start=start).progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
 
@@ -47,6 +51,7 @@ def train_command(chosen: RecipeOnData, out: Path, codecs: Path | None = None) -
 def dry_run_command(chosen: RecipeOnData) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     recipe, data, _, plugins = _resolve(chosen)
+    survey(recipe, data, say)
     for line in describe(recipe, data, plugins).split("\n"):
         say(line)
 

@@ -12,6 +12,8 @@ from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 from transfuse.generation import GenerationConfig
 from transfuse.metrics import Evaluation, Figure, Task
+from transfuse.modalities import seam
+from transfuse.modalities.modality import Modality
 from transfuse.model.model import Model
 
 from transfuse_lab.evaluation.losses import LEVELS, losses
@@ -112,7 +114,7 @@ def _put(
     modality = model.modalities[task.want]
     if task.want in model.token_modalities and task.given:
         pairs = zip(made, held.truth, strict=True)
-        same = [np.array_equal(modality.encode(a), modality.encode(b)) for a, b in pairs]
+        same = [np.array_equal(_encoded(modality, a), _encoded(modality, b)) for a, b in pairs]
         found.add(
             Figure(f"exact_match[{task}]", f"Exact match, {task}", "", "higher", "percent", detail=True,
                    meaning=f"the share of held-out prompts whose {task.want} was made id by id as it is"),
@@ -127,7 +129,7 @@ def _put(
         prompts=held.prompts,
         truth=held.truth,
         made=made,
-        rebuilt=Lazy(len(held), lambda i: modality.decode(modality.encode(held.truth[i]))),
+        rebuilt=Lazy(len(held), lambda i: seam.call(modality, "decode", _encoded(modality, held.truth[i]))),
         nats=nats,
         tokens=tokens,
         examples=examples(data, task),
@@ -168,7 +170,7 @@ def _made(model: Model, asked: Asked, seed: int, done: Callable[[int], None]) ->
         asked = replace(asked, instances=asked.instances[:ALONE])
     config = GenerationConfig(want=role, seed=seed)
     if text:
-        longest = max(len(model.modalities[role].encode(truth)) for truth in asked.truth)
+        longest = max(len(_encoded(model.modalities[role], truth)) for truth in asked.truth)
         config = replace(config, tokens=longest + 1, greedy=bool(asked.task.given))
     labels = [None if text else _label(model, asked, i) for i in range(len(asked))]
     made: list[Any] = [None] * len(asked)
@@ -184,10 +186,14 @@ def _made(model: Model, asked: Asked, seed: int, done: Callable[[int], None]) ->
     return made
 
 
+def _encoded(modality: Modality, raw: Any) -> np.ndarray:
+    return seam.payload(modality, "encode", raw)
+
+
 def _label(model: Model, asked: Asked, i: int) -> str | None:
     item = asked.items(i)[1]
     modality = model.modalities[item.modality]
-    return modality.spans(item, modality.encode(item.data))[0].label
+    return seam.spans(modality, item, _encoded(modality, item.data))[0].label
 
 
 def _last(document: Document, question: Document, role: str) -> Any:

@@ -94,7 +94,7 @@ def _spans(model: Model, batch: Batch, hidden, states, of_document, found: dict[
             continue
         modality, one = model.span_modalities[group.modality], found[group.modality]
         prediction = model.predict(hidden, group, state)
-        shares = modality.noise_share(group.t).tolist()
+        shares = seam.call(modality, "noise_share", group.t).tolist()
         for i in group.loss.nonzero()[:, 0].tolist():
             part = slice(i, i + 1)
             loss = seam.score(modality, prediction[part], group.target[part], group.t[part], copy=group.copy)

@@ -9,6 +9,7 @@ import numpy as np
 from transfuse.config.parts import Chosen
 from transfuse.errors import TransfuseError
 from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, Task
+from transfuse.modalities import seam
 from transfuse.model.model import Model
 
 from transfuse_lab.evaluation.evaluate import Evaluated
@@ -96,7 +97,7 @@ def _applies(applies_to: AppliesTo, one: Evaluation, model: Model) -> bool:
     said, task = applies_to, one.task
     if said.want not in (None, task.want) or said.given not in (None, task.given):
         return False
-    suffixes = model.modalities[task.want].suffixes
+    suffixes = seam.call(model.modalities[task.want], "suffixes")
     if said.want_file is not None and said.want_file not in suffixes:
         return False
     prompts, truths = list(islice(one.prompts, LOOKED_AT)), list(islice(one.truth, LOOKED_AT))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from transfuse.errors import TransfuseError
-from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, stacked
+from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric
 
 from transfuse_lab.evaluation.classifier import Classifier, classifier_of, share_equal
 from transfuse_lab.evaluation.frechet import frechet_distance
@@ -213,6 +213,11 @@ class OwnImageRank(Metric):
             for name, one in asked.items()
             if one is not None
         }
+
+
+def stacked(arrays: Sequence[Any]) -> np.ndarray:
+    """Arrays of one shape as one array, ``[n, ...]``."""
+    return np.stack([np.asarray(array) for array in arrays])
 
 
 def _captions(evaluation: Evaluation) -> list[str]:

@@ -83,6 +83,7 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         "codec_seconds": described_run.get("codec_seconds", 0.0),
         "codecs": codecs,
         "plugins": described_run.get("plugins", {}),
+        **{key: described_run[key] for key in ("history", "from") if key in described_run},
         "threads": torch.get_num_threads(),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
         "prompts_trained_on": {

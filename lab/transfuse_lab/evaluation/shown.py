@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from transfuse.errors import TransfuseError
 from transfuse.metrics import Evaluation, Figure, Task
+from transfuse.modalities import seam
 from transfuse.model.model import Model
 
 from transfuse_lab.evaluation.evaluate import Evaluated
@@ -39,9 +41,9 @@ def shown(model: Model, role: str, raw: Any) -> Shown:
     if isinstance(raw, str):
         return Shown(role=role, text=raw)
     try:
-        return Shown(role=role, drawing=data_uri(model.modalities[role].draw(raw)))
-    except Exception as error:
-        return Shown(role=role, text=f"(not drawn: {type(error).__name__}: {error})")
+        return Shown(role=role, drawing=data_uri(seam.call(model.modalities[role], "draw", raw)))
+    except TransfuseError as error:
+        return Shown(role=role, text=f"(not drawn: {error})")
 
 
 def described(figures: Mapping[str, Figure]) -> tuple[Described, ...]:

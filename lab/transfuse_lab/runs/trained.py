@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
@@ -28,23 +27,22 @@ class TrainedRun:
     data: DataSet
 
 
-def open_trained(folder: RunFolder, plugins: Plugins) -> TrainedRun:
-    """The run in a folder. Raises TransfuseError where the data have changed since, or went."""
+def open_trained(folder: RunFolder, plugins: Plugins, other: DataSet | None = None) -> TrainedRun:
+    """The run in a folder, with the data it was trained on, or other data.
+
+    Raises TransfuseError where its own data have changed since, or went.
+    """
     recipe, model = folder.load(plugins)
+    if other is not None:
+        return TrainedRun(folder, recipe, model, other)
     place = f"{folder.description_file}: data_section"
     data = open_section(folder.description.get("data_section", {}), plugins, place)
     if data.identity() != folder.description.get("data"):
-        raise TransfuseError(f"{folder.path}: its data set {data.name} has changed since it was trained")
+        raise TransfuseError(
+            f"{folder.path}: its data set {data.name} has changed since it was trained; to evaluate on what is there "
+            f"now say --data"
+        )
     return TrainedRun(folder, recipe, model, data)
-
-
-def text_and_image(model: Model) -> tuple[str, str]:
-    """The names of the modality that writes captions and of the one that shows images."""
-    marker_modality = model.layout.marker_modality
-    shown = [name for name, modality in model.modalities.items() if modality.labels()]
-    if marker_modality is None or len(shown) != 1:
-        raise TransfuseError("evaluation and captions need a recipe of text and one modality with markers")
-    return marker_modality, shown[0]
 
 
 def generate_all(
@@ -55,16 +53,3 @@ def generate_all(
     for start in range(0, len(prompts), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         yield from generate(model, prompts[part], config, indices=keys[part])
-
-
-def draw_images(model: Model, prompts: Sequence[Document], image: str, seed: int = 0) -> Iterator[np.ndarray]:
-    """One image of the modality ``image`` for each prompt."""
-    for document in generate_all(model, prompts, GenerationConfig(want=image, seed=seed)):
-        yield document.items[-1].data
-
-
-def write_captions(model: Model, questions: Sequence[Document], config: GenerationConfig) -> Iterator[str]:
-    """The text that ``config.want`` writes after each document; empty where it ends the document at once."""
-    for document in generate_all(model, questions, config):
-        last = document.items[-1]
-        yield last.data if last.modality == config.want else ""

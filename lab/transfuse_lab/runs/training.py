@@ -26,8 +26,12 @@ from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.codecs import codec_seconds
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.survey import survey
 
-SAVE_EVERY = 60.0  # seconds between checkpoints
+MAY_CHANGE = (
+    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+)  # fmt: skip
+"""Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
 
 
@@ -57,24 +61,33 @@ def open_run(
     plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
+    start: Path | None = None,
 ) -> Trainer:
-    """The run in a folder, resumed if the folder holds one.
+    """The run in a folder, resumed if the folder holds one; else begun, from the run in ``start`` if one is named.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
     if run.description_file.is_file() and run.latest:
-        saved = _same_recipe(run, recipe, data, plugins)
-        trainer = Trainer(recipe, run.build_model(saved, plugins), data)
+        changed = _changed(run, recipe, data, plugins)
+        trainer = Trainer(recipe, run.build_model(recipe, plugins), data)
         trainer.resume(run.sound_checkpoint())
-        report(f"{run.path}: going on after step {trainer.progress.step}")
+        step = trainer.progress.step
+        report(f"{run.path}: going on after step {step}")
+        if changed:
+            history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
+            run.change_recipe(recipe, history=history)
+            said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
+            report(f"{run.path}: from here on {said}")
         return trainer
     if run.has_trained_steps:
         raise TransfuseError(
             f"{run.path} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
             f"restore them, or use another --out"
         )
+    survey(recipe, data, report)
     began = time.process_time()
-    trainer = Trainer(recipe, prepare(recipe, data, plugins, report, codecs), data)
+    model = prepare(recipe, data, plugins, report, codecs) if start is None else _from(start, recipe, plugins)
+    trainer = Trainer(recipe, model, data)
     facts = {
         "data": data.identity(),
         "data_section": section,
@@ -82,6 +95,8 @@ def open_run(
         "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
         "droppable": droppable_roles(data),
     }
+    if start is not None:
+        facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
     trainer.check_mask()
     run.write_description(recipe, trainer.model, facts)
     run.metrics_file.unlink(missing_ok=True)
@@ -101,20 +116,47 @@ def versions(plugins: Plugins) -> dict[str, str]:
     return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
-def _same_recipe(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins) -> Recipe:
-    """The folder's own recipe. Raises TransfuseError where it is another one, or the run is on other data."""
-    saved = run.recipe(plugins)
+def _changed(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins) -> dict[str, list[Any]]:
+    """What is set otherwise than so far: what it was, and what it is now.
+
+    Raises TransfuseError where the folder holds another recipe's run, or one on other data.
+    """
+    there, here = run.recipe(plugins).dump(), recipe.dump()
+    lawful = {**there, "eval": here["eval"]}
+    lawful["train"] = there["train"] | {key: here["train"][key] for key in MAY_CHANGE}
     cure = "use another --out, or repeat the command that began it"
-    if saved != recipe:
+    if lawful != here:
         raise TransfuseError(
-            f"{run.path} holds another run: {differing(saved.dump(), recipe.dump())}; {cure}"
+            f"{run.path} holds another run: {differing(lawful, here)}; {cure} (a run may go on under another "
+            f"{', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
         )
-    there = run.description.get("data")
-    if there != data.identity():
-        raise TransfuseError(
-            f"{run.path} holds a run on other data: {differing(there, data.identity())}; {cure}"
-        )
-    return saved
+    if run.description.get("data") != data.identity():
+        unlike = differing(run.description.get("data"), data.identity())
+        raise TransfuseError(f"{run.path} holds a run on other data: {unlike}; {cure}")
+    pairs = {f"train.{key}": [there["train"][key], here["train"][key]] for key in MAY_CHANGE}
+    pairs["eval"] = [there["eval"], here["eval"]]
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _from(start: Path, recipe: Recipe, plugins: Plugins) -> Model:
+    """The recipe's model with the codecs and the weights of a trained run, averaged if that averages them.
+
+    Raises TransfuseError naming the role or the weights that the run has not so.
+    """
+    run = RunFolder(start)
+    there = run.recipe(plugins)
+    for role, chosen in recipe.modalities.items():
+        before = there.modalities.get(role)
+        if before is None or before.learnt() != chosen.learnt():
+            what = "has no such role" if before is None else differing(before.learnt(), chosen.learnt())
+            raise TransfuseError(
+                f"--from {start}: role {role!r}: {what}; its codec is that run's, or begin without"
+            )
+    model = run.build_model(recipe, plugins)
+    run.checkpoint.load_weights(model)
+    if there.train.ema:
+        run.checkpoint.load_average(model)
+    return model
 
 
 def train(
@@ -126,17 +168,19 @@ def train(
     *,
     report: Report = say,
     codecs: Path | None = None,
+    start: Path | None = None,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
-    (`fit_codecs`). Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it
-    finishes the step, saves and raises KeyboardInterrupt; the second time it raises at once. One process a
-    folder: who calls it holds the folder's lock (`lock.locked`).
+    (`fit_codecs`). start: a run from whose codecs and weights this one begins. Writes ``metrics.jsonl``, a line a
+    step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and raises KeyboardInterrupt, which
+    says so; the second time it raises at once. One process a folder: who calls it holds the folder's lock
+    (`lock.locked`).
     """
     make_folder(folder)
     run, data = RunFolder(folder), restrict(data, recipe.modalities)
-    trainer = open_run(recipe, data, section, run, plugins, report, codecs)
+    trainer = open_run(recipe, data, section, run, plugins, report, codecs, start)
     progress = trainer.progress
     keep_until(run.metrics_file, progress.step, report)
     with (
@@ -161,10 +205,12 @@ def train(
             log.add(line)
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             shown.update(min(1.0, progress.share(recipe)), f"step {progress.step}  {losses}")
-            if time.monotonic() - saved > SAVE_EVERY:
+            if time.monotonic() - saved > recipe.train.save_every:
                 save()
                 saved = time.monotonic()
         save()
         if interrupted.heard:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                f"{folder}: saved after step {progress.step}. The same command goes on there."
+            )
     return trainer

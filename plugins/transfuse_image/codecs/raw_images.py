@@ -64,9 +64,7 @@ def training_images(raws: Iterable[Any], report: Report) -> list[np.ndarray]:
             images, step = images[::2], step * 2
             held = sum(image.nbytes for image in images)
     if len(images) < count:
-        report(
-            f"trained on {len(images):,} of {count:,} images, one in {step}: all have over {HELD:,} bytes"
-        )
+        report(f"trained on {len(images):,} of {count:,} images, one in {step}: all have over {HELD:,} bytes")
     return images
 
 
