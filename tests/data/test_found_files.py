@@ -123,6 +123,14 @@ def test_commands_say_it_once(pets: Path, cli: Any, command: str, tmp_path: Path
         assert done.stdout.count("data pets: 8 files: 4 captioned pictures, 4 text files\n") == 1
 
 
+def test_compare_and_pack_say_it_before_they_begin(pets: Path, cli: Any, tmp_path: Path) -> None:
+    said = "data pets: 8 files: 4 captioned pictures, 4 text files\n"
+    done = cli("compare", "no-such-recipe", "--data", str(pets), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2
+    assert done.stdout == said
+    assert cli("data", "pack", str(pets), "--out", str(tmp_path / "pets.zarr")).stdout.count(said) == 1
+
+
 # -- every kind of picture
 
 
