@@ -93,7 +93,7 @@ def _opened(file: Path | BinaryIO, place: str) -> Iterator[Any]:
             raise
         except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
             raise TransfuseError(
-                f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it anew as one of these"
+                f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
             ) from error
 
 
