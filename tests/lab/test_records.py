@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 from transfuse import TransfuseError
 from transfuse.files import write_checked
+from transfuse.metrics import Figure
 from transfuse_lab.comparison.compare_json import comparison, write_comparison
 from transfuse_lab.runs.records import (
     CurvePoint,
-    Described,
     RunRecord,
     Sample,
     Shown,
@@ -37,7 +37,7 @@ def run(entry: str = "transfusion", seed: int = 0, **change: Any) -> RunRecord:
 
 FULL = run(
     curve=(CurvePoint(step=3, flops=1e9, positions=640, losses={"text": 2.5, "image": 1.0}),),
-    figures=(Described(name="generation_accuracy", title="Accuracy", better="higher", form="percent"),),
+    figures=(Figure(name="generation_accuracy", title="Accuracy", better="higher", form="percent"),),
     faults={"fid": "it has no weights"},
     samples=(
         Sample(
@@ -157,7 +157,7 @@ def test_the_form_of_compare_json(tmp_path: Path) -> None:
     assert found["reference"] == "transfusion"
     assert found["seeds"]["transfusion"] == [0, 1, 2]
     assert found["facts"]["transfusion"] == [{"seconds": 0}, {"seconds": 1}, {"seconds": 2}]
-    assert found["figures"]["generation_accuracy"] == {"title": "generation accuracy"}
+    assert found["figures"]["generation_accuracy"] == {"title": "generation accuracy", "form": "number"}
     assert found["faults"]["transfusion"] == [{}, {}, {}]
     assert (found["data"], found["command"]) == ({"name": "digits"}, "transfuse compare")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from transfuse import TransfuseError
+from transfuse.metrics import Figure
 from transfuse_lab.commands.arguments import read_axes
 from transfuse_lab.evaluation.statistics import by_entry
 from transfuse_lab.report.figures import figures_of, number, show, show_difference
@@ -16,18 +17,18 @@ from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.masks import MaskPicture
 from transfuse_lab.report.method import flat
 from transfuse_lab.report.page import page, write_report
-from transfuse_lab.runs.records import CurvePoint, Described, RunRecord, Sample, Shown, data_uri
+from transfuse_lab.runs.records import CurvePoint, RunRecord, Sample, Shown, data_uri
 
 EVIL = "<script>alert('&\"')</script>"
 IMAGE = data_uri("<svg/>")
 FIGURES = (
-    Described(name="train_flops", title="FLOPs", meaning="what was spent"),
-    Described(name="loss[text->image]", title="Loss", meaning="a mean", detail=True),
-    Described(
+    Figure(name="train_flops", title="FLOPs", meaning="what was spent"),
+    Figure(name="loss[text->image]", title="Loss", meaning="a mean", detail=True),
+    Figure(
         name="generation_accuracy", title="Accuracy", better="higher", form="percent", meaning="what is read",
         headline="prompted images that show what was asked for",
     ),
-    Described(name="classifier_accuracy", title="The classifier's", form="percent", meaning="its own"),
+    Figure(name="classifier_accuracy", title="The classifier's", form="percent", meaning="its own"),
 )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def test_everything_others_wrote_is_escaped() -> None:
         run(
             EVIL, seed, recipe=EVIL, metrics={EVIL: 1.0, "caption_accuracy": 0.5},
             curve=tuple(CurvePoint(step=n, flops=n, losses={EVIL: n + 1}) for n in range(2)),
-            figures=(Described(name=EVIL, title=EVIL, unit=EVIL, meaning=EVIL, headline=EVIL),),
+            figures=(Figure(name=EVIL, title=EVIL, unit=EVIL, meaning=EVIL, headline=EVIL),),
             faults={EVIL: EVIL}, samples=(drew(EVIL, EVIL + "?", EVIL), wrote(EVIL + "!", EVIL, EVIL)),
             settings={EVIL: EVIL}, facts={EVIL: [EVIL], "versions": {EVIL: EVIL}, "loss_units": {EVIL: EVIL}},
         )
@@ -306,11 +307,11 @@ def test_numbers(value: float, whole: bool, text: str) -> None:
     assert number(value, whole) == text
 
 
-def test_figures_stand_headlines_first_and_details_last_and_unknown_ones_by_their_name() -> None:
+def test_figures_stand_as_recorded_details_last_and_unknown_ones_by_their_name() -> None:
     names = ["new_metric", *(one.name for one in FIGURES)]
     known = figures_of([run("transfusion", 0, metrics=dict.fromkeys(names, 1.0))])
     assert list(known) == [
-        "generation_accuracy", "train_flops", "classifier_accuracy", "new_metric", "loss[text->image]",
+        "train_flops", "generation_accuracy", "classifier_accuracy", "new_metric", "loss[text->image]",
     ]  # fmt: skip
     assert known["new_metric"].title == "new metric"
     accuracy, flops = known["generation_accuracy"], known["train_flops"]

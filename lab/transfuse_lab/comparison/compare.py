@@ -10,6 +10,7 @@ from typing import Any
 from transfuse.checkpoints import RunFolder, has_codecs
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json
+from transfuse.metrics import Figure
 
 from transfuse_lab.comparison.jobs import Job, run_all
 from transfuse_lab.comparison.plan import Run, mask_file
@@ -17,7 +18,7 @@ from transfuse_lab.evaluation.statistics import Summary, by_entry, summaries
 from transfuse_lab.progress import bar, say
 from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.report.masks import MaskPicture
-from transfuse_lab.runs.records import Described, RunRecord, load_record, plain
+from transfuse_lab.runs.records import RunRecord, load_record, plain
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
@@ -131,7 +132,7 @@ def table(records: Sequence[RunRecord]) -> Iterator[str]:
         )
 
 
-def _cell(one: Described, summary: Summary | None) -> str:
+def _cell(one: Figure, summary: Summary | None) -> str:
     if summary is None or summary.mean is None:
         return "–"
     if summary.low is None:

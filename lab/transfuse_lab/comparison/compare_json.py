@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: s
             for entry in others
         },
         "figures": {
-            name: one.model_dump(exclude_defaults=True, exclude={"name"})
+            name: {key: value for key, value in asdict(one).items() if value and key != "name"}
             for name, one in figures_of(records).items()
         },
         "faults": {entry: [run.faults for run in runs] for entry, runs in entries.items()},

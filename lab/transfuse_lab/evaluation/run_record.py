@@ -13,7 +13,7 @@ from transfuse.training.counts import parameter_counts
 
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure, notes
-from transfuse_lab.evaluation.shown import described, samples
+from transfuse_lab.evaluation.shown import samples
 from transfuse_lab.runs.log import read_log
 from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
 from transfuse_lab.runs.trained import TrainedRun
@@ -59,7 +59,7 @@ def run_record(
         recipe=recipe.name,
         seed=recipe.train.seed,
         metrics=evaluated.figures,
-        figures=described(evaluated.described),
+        figures=tuple(evaluated.described.values()),
         samples=tuple(samples(run.model, evaluated, notes(evaluated, metrics, run.model))),
         faults=evaluated.faults,
         curve=tuple(_curve(read_log(run.folder.metrics_file, progress.step))),

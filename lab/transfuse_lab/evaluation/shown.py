@@ -1,17 +1,16 @@
 """Which of what was made is shown, and beside what: an even spread, none chosen by hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from transfuse.errors import TransfuseError
-from transfuse.metrics import Evaluation, Figure, Task
+from transfuse.metrics import Evaluation, Task
 from transfuse.modalities import seam
 from transfuse.model.model import Model
 
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.spread import spread
-from transfuse_lab.runs.records import Described, Sample, Shown, data_uri
+from transfuse_lab.runs.records import Sample, Shown, data_uri
 
 SHOWN = 40  # of a task and a split
 
@@ -44,8 +43,3 @@ def shown(model: Model, role: str, raw: Any) -> Shown:
         return Shown(role=role, drawing=data_uri(seam.call(model.modalities[role], "draw", raw)))
     except TransfuseError as error:
         return Shown(role=role, text=f"(not drawn: {error})")
-
-
-def described(figures: Mapping[str, Figure]) -> tuple[Described, ...]:
-    """Figures as records keep them."""
-    return tuple(Described(**asdict(figure)) for figure in figures.values())

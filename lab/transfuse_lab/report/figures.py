@@ -3,27 +3,29 @@
 from collections.abc import Sequence
 from math import floor, log10
 
-from transfuse_lab.runs.records import Described, RunRecord
+from transfuse.metrics import Figure
+
+from transfuse_lab.runs.records import RunRecord
 
 SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 
 
-def figures_of(records: Sequence[RunRecord]) -> dict[str, Described]:
-    """Every figure that some run has, by name: headlines first, in the order of the records; details last, by name."""
-    said: dict[str, Described] = {}
+def figures_of(records: Sequence[RunRecord]) -> dict[str, Figure]:
+    """Every figure that some run has, by name, in the order of the records; details last, by their names."""
+    said: dict[str, Figure] = {}
     for record in records:
         for one in record.figures:
             said.setdefault(one.name, one)
     names = dict.fromkeys([*said, *(name for record in records for name in record.metrics)])
     measured = {name for record in records for name in record.metrics}
-    found = [said.get(name) or Described(name=name, title=name.replace("_", " ")) for name in names]
+    found = [said.get(name) or Figure(name=name, title=name.replace("_", " ")) for name in names]
     found = [one for one in found if one.name in measured]
-    found.sort(key=lambda one: (one.detail, not one.headline, one.name if one.detail else ""))
+    found.sort(key=lambda one: (one.detail, one.name if one.detail else ""))
     return {one.name: one for one in found}
 
 
-def show(one: Described, value: float | None, signed: bool = False) -> str:
+def show(one: Figure, value: float | None, signed: bool = False) -> str:
     """The value as text without its unit, but with % for shares; a dash for None."""
     if value is None:
         return "–"
@@ -31,7 +33,7 @@ def show(one: Described, value: float | None, signed: bool = False) -> str:
     return f"+{text}" if signed and value > 0 else text.replace("-", "−")
 
 
-def show_difference(one: Described, value: float) -> str:
+def show_difference(one: Figure, value: float) -> str:
     """A difference, signed; of shares, in percentage points."""
     if one.form == "percent":
         points = f"{100 * value:+.1f}"

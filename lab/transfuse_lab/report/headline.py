@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from transfuse.metrics import Figure
+
 from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, summaries
 from transfuse_lab.report.figures import figures_of, show, show_difference
-from transfuse_lab.runs.records import Described, RunRecord
+from transfuse_lab.runs.records import RunRecord
 
 CEILING = 0.02  # nearer than this to the classifier's own accuracy, generation accuracy ranks nobody
 MOST_NAMED = 3  # entries named one by one
@@ -35,7 +37,7 @@ def sentences(entries: Mapping[str, Sequence[RunRecord]]) -> list[str]:
 
 
 def _finding(
-    one: Described, entries: Mapping[str, Sequence[RunRecord]], found: Mapping[str, Mapping[str, Summary]]
+    one: Figure, entries: Mapping[str, Sequence[RunRecord]], found: Mapping[str, Mapping[str, Summary]]
 ) -> str:
     means = {entry: figures[one.name].mean for entry, figures in found.items() if one.name in figures}
     if not means:
@@ -51,7 +53,7 @@ def _finding(
     return f"{head}: from {show(one, low)} ({lowest}) to {show(one, high)} ({highest})."
 
 
-def _verdict(one: Described, entries: Mapping[str, Sequence[RunRecord]]) -> str:
+def _verdict(one: Figure, entries: Mapping[str, Sequence[RunRecord]]) -> str:
     """Whether two entries differ; nothing for one, or for more than three (the table says it)."""
     (reference, runs), *others = entries.items()
     if not others or len(entries) > MOST_NAMED:
@@ -73,7 +75,7 @@ def _verdict(one: Described, entries: Mapping[str, Sequence[RunRecord]]) -> str:
 
 
 def _limits(
-    known: Mapping[str, Described],
+    known: Mapping[str, Figure],
     entries: Mapping[str, Sequence[RunRecord]],
     found: Mapping[str, Mapping[str, Summary]],
 ) -> list[str]:

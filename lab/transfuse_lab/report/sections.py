@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transfuse.metrics import Figure
+
 from transfuse_lab.evaluation.statistics import FEWEST, Summary, differences, summaries
 from transfuse_lab.report.chart import Series, line_chart, strip
 from transfuse_lab.report.figures import ARROWS, figures_of, show, show_difference
 from transfuse_lab.report.html import Html, join, tag
-from transfuse_lab.runs.records import Described, RunRecord
+from transfuse_lab.runs.records import RunRecord
 
 Entries = Mapping[str, Sequence[RunRecord]]
 
@@ -55,7 +57,7 @@ def table(entries: Entries) -> Html:
     )
 
 
-def _rows(entries: Entries, figures: Sequence[Described]) -> Html:
+def _rows(entries: Entries, figures: Sequence[Figure]) -> Html:
     found = {entry: summaries(runs) for entry, runs in entries.items()}
     first, *others = entries
     pair = differences(entries[first], entries[others[0]]) if len(others) == 1 else {}
@@ -88,13 +90,13 @@ def _not_measured(entries: Entries) -> Html | None:
     return join(tag("h3", "Not measured"), tag("ul", *lines)) if lines else None
 
 
-def _row_head(one: Described) -> Html:
+def _row_head(one: Figure) -> Html:
     unit = tag("span", f" {one.unit}", class_="quiet") if one.unit else None
     arrow = tag("span", f" {ARROWS[one.better]}", title=f"{one.better} is better") if one.better else None
     return tag("th", one.title, arrow, unit, scope="row", title=one.meaning or None)
 
 
-def _value(one: Described, summary: Summary | None) -> Html:
+def _value(one: Figure, summary: Summary | None) -> Html:
     """Mean and interval; the single values where there is none."""
     if summary is None:
         return tag("span", "not measured", class_="quiet")
@@ -104,7 +106,7 @@ def _value(one: Described, summary: Summary | None) -> Html:
     return join(tag("b", show(one, summary.mean)), tag("span", interval, class_="interval"))
 
 
-def _difference(one: Described, summary: Summary | None) -> Html | None:
+def _difference(one: Figure, summary: Summary | None) -> Html | None:
     if summary is None or summary.mean is None:
         return tag("span", "–", class_="quiet")
     mean = show_difference(one, summary.mean)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transfuse.errors import TransfuseError
 from transfuse.files import read_checked, write_checked
+from transfuse.metrics import Figure
 
 LARGEST_RECORD = 512 * 2**20  # bytes
 
@@ -54,19 +55,6 @@ class Sample(_Value):
     split: Literal["train", "heldout"] = "heldout"
 
 
-class Described(_Value):
-    """A figure as a reader meets it; see `transfuse.metrics.Figure`."""
-
-    name: str
-    title: str
-    unit: str = ""
-    better: Literal["higher", "lower", ""] = ""
-    form: Literal["percent", "number", "count"] = "number"
-    meaning: str = ""
-    headline: str = ""
-    detail: bool = False
-
-
 class RunRecord(_Value):
     """One recipe trained with one seed.
 
@@ -81,7 +69,7 @@ class RunRecord(_Value):
     recipe: str
     seed: int
     metrics: dict[str, float]
-    figures: tuple[Described, ...] = ()
+    figures: tuple[Figure, ...] = ()
     faults: dict[str, str] = {}
     curve: tuple[CurvePoint, ...] = ()
     samples: tuple[Sample, ...] = ()
