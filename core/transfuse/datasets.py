@@ -100,6 +100,9 @@ class Restriction(DataSet):
     def raw(self, split: str, modality: str) -> Iterator[Any]:
         return self.data.raw(split, modality)
 
+    def account(self) -> str:
+        return self.data.account()
+
     def lacks(self, split: str = "train") -> list[str]:
         """The roles of the recipe of which no document of the split has an item."""
         return sorted(self.roles - self._split(split).items.keys())
