@@ -44,6 +44,14 @@ class DataSet(ABC):
     def identity(self) -> dict[str, Any]:
         """JSON that tells two data sets apart: name, sizes, a hash of the content, the licence."""
 
+    def account(self) -> str:
+        """What was found where the data lie and what of it is not used, in a sentence; empty: nothing to say."""
+        return ""
+
+    def document_roles(self, split: str, index: int) -> list[str]:
+        """The roles of a document's items, in order; to be overridden where reading a document costs."""
+        return [item.modality for item in self.document(split, index).items]
+
     def raw(self, split: str, modality: str) -> Iterator[Any]:
         """All raw data of one modality in a split, in order: what codecs and tokenizers train on."""
         for index in range(self.size(split)):
@@ -92,6 +100,9 @@ class Restriction(DataSet):
     def raw(self, split: str, modality: str) -> Iterator[Any]:
         return self.data.raw(split, modality)
 
+    def account(self) -> str:
+        return self.data.account()
+
     def lacks(self, split: str = "train") -> list[str]:
         """The roles of the recipe of which no document of the split has an item."""
         return sorted(self.roles - self._split(split).items.keys())
@@ -116,7 +127,7 @@ class Restriction(DataSet):
             return self._splits[split]
         kept, items, size = [], Counter[str](), self.data.size(split)
         for index in range(size):
-            roles = Counter(item.modality for item in self.data.document(split, index).items)
+            roles = Counter(self.data.document_roles(split, index))
             items += roles
             if not roles or roles.keys() & self.roles:
                 kept.append(index)

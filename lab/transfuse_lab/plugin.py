@@ -13,8 +13,8 @@ class DigitsSettings(Settings):
     """The digits have no settings."""
 
 
-class FolderSettings(Settings):
-    """A folder of images with a caption each."""
+class PicturesSettings(Settings):
+    """A folder that holds images."""
 
     path: str
     """The folder."""
@@ -22,6 +22,17 @@ class FolderSettings(Settings):
     """Every image is resized to this square."""
     channels: Literal[1, 3] = 3
     """1 grey, 3 colour."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How an image becomes a square: stretched, cut off at its longer sides, or with white beside it."""
+    links: Literal["inside", "follow"] = "inside"
+    """Links that lead out of the folder are refused, or followed."""
+
+
+class FolderSettings(PicturesSettings):
+    """A folder of images with a caption each."""
+
+    classes: bool = False
+    """An image's caption is the name of the folder that it lies in."""
 
 
 class EmojiSettings(Settings):
@@ -31,7 +42,7 @@ class EmojiSettings(Settings):
     """Of the square images, in pixels; they are drawn at 64."""
 
 
-class InterleavedSettings(FolderSettings):
+class InterleavedSettings(PicturesSettings):
     """A folder of documents, or its listing."""
 
     texts: tuple[str, ...] = Field(("text",), max_length=16)
@@ -53,7 +64,8 @@ def build_digits(settings: DigitsSettings) -> DataSet:
 def build_folder(settings: FolderSettings) -> DataSet:
     from transfuse_lab.datasets.folder import Folder
 
-    return Folder(settings.path, settings.size, settings.channels)
+    s = settings
+    return Folder(s.path, s.size, s.channels, s.fit, s.links, s.classes)
 
 
 def build_emoji(settings: EmojiSettings) -> DataSet:
@@ -65,7 +77,8 @@ def build_emoji(settings: EmojiSettings) -> DataSet:
 def build_interleaved(settings: InterleavedSettings) -> DataSet:
     from transfuse_lab.datasets.interleaved import Interleaved
 
-    return Interleaved(settings.path, settings.size, settings.channels, settings.texts, settings.images)
+    s = settings
+    return Interleaved(s.path, s.size, s.channels, s.texts, s.images, s.fit, s.links)
 
 
 @hookimpl

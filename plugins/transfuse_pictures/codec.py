@@ -29,7 +29,7 @@ class PictureCodec(Codec):
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The picture with the channels that the codec has; resized where ``shape`` is a square's.
 
-        Any name that does not end in .npy may be a PNG or JPEG: its content says.
+        Any name that does not end in .npy may be one of the formats that are read: its content says.
         """
         if path.suffix.lower() == ".npy":
             return super().load(path)

@@ -1,56 +1,108 @@
 """Pictures as arrays: read from a file, with a named error for all that can be wrong; and back, as bytes of one."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from transfuse.errors import TransfuseError
 
 LARGEST_IMAGE = 4096 * 4096  # pixels, checked on the header, before anything is decoded
 
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""The formats that are read, as Pillow calls them, and how names of their files end. The content says which it is."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
-def read_image(path: Path, channels: int, side: int | None = None) -> np.ndarray:
-    """The image as uint8 ``[channels, height, width]``; resized to ``[channels, side, side]`` if asked.
+Fit = Literal["stretch", "crop", "pad"]
+"""How a picture becomes a square: its sides are scaled each by itself, or it is scaled as it is and what is too
+long is cut off evenly, or what is missing is white."""
+
+TURNED = (5, 6, 7, 8)  # EXIF orientations under which width and height change places
+ORIENTATION = 0x0112
+
+
+def read_image(path: Path, channels: int, side: int | None = None, fit: Fit = "stretch") -> np.ndarray:
+    """The image as uint8 ``[channels, height, width]``; made a square ``[channels, side, side]`` if asked.
 
     channels: 1 (grey) or 3 (RGB); whatever is transparent is laid on white. A photograph is turned as
-    its EXIF orientation says. Raises TransfuseError naming the file where it is neither PNG nor JPEG,
-    broken, truncated, or has more than 4096 x 4096 pixels.
+    its EXIF orientation says. Of several frames or pages the first is read. Raises TransfuseError naming
+    the file where it is of none of the ``FORMATS``, broken, truncated, or has more than 4096 x 4096 pixels.
     """
-    return decode_image(path, str(path), channels, side)
+    return decode_image(path, str(path), channels, side, fit)
 
 
-def decode_image(file: Path | BinaryIO, place: str, channels: int, side: int | None = None) -> np.ndarray:
+def decode_image(
+    file: Path | BinaryIO, place: str, channels: int, side: int | None = None, fit: Fit = "stretch"
+) -> np.ndarray:
     """The same of a file or an open stream; errors name it as ``place``."""
     from PIL import Image, ImageOps
+
+    with _opened(file, place) as opened:
+        image = _eight_bit(ImageOps.exif_transpose(opened))
+        if side is not None and image.size != (side, side):
+            smooth = Image.Resampling.LANCZOS
+            if fit == "crop":
+                image = ImageOps.fit(image, (side, side), smooth)
+            elif fit == "pad":
+                image = ImageOps.pad(image, (side, side), smooth, color="white")
+            else:
+                image = image.resize((side, side), smooth)
+        image = image.convert("L" if channels == 1 else "RGB")
+    array = np.asarray(image, dtype=np.uint8)
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` reads of a file, from its header alone; raises as it does."""
+    with _opened(path, str(path)) as opened:
+        # Pillow turns a TIFF's size itself. It looks for a PNG's orientation behind its pixels, and would decode them.
+        told = opened.format != "TIFF" and (opened.format != "PNG" or "exif" in opened.info)
+        turned = told and opened.getexif().get(ORIENTATION) in TURNED
+        return (opened.width, opened.height) if turned else (opened.height, opened.width)
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO, place: str) -> Iterator[Any]:
+    """A picture of a known format and no more pixels than allowed; any fault within is a TransfuseError."""
+    from PIL import Image
 
     with warnings.catch_warnings():
         # Our own cap is lower than the size at which Pillow warns.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(file, formats=("PNG", "JPEG")) as opened:
+            with Image.open(file, formats=tuple(FORMATS)) as opened:
                 if opened.width * opened.height > LARGEST_IMAGE:
                     raise TransfuseError(
-                        f"{place}: {opened.width} x {opened.height} pixels, more than {LARGEST_IMAGE}"
+                        f"{place}: {opened.width} x {opened.height} pixels, more than {LARGEST_IMAGE}: make it smaller"
                     )
-                image = ImageOps.exif_transpose(opened)
-                image = _eight_bit(image)
-                if side is not None and image.size != (side, side):
-                    image = image.resize((side, side), Image.Resampling.LANCZOS)
-                image = image.convert("L" if channels == 1 else "RGB")
+                yield opened
         except TransfuseError:
             raise
         except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
-            raise TransfuseError(f"{place}: not a readable PNG or JPEG image: {str(error)[:200]}") from error
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+            raise TransfuseError(
+                f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
+            ) from error
 
 
 def _eight_bit(image):
     """RGB or grey, eight bits a channel, without transparency."""
     from PIL import Image
 
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions of no known range; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
         return Image.fromarray((np.asarray(image, dtype=np.uint32) // 257).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:

@@ -25,6 +25,7 @@ from transfuse.plugin import (
 )
 
 TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
+SHOWN = 40  # characters of a text that is quoted
 
 
 class TextSettings(Settings):
@@ -72,6 +73,16 @@ def _texts(raws: Iterable[Any]) -> Iterator[str]:
         yield raw
 
 
+def _around(text: str, other: str) -> str:
+    """The place of a text where it begins to be another than ``other``, quoted."""
+    same = next(
+        (i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other))
+    )
+    start = max(0, same - SHOWN // 4)
+    cut = text[start : start + SHOWN]
+    return repr("…" * (start > 0) + cut + "…" * (start + SHOWN < len(text)))
+
+
 class Text(TokenModality):
     predicts_markers = True
     suffixes = (".txt",)
@@ -91,6 +102,8 @@ class Text(TokenModality):
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         if self.settings.tokenizer is not None:
             self.tokenizer = self._given(Path(self.settings.tokenizer))
+            if effort:
+                self._report_changed(raws, report)
             return
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -104,6 +117,20 @@ class Text(TokenModality):
         tokenizer.train_from_iterator(_texts(raws), trainer)
         self.tokenizer = tokenizer
         report(f"{self.name}: a BPE of {tokenizer.get_vocab_size()} tokens")
+
+    def _report_changed(self, raws: Iterable[Any], report: Report) -> None:
+        """Says of how many texts the tokenizer, which is not our own, gives back others, and shows the first."""
+        count, changed, first = 0, 0, ""
+        for text in _texts(raws):
+            count += 1
+            if (back := self.decode(self.encode(text))) != text:
+                changed += 1
+                first = first or f"{_around(text, back)} comes back as {_around(back, text)}"
+        if changed:
+            report(
+                f"{self.name}: {changed:,} of {count:,} texts are not what the tokenizer gives back of them: {first}; "
+                "take one that knows all bytes (byte fallback), or none, to train one"
+            )
 
     def facts(self) -> dict[str, Any]:
         return {"tokenizer": self._fitted().to_str()}

@@ -9,6 +9,7 @@ import transfuse_adapters.plugin
 import transfuse_lab.plugin
 from transfuse_lab.cli import app
 from transfuse_lab.datasets import captions, interleaved
+from transfuse_pictures.files import SUFFIXES
 from typer.testing import CliRunner
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -32,9 +33,14 @@ def test_every_block_runs_in_order_and_prints_what_it_says(
                 name, *arguments = line.split()
                 assert name == "transfuse"
                 assert CliRunner().invoke(app, arguments).exit_code == 0
-        else:
+        elif language == "json":
             keys = [set(json.loads(line)) for line in text.splitlines()]
             assert any(all(told <= set(form.KEYS) for told in keys) for form in (captions, interleaved))
+
+
+def test_the_kinds_of_pictures_on_the_page_are_those_that_are_read() -> None:
+    (told,) = re.findall(r"^Read are .* by names that end in (.*?)\. Which", PAGE, flags=re.MULTILINE)
+    assert re.findall(r"`(.*?)`", told) == list(SUFFIXES)
 
 
 def test_every_data_set_is_on_the_page() -> None:

@@ -307,11 +307,11 @@ def test_numbers(value: float, whole: bool, text: str) -> None:
     assert number(value, whole) == text
 
 
-def test_figures_stand_headlines_first_and_details_last_and_unknown_ones_by_their_name() -> None:
+def test_figures_stand_as_recorded_details_last_and_unknown_ones_by_their_name() -> None:
     names = ["new_metric", *(one.name for one in FIGURES)]
     known = figures_of([run("transfusion", 0, metrics=dict.fromkeys(names, 1.0))])
     assert list(known) == [
-        "generation_accuracy", "train_flops", "classifier_accuracy", "new_metric", "loss[text->image]",
+        "train_flops", "generation_accuracy", "classifier_accuracy", "new_metric", "loss[text->image]",
     ]  # fmt: skip
     assert known["new_metric"].title == "new metric"
     accuracy, flops = known["generation_accuracy"], known["train_flops"]

@@ -9,6 +9,7 @@ from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.modalities.modality import Modality
 from transfuse.randomness import Key
+from transfuse.training import stream as stream_file
 from transfuse.training.stream import Stream
 
 TEXT, IMAGE = View(frozenset({"text"})), View(frozenset({"image"}))
@@ -115,3 +116,21 @@ def test_a_dropped_item_does_not_lend_its_payload_to_the_next(
     assert {words[-1] for _, words in told} == {"after"}
     assert {len(words) for dropped, words in told if dropped} == {1}
     assert {len(words) for dropped, words in told if not dropped} == {2}
+
+
+@pytest.mark.parametrize(("kept", "size"), [(3, 2**30), (10**6, 2500)])
+def test_payloads_are_kept_up_to_a_number_and_a_size_and_are_the_same_when_made_again(
+    stream: Callable, monkeypatch: pytest.MonkeyPatch, kept: int, size: int
+) -> None:
+    whole = [stream(drop=0.0).sequence(place) for place in range(30)]
+    monkeypatch.setattr(stream_file, "KEPT", kept)
+    monkeypatch.setattr(stream_file, "KEPT_BYTES", size)
+    made = stream(drop=0.0)
+    for place in range(30):
+        sequence = made.sequence(place)
+        for span, other in zip(sequence.spans, whole[place].spans, strict=True):
+            np.testing.assert_array_equal(span.span.payload, other.span.payload)
+        payloads = list(made._payloads.values())
+        assert 1 <= len(payloads) <= kept
+        assert sum(payload.nbytes for payload in payloads) <= size
+    assert len(made._payloads) >= min(kept, 3)

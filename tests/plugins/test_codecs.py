@@ -1,6 +1,8 @@
 """Codecs: round trips within a bound, normalised latents, frozen while a model trains, restored exactly."""
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from transfuse.errors import RawError, TransfuseError
 from transfuse.modalities.codec import Codec
 from transfuse.registry.plugins import Plugins
+from transfuse_image.codecs import raw_images
 from transfuse_lab.datasets.digits import Digits
 
 CODECS = {
@@ -238,3 +241,58 @@ def test_shapes_an_autoencoder_cannot_take(make: Callable, codecs: dict[str, Cod
     with pytest.raises(RawError, match="images of one shape") as error:
         make(name).fit([GOOD, GOOD, GOOD[:, :, :4]], 0, lambda line: None)
     assert error.value.number == 2
+
+
+class MadeWhenAsked(Sequence[np.ndarray]):
+    """Grey pictures that nobody else holds. most: how many were alive at once."""
+
+    def __init__(self, count: int, odd: int | None = None) -> None:
+        self.count, self.odd, self.alive, self.most = count, odd, 0, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        made = np.full((1, 8, 4 if index == self.odd else 8), index / self.count, np.float32)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(made, self._gone)
+        return made
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("name", ["pixel", "kl"])
+def test_of_more_images_than_are_held_an_autoencoder_keeps_an_even_share_and_pixels_none(
+    installed: Plugins, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(raw_images, "HELD", 20 * 256)
+    codec = {**CODECS[name], "steps": 1} if name in TRAINED else CODECS[name]
+    modality = installed.choose("modality", {"kind": "image", "codec": codec, "patcher": {"patch": 1}})
+    raws, lines = MadeWhenAsked(100), list[str]()
+    built = modality.build(name="image")
+    built.fit(raws, 0, lines.append)
+    assert built.sizes == [(8, 8) if name == "pixel" else (4, 4)]
+    assert raws.most <= (22 if name in TRAINED else 2)
+    said = "image: trained on 13 of 100 images, one in 8: all have over 5,120 bytes"
+    assert (said in lines) == (name in TRAINED)
+
+
+def test_the_share_is_even_and_where_all_are_held_it_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    whole = raw_images.training_images(MadeWhenAsked(100), lines.append)
+    assert [round(100 * float(image[0, 0, 0])) for image in whole] == list(range(100))
+    assert lines == []
+    monkeypatch.setattr(raw_images, "HELD", 20 * 256)
+    share = raw_images.training_images(MadeWhenAsked(100), lines.append)
+    assert [round(100 * float(image[0, 0, 0])) for image in share] == list(range(0, 100, 8))
+
+
+def test_an_image_that_is_not_kept_is_checked_with_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_images, "HELD", 20 * 256)
+    with pytest.raises(RawError, match="images of one shape") as error:
+        raw_images.training_images(MadeWhenAsked(100, odd=91), lambda line: None)
+    assert error.value.number == 91

@@ -89,7 +89,7 @@ def test_pictures_of_other_channels_are_arrays(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.png").write_text("words")
     (tmp_path / "a.npy").write_text("words")
-    with pytest.raises(TransfuseError, match=r"not a readable PNG or JPEG|is no \.npy file"):
+    with pytest.raises(TransfuseError, match=r"not a readable image|is no \.npy file"):
         modality(grey(4, 4)).load(tmp_path / name)
 
 

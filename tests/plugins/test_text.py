@@ -1,12 +1,15 @@
 """Text: every string survives the BPE, a digit's name is one token, and the loss is torch's by hand."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_modalities
@@ -130,3 +133,45 @@ def test_an_objective_that_does_not_score_tokens(installed: Plugins) -> None:
         match=r"^modality 'text': objective 'ddpm' builds .*, and here must be TokenObjective; use next-token$",
     ):
         build_modalities(recipe)
+
+
+def word_level(path: Path, *words: str) -> str:
+    """A tokenizer.json that knows these words and letters, and drops all others."""
+    tokenizer = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, []))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.save(str(path))
+    return str(path)
+
+
+def told(installed: Plugins, raws: list[Any], effort: float = 1.0, **settings: Any) -> list[str]:
+    lines: list[str] = []
+    built = installed.choose("modality", {"kind": "text", **settings}, "text").build(name="caption")
+    built.fit(raws, 0, lines.append, effort)
+    return lines
+
+
+def test_texts_that_do_not_come_back_from_a_given_tokenizer_are_counted_and_the_first_is_shown(
+    installed: Plugins, tmp_path: Path
+) -> None:
+    tokenizer = word_level(tmp_path / "tokenizer.json", *"abcdefgh ")
+    raws = ["a bad cab", "a déad bee" + " head" * 20, np.arange(3), "été", "face"]
+    (line,) = told(installed, raws, tokenizer=tokenizer)
+    assert line.startswith(
+        "caption: 2 of 4 texts are not what the tokenizer gives back of them: 'a déad bee head"
+    )
+    assert "…' comes back as 'a dad bee head" in line
+    assert told(installed, ["a bad cab", "face"], tokenizer=tokenizer) == []
+    assert (
+        told(installed, raws, effort=0.0, tokenizer=tokenizer) == []
+    )  # nothing is gone through for a dry run
+
+
+def test_a_difference_late_in_a_long_text_is_shown(installed: Plugins, tmp_path: Path) -> None:
+    tokenizer = word_level(tmp_path / "tokenizer.json", *"abcdefgh ")
+    (line,) = told(installed, ["abc " * 100 + "é" + "abc " * 100], tokenizer=tokenizer)
+    assert "é" in line
+    assert len(line) < 300
+
+
+def test_of_a_tokenizer_trained_on_the_texts_nothing_is_said_but_its_size(installed: Plugins) -> None:
+    assert told(installed, ["été", "🐱"], vocab=256) == ["caption: a BPE of 256 tokens"]

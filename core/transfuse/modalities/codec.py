@@ -82,7 +82,7 @@ class GridModality(Modality):
         self.sizes: list[tuple[int, ...]] = []
 
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
-        kept = list(raws)
+        kept = raws if isinstance(raws, Sequence) else list(raws)
         if not kept:
             raise TransfuseError(
                 f"modality {self.name!r}: the data holds nothing of it to train the codec on"

@@ -16,7 +16,7 @@ from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
 
-KEPT = 50_000  # payloads
+KEPT, KEPT_BYTES = 50_000, 2**30  # payloads, and of what size in all
 IDS = 200_000  # of documents, which are compared
 
 
@@ -28,7 +28,7 @@ class Stream:
     ``drop`` of each document's visits shows it as one of the recipe's guidance views, each as often,
     or without all droppable items where the recipe has no guidance.
     A document of more than ``longest`` positions is shown with less text, see `shortened`.
-    Payloads are kept by the content they were encoded from, the latest ``KEPT`` of them.
+    Payloads are kept by the content they were encoded from, the latest ``KEPT`` or ``KEPT_BYTES`` of them.
     """
 
     data: DataSet
@@ -37,6 +37,7 @@ class Stream:
     drop: float
     longest: int | None = None
     _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
+    _kept_bytes: int = 0
     _order: tuple[int, np.ndarray] | None = None
     _indices: dict[int, int] = field(default_factory=dict)
 
@@ -93,9 +94,10 @@ class Stream:
             return self.layout.payload(document, index)
         content = (item.modality, blake2b(body + kind.encode(), digest_size=16).digest())
         if content not in self._payloads:
-            if len(self._payloads) >= KEPT:
-                self._payloads.pop(next(iter(self._payloads)))
-            self._payloads[content] = self.layout.payload(document, index)
+            payload = self._payloads[content] = self.layout.payload(document, index)
+            self._kept_bytes += payload.nbytes
+            while len(self._payloads) > 1 and (len(self._payloads) > KEPT or self._kept_bytes > KEPT_BYTES):
+                self._kept_bytes -= self._payloads.pop(next(iter(self._payloads))).nbytes
         return self._payloads[content]
 
     def sequences(self, start: int = 0) -> Iterator[DocumentSequence]:

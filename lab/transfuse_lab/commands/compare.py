@@ -6,6 +6,7 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
+from transfuse_lab.commands.account import report_account
 from transfuse_lab.comparison.compare import (
     fit_codecs,
     mask_pictures,
@@ -35,6 +36,7 @@ def compare_command(settings: ComparisonSettings) -> None:
     registry = Registry.open(settings.registry)
     section = data_section(settings.data, registry.plugins)
     data = open_section(section, registry.plugins)
+    report_account(data)
     with locked(settings.out):
         runs = plan(settings, registry, data.identity())
         todo = missing(runs)

@@ -6,6 +6,7 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
+from transfuse_lab.commands.account import report_account
 from transfuse_lab.datasets import open_data, open_section
 from transfuse_lab.datasets.opening import STORE_SUFFIX
 from transfuse_lab.lock import locked_beside
@@ -40,5 +41,7 @@ def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
     if Path(out).suffix != STORE_SUFFIX:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
     check_folder("--out", Path(out))
+    source = open_data(name, plugins)
+    report_account(source)
     with locked_beside(Path(out)):
-        return open_section({"name": "store", "path": str(out)}, plugins, source=open_data(name, plugins))
+        return open_section({"name": "store", "path": str(out)}, plugins, source=source)

@@ -16,6 +16,7 @@ from transfuse.model.build import build_modalities
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 
+from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.device import AUTO, open_device
@@ -46,6 +47,7 @@ def train_command(
     there = open_device(device)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
+    data.identity()  # reads all of it, so that a broken picture is told before anything is trained
     with locked(out):
         trainer = train(recipe, data, section, out, plugins, codecs=codecs, start=start, device=there)
         progress = trainer.progress
@@ -66,6 +68,7 @@ def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
     """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
     check_folder("--out", out)
     recipe, data, _, _ = _resolve(chosen)
+    data.identity()  # as in training
     with locked(out):
         _train_codec(recipe, data, out)
     say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
@@ -89,6 +92,7 @@ def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plu
     registry = Registry.open(chosen.registry)
     section = data_section(chosen.data, registry.plugins)
     data = open_section(section, registry.plugins)
+    report_account(data)
     return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry.plugins
 
 

@@ -1,24 +1,27 @@
-"""The captions of a folder of images: `captions.jsonl`, or `a.txt` beside `a.png`."""
+"""The captions of a folder of images: a listing, `a.txt` beside `a.png`, or the name of the folder each lies in."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from transfuse.errors import TransfuseError
 from transfuse.files import read_text
+from transfuse_pictures.files import SUFFIXES
 
-from transfuse_lab.datasets.json_lines import (
-    IMAGES,
-    checked_text,
-    given_split,
-    image_inside,
-    objects,
-    refuse_leading_out,
-)
+from transfuse_lab.datasets.file_names import Spellings, in_text, one_form
+from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
+from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects, table_rows
 
 LISTING = "captions.jsonl"
+METADATA = (
+    "metadata.jsonl",
+    "metadata.csv",
+)  # as Hugging Face's folders of images have it: with more keys than ours
+LISTINGS = (LISTING, *METADATA)
 LONGEST_CAPTION = 10_000  # characters
-KEYS = ("image", "caption", "split")
+NAMES = {"file_name": "image", "text": "caption"}  # Hugging Face's names of keys, and ours
+KEYS = ("image", "caption", "split", *NAMES)
+EXAMPLE = '{"image": "a.png", "caption": "a cat"}'
 
 
 @dataclass(frozen=True)
@@ -36,58 +39,137 @@ class CaptionedFile:
     source: str
 
 
-def captioned_files(folder: Path) -> list[CaptionedFile]:
-    """Every image of the folder with its captions, in the listing's order, else by name.
+@dataclass(frozen=True)
+class Captions:
+    """Every image of a folder with its captions, in the listing's order, else by name.
+
+    account: what became of every file in the folder, in a sentence.
+    """
+
+    files: Sequence[CaptionedFile]
+    account: str
+
+
+@dataclass
+class _Read:
+    """What a way of captioning found. read: the files that captions stand in, and what to call one."""
+
+    files: list[CaptionedFile]
+    cure: str
+    read: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def captions_of(folder: Path, links: Links = "inside", classes: bool = False) -> Captions:
+    """Reads all captions of a folder; with ``classes``, an image's caption is the name of the folder it lies in.
 
     Raises TransfuseError naming file and line: no such folder, no image, an image without a caption or
     a caption without its image, broken JSON, unknown keys, and paths that leave the folder.
     """
     if not folder.is_dir():
         raise TransfuseError(f"data folder {folder}: {'not a folder' if folder.exists() else 'not there'}")
-    images = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGES and path.is_file()
-    )
-    for image in images:
-        refuse_leading_out(folder, image)
+    found = found_files(folder, links)
+    images = [name for name in found.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not images:
-        raise TransfuseError(f"data folder {folder}: no image ({', '.join(IMAGES)}) in it")
-    if (folder / LISTING).is_file():
-        files = list(_listed(folder, folder / LISTING))
-        cure = f"add a line to {LISTING}, or move the image out of the folder"
+        raise TransfuseError(
+            f"data folder {folder}: no image ({', '.join(SUFFIXES)}) in it: {found.account({})}"
+        )
+    listings = [name for name in LISTINGS if name in found.names]
+    if len(listings) > 1:
+        raise TransfuseError(
+            f"data folder {folder}: holds {' and '.join(listings)}: leave the one that is meant, and move the rest"
+        )
+    if classes:
+        read = _Read(_named(folder, images), "move it into the folder of its class")
+    elif listings:
+        read = _listed(folder, folder / listings[0], links)
     else:
-        files = [found for image in images if (found := _beside(folder, image)) is not None]
-        cure = f"write {LISTING}, or a .txt file beside each image"
-    bare = sorted(set(images) - {file.image for file in files})
-    if bare:
+        read = _beside(folder, images, found)
+    if bare := sorted(set(images) - {file.image for file in read.files}):
         more = f" (nor have {len(bare) - 1} others)" if len(bare) > 1 else ""
-        raise TransfuseError(f"data folder {folder}: {bare[0]} has no caption{more}: {cure}")
-    return files
+        raise TransfuseError(f"data folder {folder}: {in_text(bare[0])} has no caption{more}: {read.cure}")
+    used = dict.fromkeys((file.image for file in read.files), "captioned picture") | read.read
+    return Captions(read.files, found.account(used) + read.note)
 
 
-def _listed(folder: Path, listing: Path) -> Iterator[CaptionedFile]:
-    for source, record in objects(folder, listing, KEYS, '{"image": "a.png", "caption": "a cat"}'):
-        for key, value in record.items():
-            if not isinstance(value, str):
-                raise TransfuseError(f"{source}: {key} must be a string, not {value!r:.80}")
+def _named(folder: Path, images: Sequence[str]) -> list[CaptionedFile]:
+    return [
+        CaptionedFile(image, _caption(in_text(parent), str(folder / image)), None, str(folder / image))
+        for image in images
+        if (parent := PurePosixPath(image).parent.name)
+    ]
+
+
+def _listed(folder: Path, listing: Path, links: Links) -> _Read:
+    keys = KEYS if listing.name == LISTING else None
+    records = table_rows if listing.suffix == ".csv" else objects
+    files, strange, spellings = [], set[str](), Spellings(folder)
+    for source, record in records(folder, listing, keys, EXAMPLE, links):
+        strange |= record.keys() - set(KEYS)
+        for key, ours in NAMES.items():
+            if key in record and ours in record:
+                raise TransfuseError(f"{source}: {key!r} and {ours!r} mean the same: leave one out")
+            if key in record:
+                record[ours] = record.pop(key)
         for key in ("image", "caption"):
             if key not in record:
-                raise TransfuseError(f"{source}: {key!r} is missing")
-        split = given_split(record, source)
-        image = image_inside(folder, record["image"], source)
-        yield CaptionedFile(image, _caption(record["caption"], source), split, source)
+                other = next(name for name, ours in NAMES.items() if ours == key)
+                raise TransfuseError(f"{source}: {key!r} is missing (or {other!r}), as in {EXAMPLE}")
+        for key in ("image", "caption", "split"):
+            if not isinstance(record.get(key, ""), str):
+                raise TransfuseError(f"{source}: {key} must be a string, not {record[key]!r:.80}")
+        image = image_inside(spellings, record["image"], source, links)
+        caption = _caption(record["caption"], source)
+        files.append(CaptionedFile(image, caption, given_split(record, source), source))
+    note = f"; in {listing.name} not read: {', '.join(sorted(strange))}" if strange else ""
+    cure = f"add a line to {listing.name}, or move the image out of the folder"
+    return _Read(files, cure, {listing.name: "listing"}, note)
 
 
-def _beside(folder: Path, image: str) -> CaptionedFile | None:
-    path = (folder / image).with_suffix(".txt")
-    if not path.is_file():
-        return None
-    refuse_leading_out(folder, path.relative_to(folder).as_posix())
-    if path.stat().st_size > 4 * LONGEST_CAPTION:
-        raise TransfuseError(f"{path}: longer than {LONGEST_CAPTION} characters")
-    text = read_text(path, "caption")
-    return CaptionedFile(image, _caption(text, str(path)), None, str(path))
+def _beside(folder: Path, images: Sequence[str], found: FoundFiles) -> _Read:
+    """A text file beside each image, its name the image's up to the suffix. Raises TransfuseError for a text file
+    without an image."""
+    exact = {_bare(name): name for name in found.names if name.lower().endswith(".txt")}
+    texts = {_stem(name): name for name in exact.values()}
+    cures = [f"write {LISTING}, or a .txt file beside each image"]
+    if deep := [name for name in found.names if PurePosixPath(name).name in LISTINGS]:
+        cures.append(f"or read {in_text(deep[0])}: --data '{folder / PurePosixPath(deep[0]).parent}'")
+    if any("/" in image for image in images):
+        cures.append(f"or take the folders' names for captions: --data '{folder};classes=true'")
+    files, read = [], {}
+    for image in images:
+        name = exact.get(_bare(image)) or texts.get(_stem(image))
+        if name is None:
+            continue
+        path = folder / name
+        if path.stat().st_size > 4 * LONGEST_CAPTION:
+            raise TransfuseError(f"{path}: longer than {LONGEST_CAPTION} characters")
+        caption = _caption(read_text(path, "caption"), str(path))
+        files.append(CaptionedFile(image, caption, None, str(path)))
+        read[name] = "text file"
+    if files and (lost := sorted(set(exact.values()) - read.keys())):
+        raise TransfuseError(f"data folder {folder}: {_lost(lost, found)}")
+    return _Read(files, ", ".join(cures), read)
+
+
+def _bare(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _stem(name: str) -> str:
+    return one_form(_bare(name))
+
+
+def _lost(lost: Sequence[str], found: FoundFiles) -> str:
+    """The fault of a text file without its image, and its cure."""
+    more = f" (nor have {len(lost) - 1} other text files)" if len(lost) > 1 else ""
+    fault = f"{in_text(lost[0])} has no image beside it{more}"
+    near = [name for name in found.names if _stem(name) == _stem(lost[0]) and name != lost[0]]
+    if near:
+        return f"{fault}, and {in_text(near[0])} is not of a kind that is read: save it as .png, or move both out"
+    return (
+        f"{fault}: add the image, move the text out of the folder, or write {LISTING}, which is read instead"
+    )
 
 
 def _caption(text: str, source: str) -> str:

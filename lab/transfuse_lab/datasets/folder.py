@@ -1,16 +1,20 @@
 """A data set from a folder of captioned images that a user brings."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transfuse.datasets import in_either_order
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse_pictures.files import Fit
 
-from transfuse_lab.datasets.captions import CaptionedFile, captioned_files
+from transfuse_lab.datasets.captions import CaptionedFile, captions_of
 from transfuse_lab.datasets.file_names import in_text
-from transfuse_lab.datasets.images import check_form, read_images
+from transfuse_lab.datasets.found_files import Links
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
 
@@ -19,7 +23,9 @@ class Folder(ListedDataSet[CaptionedFile]):
 
     path: the folder; the captions' formats are in ``transfuse_lab.datasets.captions``.
     side: every image is resized to this square; None takes images as they are, all of one size.
-    channels: 1 for grey, 3 for colour.
+    channels: 1 for grey, 3 for colour. fit: how an image becomes a square.
+    links: whether links that lead out of the folder are followed.
+    classes: an image's caption is the name of the folder it lies in.
 
     An image whose split is not given is held out by a hash of its file name, one in ten, so that adding
     images moves none. 80 % of visits read the caption first, 20 % the image.
@@ -28,23 +34,44 @@ class Folder(ListedDataSet[CaptionedFile]):
 
     reversed_share = 0.2
 
-    def __init__(self, path: str | Path, side: int | None = None, channels: int = 3) -> None:
-        folder = Path(path)
-        check_form(folder, side, channels)
-        files = _with_splits(captioned_files(folder))
-        self._images = read_images(folder, sorted({file.image for file in files}), side, channels)
+    def __init__(
+        self,
+        path: str | Path,
+        side: int | None = None,
+        channels: int = 3,
+        fit: Fit = "stretch",
+        links: Links = "inside",
+        classes: bool = False,
+    ) -> None:
+        folder, form = Path(path), PictureForm(side, channels, fit)
+        form.check(folder)
+        captions = captions_of(folder, links, classes)
+        files = _with_splits(captions.files)
+        self._account = captions.account
+        self._images = Pictures(folder, sorted({file.image for file in files}), form)
         empty = f"data folder {folder}: no image is left to train on, all are held out"
         super().__init__(in_text(folder.resolve().name), files, empty)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         number, file = self.entry(split, index)
-        image = self._images[file.image].astype(np.float32) / 255
-        items = (Item("text", file.caption, droppable=True), Item("image", image))
+        items = (Item("text", file.caption, droppable=True), Item("image", self._images[file.image]))
         plain = Document(items, number, f"{self.name} {split} {index} ({file.image})")
         return in_either_order(plain, self.reversed_share, rng)
 
+    def document_roles(self, split: str, index: int) -> list[str]:
+        return ["text", "image"]
 
-def _with_splits(files: list[CaptionedFile]) -> list[CaptionedFile]:
+    def raw(self, split: str, modality: str) -> Iterator[Any]:
+        files = [self.entry(split, index)[1] for index in range(self.size(split))]
+        if modality == "image":
+            return PicturesInOrder(self._images, [file.image for file in files])
+        return iter([file.caption for file in files] if modality == "text" else [])
+
+    def account(self) -> str:
+        return self._account
+
+
+def _with_splits(files: Sequence[CaptionedFile]) -> list[CaptionedFile]:
     """Every file with a split: the one given, else by a hash of the image's name.
 
     All lines of one image share a split.

@@ -1,7 +1,7 @@
 """A data set of documents that a user writes: texts and images in any order, each with its own flags."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError, did_you_mean
+from transfuse_pictures.files import Fit
 
-from transfuse_lab.datasets.file_names import in_text
-from transfuse_lab.datasets.images import check_form, read_images
-from transfuse_lab.datasets.json_lines import checked_text, given_split, image_inside, objects
+from transfuse_lab.datasets.file_names import Spellings, in_text
+from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
+from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects
 
 LISTING = "documents.jsonl"
 KEYS = ("items", "split")
@@ -37,7 +39,7 @@ class Interleaved(ListedDataSet[Line]):
 
     path: the folder that holds ``documents.jsonl``, or a file of that form; images are paths beside it.
     texts, images: the roles whose data is text, or an image file; as the recipe's modalities are named.
-    side, channels: as in `transfuse_lab.datasets.folder.Folder`.
+    side, channels, fit, links: as in `transfuse_lab.datasets.folder.Folder`.
 
     A line is ``{"items": [{"text": "a cat"}, {"image": "a.png", "noised": false}], "split": "train"}``. An
     item may say ``loss`` (true), ``noised`` (true) and ``droppable`` (false): the flags of
@@ -53,18 +55,25 @@ class Interleaved(ListedDataSet[Line]):
         channels: int = 3,
         texts: Sequence[str] = ("text",),
         images: Sequence[str] = ("image",),
+        fit: Fit = "stretch",
+        links: Links = "inside",
     ) -> None:
         listing = Path(path) / LISTING if Path(path).is_dir() else Path(path)
         folder = listing.parent
-        check_form(folder, side, channels)
+        form = PictureForm(side, channels, fit)
+        form.check(folder)
         _check_roles(listing, texts, images)
         if not listing.is_file():
             raise TransfuseError(f"data {listing}: not there; write one document a line, {EXAMPLE}")
         name = in_text(folder.resolve().name if listing.name == LISTING else listing.stem)
         self._image_roles = frozenset(images)
-        lines = _read(folder, listing, texts, images)
+        # A listing given by name may lie among anything: what is beside it is no part of the data.
+        found = found_files(folder, links) if Path(path).is_dir() else FoundFiles((), {})
+        lines = _read(folder, listing, texts, images, links)
         shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}
-        self._images = read_images(folder, sorted(shown), side, channels)
+        self._images = Pictures(folder, sorted(shown), form)
+        used = {listing.name: "listing"} | dict.fromkeys(shown, "picture")
+        self._account = found.account(used)
         super().__init__(name, lines, f"data {listing}: no document is left to train on")
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
@@ -75,10 +84,21 @@ class Interleaved(ListedDataSet[Line]):
             f"{self.name} {split} {index} ({line.source})",
         )
 
+    def document_roles(self, split: str, index: int) -> list[str]:
+        return [entry.modality for entry in self.entry(split, index)[1].entries]
+
+    def raw(self, split: str, modality: str) -> Iterator[Any]:
+        lines = (self.entry(split, index)[1] for index in range(self.size(split)))
+        data = [entry.data for line in lines for entry in line.entries if entry.modality == modality]
+        return PicturesInOrder(self._images, data) if modality in self._image_roles else iter(data)
+
+    def account(self) -> str:
+        return self._account
+
     def _with_pixels(self, entry: Item) -> Item:
         if entry.modality not in self._image_roles:
             return entry
-        return replace(entry, data=self._images[entry.data].astype(np.float32) / 255)
+        return replace(entry, data=self._images[entry.data])
 
 
 def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> None:
@@ -91,15 +111,18 @@ def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> 
             )
 
 
-def _read(folder: Path, listing: Path, texts: Sequence[str], images: Sequence[str]) -> list[Line]:
+def _read(
+    folder: Path, listing: Path, texts: Sequence[str], images: Sequence[str], links: Links
+) -> list[Line]:
     """Every document of the listing, with its split."""
+    spellings = Spellings(folder)
     found: list[tuple[tuple[Item, ...], str | None, str]] = []
-    for source, record in objects(folder, listing, KEYS, EXAMPLE):
+    for source, record in objects(folder, listing, KEYS, EXAMPLE, links):
         items = record.get("items")
         if not isinstance(items, list) or not 1 <= len(items) <= MOST_ITEMS:
             raise TransfuseError(f"{source}: items must be a list of 1 to {MOST_ITEMS}, like {EXAMPLE}")
         entries = tuple(
-            _entry(folder, entry, texts, images, f"{source}, item {place}")
+            _entry(spellings, entry, texts, images, f"{source}, item {place}", links)
             for place, entry in enumerate(items)
         )
         found.append((entries, given_split(record, source), source))
@@ -113,7 +136,9 @@ def _read(folder: Path, listing: Path, texts: Sequence[str], images: Sequence[st
     return [Line(entries, splits[key], source) for key, (entries, _, source) in zip(keys, found, strict=True)]
 
 
-def _entry(folder: Path, entry: Any, texts: Sequence[str], images: Sequence[str], source: str) -> Item:
+def _entry(
+    spellings: Spellings, entry: Any, texts: Sequence[str], images: Sequence[str], source: str, links: Links
+) -> Item:
     """One item as its line has it, its image known to be there but not yet read."""
     if not isinstance(entry, dict):
         raise TransfuseError(
@@ -136,7 +161,7 @@ def _entry(folder: Path, entry: Any, texts: Sequence[str], images: Sequence[str]
     if not isinstance(data, str):
         raise TransfuseError(f"{source}: {role} must be a string, not {data!r:.80}")
     data = (
-        image_inside(folder, data, source)
+        image_inside(spellings, data, source, links)
         if role in images
         else checked_text(data, role, source, LONGEST_TEXT)
     )

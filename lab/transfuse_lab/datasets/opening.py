@@ -1,5 +1,6 @@
 """Where documents come from: `--data` takes a data set's name, a folder of your own or a packed store."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.datasets.captions import LISTING as CAPTIONS
+from transfuse_lab.datasets.captions import LISTINGS
 from transfuse_lab.datasets.interleaved import LISTING as DOCUMENTS
 
 STORE_SUFFIX = ".zarr"
-MANIFEST = "manifest.json"  # what tells a store's folder from a folder of images
+STORE_FILES = ("manifest.json", "zarr.json")  # what tells a store's folder from a folder of images
 
 
 def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> DataSet:
     """The data set that ``--data TEXT`` means.
 
     text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
-    ``.zarr`` or holds a manifest), else of interleaved documents (a ``.jsonl`` file, or a folder that
-    holds ``documents.jsonl``), else of a folder of captioned images. ``./digits`` is always a path.
+    ``.zarr`` or holds a store's files), else of interleaved documents (a ``.jsonl`` file, or a folder that
+    holds ``documents.jsonl``), else of a folder of captioned images, or its listing of captions. ``./digits``
+    is always a path, and ``~`` the user's home.
     Its settings may follow: ``pets;size=32;channels=1``.
     settings: the same as a mapping; they win.
     Raises TransfuseError, with the nearest name, where it is none of these.
@@ -43,26 +46,37 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
 
     Paths are absolute, so that the section means the same from anywhere.
     """
-    text, given = (text, {}) if Path(text).exists() else _with_settings(text)
+    text, given = (text, {}) if os.path.exists(_path(text)) else _with_settings(text)
     given |= settings or {}
     names = plugins.parts("dataset")
-    path = Path(text)
+    path = _path(text)
     if text in names:
         return {"name": text, **given}
-    if (path.suffix == STORE_SUFFIX and path.exists()) or (path / MANIFEST).is_file():
-        return {"name": "store", "path": str(path.resolve()), **given}
-    documents = path / DOCUMENTS
-    if documents.is_file() and (path / CAPTIONS).is_file():
+    if not text or not os.path.exists(path):
         raise TransfuseError(
-            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{documents}' for the second, "
-            "or move it elsewhere for the first"
+            f"--data {text!r:.200} is neither a data set nor a folder or store; {did_you_mean(text, names)}"
         )
-    if documents.is_file() or (path.suffix == ".jsonl" and path.is_file()):
-        return {"name": "interleaved", "path": str(path.resolve()), **given}
-    if text and path.is_dir():
-        return {"name": "folder", "path": str(path.resolve()), **given}
-    what = "is a file, not a folder" if path.is_file() else "is neither a data set nor a folder or store"
-    raise TransfuseError(f"--data {text!r} {what}; {did_you_mean(text, names)}")
+    where = {"path": str(path.resolve()), **given}
+    if path.suffix == STORE_SUFFIX or all((path / name).is_file() for name in STORE_FILES):
+        return {"name": "store", **where}
+    captions, documents = path / CAPTIONS, path / DOCUMENTS
+    if documents.is_file() and captions.is_file():
+        raise TransfuseError(
+            f"--data {text!r} holds both {CAPTIONS} and {DOCUMENTS}; write --data '{captions}' for the first, "
+            f"--data '{documents}' for the second"
+        )
+    if path.is_dir():
+        return {"name": "interleaved" if documents.is_file() else "folder", **where}
+    if path.name in LISTINGS:
+        return {"name": "folder", **where, "path": str(path.resolve().parent)}
+    if path.suffix == ".jsonl":
+        return {"name": "interleaved", **where}
+    raise TransfuseError(f"--data {text!r} is a file, not a folder; {did_you_mean(text, names)}")
+
+
+def _path(text: str) -> Path:
+    """The path that a text means: in quotes, as a semicolon needs them, no shell replaces ``~``."""
+    return Path(text if os.path.exists(text) else os.path.expanduser(text))
 
 
 def _with_settings(text: str) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 
 
 def figures_of(records: Sequence[RunRecord]) -> dict[str, Figure]:
-    """Every figure that some run has, by name: headlines first, in the order of the records; details last, by name."""
+    """Every figure that some run has, by name, in the order of the records; details last, by their names."""
     said: dict[str, Figure] = {}
     for record in records:
         for one in record.figures:
@@ -21,7 +21,7 @@ def figures_of(records: Sequence[RunRecord]) -> dict[str, Figure]:
     measured = {name for record in records for name in record.metrics}
     found = [said.get(name) or Figure(name=name, title=name.replace("_", " ")) for name in names]
     found = [one for one in found if one.name in measured]
-    found.sort(key=lambda one: (one.detail, not one.headline, one.name if one.detail else ""))
+    found.sort(key=lambda one: (one.detail, one.name if one.detail else ""))
     return {one.name: one for one in found}
 
 

@@ -13,7 +13,7 @@ from transfuse_pictures.codec import PictureCodec
 
 from transfuse_image.codecs.autoencoder import decoder, encoder
 from transfuse_image.codecs.autoencoder_training import train_autoencoder
-from transfuse_image.codecs.raw_images import check_image, check_images, check_one_shape
+from transfuse_image.codecs.raw_images import check_image, training_images
 from transfuse_image.losses.patch_gan import CriticSettings
 from transfuse_image.losses.perceptual import FeatureSettings
 from transfuse_image.losses.terms import ImageLoss
@@ -98,8 +98,7 @@ class Autoencoder(PictureCodec):
         self.decoder = decoder(image_channels, s.widths, self.channels, s.stem)
 
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = check_images(raws)
-        check_one_shape(images)
+        images = training_images(raws, report)
         self.grid(images[0].shape)
         x = torch.from_numpy(np.stack(images))
         key, s = Key(seed), self.settings

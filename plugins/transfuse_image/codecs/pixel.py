@@ -23,7 +23,7 @@ class PixelCodec(PictureCodec):
         super().__init__()
 
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        self.channels = self.image_channels = check_images(raws)[0].shape[0]
+        self.channels = self.image_channels = check_images(raws)
 
     def restore(self, facts: dict[str, Any]) -> None:
         self.channels = self.image_channels = int(facts["channels"])
