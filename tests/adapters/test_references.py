@@ -73,7 +73,7 @@ def test_what_is_missing_is_one_line_of_the_record(
             "torchmetrics", reason="torchmetrics is not installed: pip install 'transfuse[metrics]'"
         )
     one = evaluated(*BOTH)
-    facts = measure(MODEL, one, registry(adapters, tmp_path, asked).metrics())
+    facts, _ = measure(MODEL, one, registry(adapters, tmp_path, asked).metrics())
     assert list(one.faults) == [name]
     assert reason in one.faults[name]
     assert "\n" not in one.faults[name]

@@ -12,7 +12,7 @@ from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, Task
 from transfuse.registry.hooks import hookimpl
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.evaluation.evaluate import Evaluated
-from transfuse_lab.evaluation.measure import measure, notes
+from transfuse_lab.evaluation.measure import measure
 
 RAW: dict[str, Any] = {
     "text": "seven",
@@ -85,11 +85,11 @@ def metric(name: str, applies_to: AppliesTo = ANY, value: Any = 1.0, key: str = 
 )
 def test_a_metric_gets_the_tasks_it_applies_to(applies_to: AppliesTo, tasks: list[str]) -> None:
     one = evaluated(*TASKS)
-    measure(MODEL, one, chosen(metric("good", applies_to)))
+    _, notes = measure(MODEL, one, chosen(metric("good", applies_to)))
     names = ["good", *(f"good[{task}]" for task in tasks[1:])]
     assert list(one.figures) == names[: len(tasks)]
     assert one.faults == {}
-    assert {str(task) for task in notes(one, chosen(metric("good", applies_to)), MODEL)} == set(tasks)
+    assert {str(task) for task in notes} == set(tasks)
 
 
 def test_shapes_that_differ_are_no_business_of_a_metric_of_one_shape() -> None:
@@ -125,7 +125,7 @@ def test_a_figure_means_the_same_whatever_roles_a_recipe_has() -> None:
 )
 def test_a_metric_that_fails_costs_its_own_figure(liar: type[Metric], reason: str) -> None:
     one = evaluated(TASKS[0])
-    facts = measure(MODEL, one, chosen(liar, metric("good")))
+    facts, _ = measure(MODEL, one, chosen(liar, metric("good")))
     assert one.figures == {"good": 1.0}
     assert list(one.faults) == ["bad"]
     assert one.faults["bad"].startswith(reason)

@@ -17,8 +17,11 @@ from transfuse_lab.evaluation.evaluate import Evaluated
 LOOKED_AT = 64  # truths of a task whose shapes are looked at
 
 
-def measure(model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]]) -> dict[str, Any]:
-    """Adds each metric's figures to ``evaluated``, or why it has none; what each judged with, by metric.
+def measure(
+    model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]]
+) -> tuple[dict[str, Any], dict[Task, list[str]]]:
+    """Adds each metric's figures to ``evaluated``, or why it has none. Returns what each judged with, by metric; and
+    by task the first metric's word on each thing that was made, where one has any.
 
     A figure goes by its name for the first of the data's tasks that the metric may apply to, so that it means the
     same whatever roles a recipe has; for other tasks by ``name[task]``, or ``name[role]`` where a role is all
@@ -26,6 +29,7 @@ def measure(model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Met
     """
     applying: list[tuple[str, Metric, list[Evaluation]]] = []
     facts: dict[str, Any] = {}
+    notes: dict[Task, list[str]] = {}
     for name, chosen in metrics.items():
         try:
             metric = chosen.build()
@@ -44,7 +48,13 @@ def measure(model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Met
                     evaluated.add(figure, value)
             except Exception as error:
                 evaluated.faults[f"{name}{place}"] = _reason(error)
-    return facts
+            try:
+                said = metric.notes(evaluation)
+                if said is not None and evaluation.task not in notes:
+                    notes[evaluation.task] = [str(note) for note in said]
+            except Exception as error:
+                evaluated.faults.setdefault(name, _reason(error))
+    return facts, notes
 
 
 def _figures(
@@ -69,21 +79,6 @@ def _figures(
         yield replace(declared[key], name=f"{key}{place}", title=title), float(value)
 
 
-def notes(evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]], model: Model) -> dict[Task, list[str]]:
-    """By task, the first metric's word on each thing that was made, where one has any."""
-    found: dict[Task, list[str]] = {}
-    for name, chosen in metrics.items():
-        try:
-            metric = chosen.build()
-            for evaluation in _applying(metric.applies_to, model, evaluated.evaluations):
-                said = metric.notes(evaluation)
-                if said is not None and evaluation.task not in found:
-                    found[evaluation.task] = [str(note) for note in said]
-        except Exception as error:
-            evaluated.faults.setdefault(name, _reason(error))
-    return found
-
-
 def _applying(applies_to: AppliesTo, model: Model, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     kept: list[Evaluation] = []
     for one in evaluations:
@@ -93,41 +88,39 @@ def _applying(applies_to: AppliesTo, model: Model, evaluations: Sequence[Evaluat
     return kept
 
 
-def _applies(applies_to: AppliesTo, one: Evaluation, model: Model) -> bool:
-    said, task = applies_to, one.task
-    if said.want not in (None, task.want) or said.given not in (None, task.given):
-        return False
-    suffixes = seam.call(model.modalities[task.want], "suffixes")
+def _applies(said: AppliesTo, one: Evaluation, model: Model) -> bool:
+    suffixes = seam.call(model.modalities[one.task.want], "suffixes")
     if said.want_file is not None and said.want_file not in suffixes:
         return False
     prompts, truths = list(islice(one.prompts, LOOKED_AT)), list(islice(one.truth, LOOKED_AT))
     given = [item.data for prompt in prompts for item in prompt]
+    one_shape = len({np.shape(raw) for raw in truths if isinstance(raw, np.ndarray)}) == 1
+    return _may_mean(said, one.task, given, truths) and (one_shape or not said.one_shape)
+
+
+def _may_mean(said: AppliesTo, task: Task, given: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether a task with such raw data is meant, as far as raw data tell."""
+    if said.want not in (None, task.want) or said.given not in (None, task.given):
+        return False
     if said.given_data is not None and not (given and all(_is(raw, said.given_data) for raw in given)):
         return False
-    if said.want_data is not None and not all(_is(raw, said.want_data) for raw in truths):
+    if said.want_data is not None and not all(_is(raw, said.want_data) for raw in wanted):
         return False
-    shapes = {np.shape(raw) for raw in truths if isinstance(raw, np.ndarray)}
-    if said.axes is not None and (not shapes or any(len(shape) != said.axes for shape in shapes)):
-        return False
-    return not said.one_shape or len(shapes) == 1
+    axes = {raw.ndim for raw in wanted if isinstance(raw, np.ndarray)}
+    return said.axes is None or axes == {said.axes}
 
 
 def _suffix(said: AppliesTo, task: Task, evaluated: Evaluated) -> str:
     """What a figure's name ends in: nothing for the first of the data's tasks that ``said`` may mean."""
-    first = next((one for one in evaluated.tasks if _may_mean(said, one, evaluated.roles)), task)
+    raws = evaluated.roles
+
+    def meant(one: Task) -> bool:
+        return _may_mean(said, one, [raws[role] for role in one.given], [raws[one.want]])
+
+    first = next(filter(meant, evaluated.tasks), task)
     if said.once_a_role:
         return "" if first.want == task.want else f"[{task.want}]"
     return "" if first == task else f"[{task}]"
-
-
-def _may_mean(said: AppliesTo, task: Task, roles: Mapping[str, Any]) -> bool:
-    if said.want not in (None, task.want) or said.given not in (None, task.given):
-        return False
-    if said.given_data is not None and not all(_is(roles[role], said.given_data) for role in task.given):
-        return False
-    if said.want_data is not None and not _is(roles[task.want], said.want_data):
-        return False
-    return said.axes is None or np.ndim(roles[task.want]) == said.axes
 
 
 def _is(raw: Any, data: str) -> bool:

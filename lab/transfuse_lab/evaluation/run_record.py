@@ -13,7 +13,7 @@ from transfuse.training.counts import parameter_counts
 
 from transfuse_lab.device import title
 from transfuse_lab.evaluation.evaluate import Evaluated
-from transfuse_lab.evaluation.measure import measure, notes
+from transfuse_lab.evaluation.measure import measure
 from transfuse_lab.evaluation.shown import samples
 from transfuse_lab.runs.log import read_log
 from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
@@ -45,7 +45,7 @@ def run_record(
     """What an evaluation leaves of a run, measured by these metrics. entry: its name in a comparison."""
     recipe = run.recipe
     progress = Progress(**run.folder.checkpoint.state["progress"])
-    judged = measure(run.model, evaluated, metrics)
+    judged, notes = measure(run.model, evaluated, metrics)
     of_training = {
         "positions_per_second": progress.positions / max(progress.seconds, 1e-9),
         "train_flops": progress.flops,
@@ -61,7 +61,7 @@ def run_record(
         seed=recipe.train.seed,
         metrics=evaluated.figures,
         figures=tuple(evaluated.described.values()),
-        samples=tuple(samples(run.model, evaluated, notes(evaluated, metrics, run.model))),
+        samples=tuple(samples(run.model, evaluated, notes)),
         faults=evaluated.faults,
         curve=tuple(_curve(read_log(run.folder.metrics_file, progress.step))),
         settings=recipe.dump(),
