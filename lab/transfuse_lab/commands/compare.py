@@ -38,11 +38,12 @@ def compare_command(settings: ComparisonSettings) -> None:
     data = open_section(section, registry.plugins)
     report_account(data)
     with locked(settings.out):
-        runs = plan(settings, registry, data.identity())
+        identity = data.identity()
+        runs = plan(settings, registry, identity)
         todo = missing(runs)
         _check(todo, data)
         registry.metrics()
-        _compare(settings, runs, todo, section, data.identity(), places or ["cpu"] * cores())
+        _compare(settings, runs, todo, section, identity, places or ["cpu"] * cores())
 
 
 def _check(runs: list[Run], data: DataSet) -> None:

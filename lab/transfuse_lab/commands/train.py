@@ -82,6 +82,7 @@ def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
+        survey(recipe, data, say)
         modalities = fit_codecs(recipe, data, out, say)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)

@@ -11,14 +11,11 @@ from transfuse.files import read_json, write_json
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.build import build_modalities, fit_modalities, report_left_out
 
-from transfuse_lab.runs.survey import survey
-
 SECONDS = "seconds.json"
 
 
 def fit_codecs(recipe: Recipe, data: DataSet, folder: Path, report: Report) -> Mapping[str, Modality]:
     """A recipe's modalities fit to the data, and left in a folder that `training.train` takes as ``codecs``."""
-    survey(recipe, data, report)
     began = time.process_time()
     data = restrict(data, recipe.modalities)
     report_left_out(data, recipe, report)

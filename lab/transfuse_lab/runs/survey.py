@@ -1,6 +1,7 @@
 """What a run will meet, found out before anything that costs: parts that do not go together, documents too long."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,28 +49,26 @@ def survey(recipe: Recipe, data: DataSet, report: Report) -> None:
     fit_modalities(modalities, data, 0, lambda line: None, effort=0.0)
     check_items(modalities)
     layout, known = Layout(modalities, vocabulary_for(modalities)), {}
-    cut = recipe.train.too_long == "cut"
-    for split in ("train", "heldout"):
-        found = _gone_through(layout, data, split, recipe.train.budget, cut and split == "train", known)
-        if split == "heldout":
-            if found.faults:
-                report(
-                    f"{data.name}: {len(found.faults)} of {found.documents} held-out documents cannot be laid out, and "
-                    f"evaluation leaves them out; the first: {found.faults[0]}"
-                )
-            return
-        if found.faults:
-            more = f" ({len(found.faults)} documents have such a fault)" if len(found.faults) > 1 else ""
-            raise TransfuseError(f"{found.faults[0]}{more}")
-        if found.too_long:
-            _tell(recipe, data, found, modalities, report)
+    budget, cut = recipe.train.budget, recipe.train.too_long == "cut"
+    found = _gone_through(layout, data, "train", budget, cut, known)
+    if found.faults:
+        more = f" ({len(found.faults)} documents have such a fault)" if len(found.faults) > 1 else ""
+        raise TransfuseError(f"{found.faults[0]}{more}")
+    if found.too_long:
+        _tell(recipe, data, found, modalities, report)
+    held = _gone_through(layout, data, "heldout", budget, False, known)
+    if held.faults:
+        report(
+            f"{data.name}: {len(held.faults)} of {held.documents} held-out documents cannot be laid out, and "
+            f"evaluation leaves them out; the first: {held.faults[0]}"
+        )
 
 
 def _gone_through(
     layout: Layout, data: DataSet, split: str, budget: int, cut: bool, known: dict[Any, np.ndarray]
 ) -> _Found:
     found, size = _Found(data.size(split)), data.size(split)
-    with bar(f"look at {data.name} {split}") if size >= MANY else _quiet() as progress:
+    with bar(f"look at {data.name} {split}") if size >= MANY else nullcontext() as progress:
         for index in range(size):
             document = data.document(split, index)
             try:
@@ -86,12 +85,6 @@ def _gone_through(
             if progress is not None and not index % 100:
                 progress.update(index / size, f"{index:,} of {size:,} documents")
     return found
-
-
-class _quiet:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _laid_out(layout: Layout, document: Document, known: dict[Any, np.ndarray]) -> DocumentSequence:
