@@ -218,14 +218,14 @@ def corrupt(modality: SpanModality, clean: Tensor, *how: list) -> tuple[Tensor, 
 
 def embed(modality: Any, x_t: Tensor, t: Tensor, copy: str, n: int, width: int) -> tuple[Tensor, Any]:
     """Vectors [B, n, width], and what the head needs of them."""
-    vectors, state = call(modality, "embed", x_t, t, **_told_copy(modality.embed, copy))
+    vectors, state = call(modality, "embed", x_t, t, **told_copy(modality.embed, copy))
     of = f" for {len(t)} spans of {n} positions of width {width}"
     return _tensor(modality, "embed", vectors, of, t, (len(t), n, width)), state
 
 
 def head(modality: Any, hidden: Tensor, state: Any, t: Tensor, copy: str) -> Tensor:
     """Predictions of B spans."""
-    found = call(modality, "head", hidden, state, t, **_told_copy(modality.head, copy))
+    found = call(modality, "head", hidden, state, t, **told_copy(modality.head, copy))
     return _tensor(modality, "head", found, f" for {len(t)} spans", t, (len(t), *found.shape[1:]))
 
 
@@ -236,7 +236,7 @@ def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: s
         warnings.warn(
             f"{title(modality)}: head returned {text}: each must be compared with its own", stacklevel=2
         )
-    found = call(modality, "objective", prediction, target, *t, **_told_copy(modality.objective, copy))
+    found = call(modality, "objective", prediction, target, *t, **told_copy(modality.objective, copy))
     scalar = isinstance(found.sum, Tensor) and found.sum.numel() == 1
     of = " as the sum of a loss, which is one number"
     _tensor(modality, "objective", found.sum, of, prediction, found.sum.shape if scalar else ())
@@ -281,7 +281,7 @@ def _takes_copy(function: Callable[..., Any]) -> bool:
     return "copy" in inspect.signature(function).parameters
 
 
-def _told_copy(method: Callable[..., Any], copy: str) -> dict[str, str]:
+def told_copy(method: Callable[..., Any], copy: str) -> dict[str, str]:
     """The copy, for a method that has a parameter of that name."""
     return {"copy": copy} if _takes_copy(getattr(method, "__func__", method)) else {}
 

@@ -1,7 +1,7 @@
 """A codec that is an autoencoder trained here: what its bottlenecks share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,9 @@ class Autoencoder(PictureCodec):
     encoder: nn.Sequential
     decoder: nn.Sequential
     moments: int
+    does_not: Mapping[str, str] = {
+        "round trip": "what an autoencoder loses is a fact of its training: reconstruction"
+    }
 
     def __init__(self, settings: Any) -> None:
         super().__init__()
@@ -106,10 +109,10 @@ class Autoencoder(PictureCodec):
             torch.manual_seed(key.number("codec weights"))
             self.make(x.shape[1])
             terms = train_autoencoder(self, x * 2 - 1, key, report, round(s.steps * effort))
-        self.requires_grad_(False).eval()
-        with torch.no_grad():
-            moments = torch.cat([self.encoder(part * 2 - 1) for part in x.split(s.batch)])
-            self._facts = {"channels": x.shape[1], **self.settle(moments)}
+            self.requires_grad_(False).eval()
+            with torch.no_grad():
+                moments = torch.cat([self.encoder(part * 2 - 1) for part in x.split(s.batch)])
+                self._facts = {"channels": x.shape[1], **self.settle(moments)}
         error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:MEASURED]])
         self._facts |= {"reconstruction": float(error), "terms": terms}
         use = "".join(f", {k} {self._facts[k]:.3g}" for k in ("usage", "perplexity") if k in self._facts)
