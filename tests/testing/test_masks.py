@@ -179,3 +179,11 @@ def test_the_command_audits_a_layout_and_a_recipe_and_compares(cli: Callable) ->
 def test_what_is_no_function_of_a_file_is_told(target: str, text: str) -> None:
     with pytest.raises(TransfuseError, match=text):
         audit_command(target, None, "text:2", None, None)
+
+
+def test_the_page_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    names: dict[str, object] = {}
+    for source in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(source, "docs/testing.md", "exec"), names)
+    assert f"```\n{capsys.readouterr().out}```" in page
