@@ -59,7 +59,7 @@ def folder_of(tmp_path: Path, *sizes: tuple[int, int]) -> Path:
         ([(64, 64)] * 3, (64, 64), ""),
         ([(512, 512)] * 3, (128, 128), "; pictures of 512 x 512 pixels are made 128 x 128"),
         ([(100, 70)] * 3, (72, 96), "; pictures of 100 x 70 pixels are made 96 x 72"),
-        ([(640, 480), (480, 640), (600, 480)], (96, 128), "; pictures of 3 sizes, 600 x 480 to 640 x 480, are made"),
+        ([(640, 480), (480, 640), (600, 480)], (96, 128), "; pictures of 3 sizes, 600 x 480 to 480 x 640, are made"),
     ],
 )  # fmt: skip
 def test_a_folders_pictures_have_one_size_and_the_account_says_which(

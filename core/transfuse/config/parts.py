@@ -54,8 +54,9 @@ class Settings(BaseModel):
 
     def changed(self, **values: Any) -> Any:
         """The same settings but for these values. Raises InvalidSettings where they are wrong."""
-        validate(type(self), {name: getattr(self, name) for name in type(self).model_fields} | values)
-        return self.model_copy(update=values)
+        there = {name: getattr(self, name) for name in type(self).model_fields}
+        valid = validate(type(self), there | values)
+        return self.model_copy(update={name: getattr(valid, name) for name in values})
 
     @model_validator(mode="before")
     @classmethod

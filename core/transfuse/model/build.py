@@ -74,7 +74,7 @@ def fit_modalities(
         try:
             seam.call(modality, "fit", data.raw("train", role), seed, report, effort)
         except RawError as error:
-            raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
+            raise TransfuseError(f"{place_of(data, role, error.number)}: {error}") from error
     return modalities
 
 
@@ -88,7 +88,7 @@ def check_roles(modalities: Mapping[str, Modality], data: DataSet) -> None:
             )
 
 
-def _place(data: DataSet, role: str, number: int) -> str:
+def place_of(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
     whole = (
         data.data if isinstance(data, Restriction) else data
