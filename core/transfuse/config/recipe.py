@@ -148,7 +148,7 @@ class TrainSettings(Settings):
     """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
     """Rows a step."""
-    budget: int = Field(default=1408, ge=2, le=1 << 24)
+    budget: int = Field(default=528, ge=2, le=1 << 24)
     """Positions a row."""
     warmup: Share = 0.05
     """Share of the budget in which the learning rate rises from 0."""

@@ -23,12 +23,14 @@ from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
-from transfuse_lab.output_paths import check_folder
+from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
 from transfuse_lab.raw_drawing import drawn
-from transfuse_lab.runs.codecs import fit_codecs
+from transfuse_lab.runs.choices import as_before
+from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
-from transfuse_lab.runs.survey import survey
+from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out arrays on which reconstruction is measured
@@ -49,8 +51,18 @@ def train_command(
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
+
+    def ready(surveyed: Surveyed) -> None:
+        fitted = of_codecs(surveyed) if codecs is None and start is None else Forecast()
+        trained = of_training(surveyed, plugins, there)
+        check_room("--out", out, fitted.size + trained.size)
+        parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
+        say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
+
     with locked(out):
-        trainer = train(recipe, data, section, out, plugins, codecs=codecs, start=start, device=there)
+        trainer = train(
+            recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
+        )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
@@ -60,7 +72,7 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    survey(recipe, data, say)
+    recipe = survey(recipe, data, say).recipe
     for line in describe(recipe, data, plugins, there).split("\n"):
         say(line)
 
@@ -79,12 +91,16 @@ def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
     if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
     if has_codecs(out):
+        recipe = as_before(recipe, fit_from(out))
         modalities = build_modalities(recipe)
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
-        survey(recipe, data, say)
-        modalities = fit_codecs(recipe, data, out, say)
+        surveyed = survey(recipe, data, say)
+        fitted = of_codecs(surveyed)
+        check_room("--out", out, fitted.size)
+        say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
+        modalities = fit_codecs(surveyed.recipe, data, out, say)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)
 

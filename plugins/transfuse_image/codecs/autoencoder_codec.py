@@ -60,6 +60,12 @@ class AutoencoderSettings(Settings):
             raise InvalidSettings(faults)
         return self
 
+    def scaled(self, by: int) -> "AutoencoderSettings | None":
+        """A stem of half of it: the layers then work at twice the latent's size, and no larger."""
+        if "down" in self.model_fields_set:
+            return None
+        return self.changed(down=by, stem=self.stem if "stem" in self.model_fields_set else max(1, by // 2))
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Of the layers at each size, from the image's (or the stem's) to the latent's."""
