@@ -4,8 +4,10 @@ Where the folder holds the same run, it is resumed, step for step as if it had n
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
+from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Report
-from transfuse.model.build import build, build_modalities, build_model, report_left_out
+from transfuse.model.build import build_modalities, build_model, fit_modalities, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
@@ -26,6 +29,7 @@ from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.codecs import codec_seconds
 from transfuse_lab.runs.interrupts import interrupts
+from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
 from transfuse_lab.runs.survey import survey
 
@@ -42,15 +46,17 @@ def prepare(
     plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
-    effort: float = 1.0,
+    contexts: Mapping[str, FitContext] = MappingProxyType({}),
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
-    if codecs is None:
-        return build(recipe, data, plugins, report, effort)
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    report_left_out(restrict(data, modalities), recipe, report)
-    restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+    data = restrict(data, modalities)
+    report_left_out(data, recipe, report)
+    if codecs is None:
+        fit_modalities(modalities, data, 0, report, contexts=contexts)
+    else:
+        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
 
 
@@ -67,7 +73,7 @@ def open_run(
 ) -> Trainer:
     """The run in a folder, resumed if the folder holds one; else begun, from the run in ``start`` if one is named.
 
-    Codecs are fit on the CPU, then all of the model moves to the device.
+    Codecs are fit on the device, and go on where their training was stopped.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
@@ -77,6 +83,7 @@ def open_run(
         trainer.resume(run.sound_checkpoint())
         step = trainer.progress.step
         report(f"{run.path}: going on after step {step}")
+        forget_fits(run.path)
         if changed:
             history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
             run.change_recipe(recipe, history=history)
@@ -90,21 +97,26 @@ def open_run(
         )
     survey(recipe, data, report)
     began = time.process_time()
-    model = prepare(recipe, data, plugins, report, codecs) if start is None else _from(start, recipe, plugins)
-    trainer = Trainer(recipe, model.to(device), data)
-    facts = {
-        "data": data.identity(),
-        "data_section": section,
-        "plugins": versions(plugins),
-        "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
-        "droppable": droppable_roles(data),
-    }
-    if start is not None:
-        facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
-    trainer.check_mask()
-    run.write_description(recipe, trainer.model, facts)
-    run.metrics_file.unlink(missing_ok=True)
-    trainer.save(run)
+    with kept_fits(recipe, data, run.path, report, device) as fits:
+        if start is not None:
+            model = _from(start, recipe, plugins)
+        else:
+            model = prepare(recipe, data, plugins, report, codecs, fits)
+        spent = time.process_time() - began + sum(fit.before for fit in fits.values())
+        trainer = Trainer(recipe, model.to(device), data)
+        facts = {
+            "data": data.identity(),
+            "data_section": section,
+            "plugins": versions(plugins),
+            "codec_seconds": codec_seconds(codecs) if codecs else spent,
+            "droppable": droppable_roles(data),
+        }
+        if start is not None:
+            facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+        trainer.check_mask()
+        run.write_description(recipe, trainer.model, facts)
+        run.metrics_file.unlink(missing_ok=True)
+        trainer.save(run)
     return trainer
 
 
