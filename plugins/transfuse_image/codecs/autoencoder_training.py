@@ -111,7 +111,7 @@ class AutoencoderTraining:
         if found := context.resume():
             self.resume(*found)
         self.codec.train()
-        with torch.random.fork_rng(devices=[]), _drawn_on_cpu(self.device):
+        with torch.random.fork_rng(devices=[]):
             while self.step < self.steps:
                 torch.default_generator.manual_seed(self.key.number("codec step", self.step))
                 if self.step < self.of_features:
@@ -145,7 +145,8 @@ class AutoencoderTraining:
         batch = self._batch(torch.randint(len(self.images), (s.batch,), generator=generator))
         with self._mixed():
             moments = codec.encoder(batch)
-        latents, own = codec.bottleneck(moments.float(), generator)
+        with _drawn_on_cpu(self.device):
+            latents, own = codec.bottleneck(moments.float(), generator)
         with self._mixed():
             out = codec.decoder(latents)
         out = out.float()
