@@ -27,8 +27,8 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "Nothing was trained yet: the same command begins anew.",
-    "train-codec": "No codec was kept: the same command begins anew.",
+    "train": "Nothing was kept yet: the same command begins anew.",
+    "train-codec": "Nothing was kept yet: the same command begins anew.",
     "compare": "The same command goes on with what is missing.",
 }
 
@@ -134,14 +134,18 @@ def train(
 def train_codec(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name; `transfuse recipes`.")],
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the codecs and a picture go.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where codecs and a picture go; goes on if there.")
+    ],
     overrides: Overrides = None,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
     from transfuse_lab.commands.train import train_codec_command
 
-    train_codec_command(RecipeOnData(recipe, data, tuple(overrides or ()), registry), out)
+    chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
+    train_codec_command(chosen, out, check_device(device))
 
 
 @app.command()

@@ -75,7 +75,8 @@ def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
 
     def there(tensor: Tensor) -> Tensor:
         if id(tensor) not in once:
-            moved = mode.from_tensor(tensor.detach()).to(device)
+            held = tensor.detach()
+            moved = (held if isinstance(held, FakeTensor) else mode.from_tensor(held)).to(device)
             trained = isinstance(tensor, nn.Parameter)
             once[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if trained else moved
         return once[id(tensor)]

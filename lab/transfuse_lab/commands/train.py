@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
@@ -30,6 +31,7 @@ from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.kept_fits import forget_fits
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
@@ -77,30 +79,34 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
         say(line)
 
 
-def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
-    """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
+    """Trains, or goes on with what ``out`` holds. Raises TransfuseError where that is something else: codecs are
+    not overwritten by others."""
     check_folder("--out", out)
+    there = open_device(device)
+    keep_freed_memory()
     recipe, data, _, _ = _resolve(chosen)
     data.identity()  # as in training
     with locked(out):
-        _train_codec(recipe, data, out)
+        _train_codec(recipe, data, out, there)
     say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
 
 
-def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
+def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device) -> None:
     if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
     if has_codecs(out):
         recipe = as_before(recipe, fit_from(out))
         modalities = build_modalities(recipe)
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
+        forget_fits(out)
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
         surveyed = survey(recipe, data, say)
         fitted = of_codecs(surveyed)
         check_room("--out", out, fitted.size)
         say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
-        modalities = fit_codecs(surveyed.recipe, data, out, say)
+        modalities = fit_codecs(surveyed.recipe, data, out, say, device)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)
 
