@@ -131,6 +131,9 @@ def restore_optimizer(
                 f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
                 f"{tuple(parameters[name].shape)}"
             )
-        # Moments lie where and as the weights do; AdamW counts its steps on the CPU.
-        like = torch.empty_like(parameters[name], dtype=value.dtype, requires_grad=False)
-        optimizer.state[parameters[name]][key] = like.copy_(value) if value.dim() else value
+        parameter = parameters[name]
+        if value.dim():  # moments lie where and as the weights do
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        elif optimizer.defaults.get("fused"):  # else AdamW counts its steps on the CPU
+            value = value.to(parameter.device)
+        optimizer.state[parameter][key] = value
