@@ -27,7 +27,9 @@ BACKENDS = ("auto", "dense")
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
 """Columns the layout and the packer write; a role is a column too."""
-RESERVED = (*COLUMNS, "tokens", "scored")
+GUIDANCE_VIEW = "guidance_view"
+"""The column of a prompt's positions that says which view of guidance they are of; 0 where all share them."""
+RESERVED = (*COLUMNS, "tokens", "scored", GUIDANCE_VIEW)
 """Names that neither a role nor a plugin's column may have."""
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]

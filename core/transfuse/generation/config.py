@@ -15,6 +15,9 @@ class GenerationConfig:
     tokens: at most so many tokens of open-ended text a document. items: at most so many items.
     greedy: text is the likeliest token at each place, whatever the modality's temperature.
     seed: what all randomness is keyed by, with a document's index: equal seeds, equal samples.
+    budget: positions that the key-value cache may hold, of all views together: as many documents are continued at a
+        time as fit when grown to the limits above, at least one. It bounds memory, at ``layers × 2 × kv_heads ×
+        head_dim`` numbers a position, however many prompts there are.
     """
 
     want: str | None = None
@@ -23,9 +26,11 @@ class GenerationConfig:
     items: int = 8
     greedy: bool = False
     seed: int = 0
+    budget: int = 1 << 14
 
     def __post_init__(self) -> None:
         if self.label is not None and self.want is None:
             raise TransfuseError(f"label {self.label!r} is of an item of one modality: say which, want=")
-        if self.tokens < 1 or self.items < 1:
-            raise TransfuseError(f"tokens and items must be at least 1, not {self.tokens} and {self.items}")
+        for name in ("tokens", "items", "budget"):
+            if getattr(self, name) < 1:
+                raise TransfuseError(f"{name} must be at least 1, not {getattr(self, name)}")
