@@ -41,14 +41,14 @@ class _Seen:
     block: Block
     keys: int
     bias: Float[Tensor, "S 1 n keys"] | None
-    seeing: Bool[Tensor, "S n"] | None
+    seeing: Bool[Tensor, "S n 1"] | None
 
 
 @dataclass(frozen=True, eq=False)
 class CachePlan:
     """Where T positions of some blocks go, in their order, and what each block sees; shared by all layers."""
 
-    slots: Int[Tensor, " T*G"]
+    slots: Int[Tensor, " 2*G*T"]
     seen: tuple[_Seen, ...]
 
 
@@ -60,6 +60,7 @@ class KVCache:
 
     def __init__(
         self,
+        mask: Mask,
         layers: int,
         kv_heads: int,
         head_dim: int,
@@ -68,95 +69,107 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (layers, 2, streams, kv_heads, capacity, head_dim)
-        self._store = torch.zeros(shape, dtype=dtype, device=device)  # a masked value is multiplied by 0
-        self._layers = [(layer[0], layer[1]) for layer in self._store]
-        self.capacity, self.heads = capacity, torch.arange(kv_heads, device=device)
+        self.mask, self._of_queries, self._of_keys = mask, mask.query_columns, mask.key_columns
+        self.capacity, wide = capacity, _padded(capacity)
+        # A masked value is multiplied by 0, so what was never written has to be a number.
+        self._store = torch.zeros(layers, 2, streams, kv_heads, wide, head_dim, dtype=dtype, device=device)
+        self._rows = [layer.view(-1, head_dim) for layer in self._store]
+        self._offset = (np.arange(2)[:, None] * streams * kv_heads + np.arange(kv_heads)) * wide  # of K, V and head
+        self._views: dict[tuple[int, int, int], list[tuple[Tensor, Tensor]]] = {}
         self.length: Int[np.ndarray, " streams"] = np.zeros(streams, np.int64)
-        self.columns: dict[str, np.ndarray] = {}
+        self.columns = {name: np.zeros((streams, wide), np.int64) for name in self._of_keys}
 
-    def slots(self, streams: np.ndarray, places: np.ndarray) -> Int[Tensor, " T*G"]:
+    def slots(self, streams: np.ndarray, places: np.ndarray) -> Int[Tensor, " 2*G*T"]:
         """Where T positions are written, each of a stream at a place; `write` takes them in this order."""
-        row, place = (torch.from_numpy(x).to(self._store.device) for x in (streams, places))
-        return ((row[:, None] * len(self.heads) + self.heads) * self.capacity + place[:, None]).flatten()
+        G, wide = self._store.shape[3:5]
+        slots = self._offset[..., None] + streams * (G * wide) + places
+        return torch.from_numpy(slots.ravel()).to(self._store.device)
 
     def write(
-        self, layer: int, slots: Int[Tensor, " T*G"], k: Float[Tensor, "G T d"], v: Float[Tensor, "G T d"]
+        self, layer: int, slots: Int[Tensor, " 2*G*T"], k: Float[Tensor, "G T d"], v: Float[Tensor, "G T d"]
     ) -> None:
         """Put keys and values into the slots of one layer, over whatever was there."""
-        for store, new in zip(self._layers[layer], (k, v), strict=True):
-            rows = new.detach().transpose(0, 1).reshape(-1, new.shape[2])
-            store.view(-1, new.shape[2]).index_copy_(0, slots, rows.to(store.dtype))
+        self._rows[layer].index_copy_(0, slots, torch.stack((k, v)).view(-1, k.shape[2]))
 
     def label(self, streams: np.ndarray, places: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-        """Say what lies at places of streams: one value each for every column named."""
-        for name, values in columns.items():
-            if name not in self.columns:
-                self.columns[name] = np.zeros((len(self.length), self.capacity), np.int64)
-            self.columns[name][streams, places] = values
+        """Say what lies at places of streams: one value each for every column that the mask reads of keys."""
+        for name, kept in self.columns.items():
+            kept[streams, places] = self._own(name, places, columns)
 
-    def plan(self, mask: Mask, blocks: Sequence[Block], columns: Mapping[str, np.ndarray]) -> CachePlan:
+    def _own(self, name: str, places: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """A column of positions; a stream is one document, and counts its own positions."""
+        if name == "doc":
+            return np.zeros_like(places)
+        return places if name == "idx" else columns[name].reshape(places.shape)
+
+    def plan(self, blocks: Sequence[Block], columns: Mapping[str, np.ndarray]) -> CachePlan:
         """The next positions of some blocks of streams, which are labelled with their columns ``[T]``.
 
-        ``doc`` and ``idx`` are the cache's own: a stream is one document. Raises TransfuseError naming a stream
-        that has no room left.
+        ``doc`` and ``idx`` are the cache's own. Raises TransfuseError naming a stream that has no room left.
         """
         streams, places, seen, at = [], [], [], 0
         for b in blocks:
             rows = slice(b.first, b.first + b.streams)
             length = self.length[rows, None]
-            keys = int(length.max(initial=0)) + b.n
-            if keys > self.capacity:
+            longest = int(length.max())
+            if longest + b.n > self.capacity:
                 raise TransfuseError(
-                    f"cache: stream {b.first + int(length.argmax())} holds {keys - b.n} of {self.capacity} positions "
-                    f"and has no room for {b.n} more; make the cache with a larger capacity"
+                    f"cache: stream {b.first + int(length.argmax())} holds {longest} of {self.capacity} positions and "
+                    f"has no room for {b.n} more; make the cache with a larger capacity"
                 )
             place = length + np.arange(b.n)
-            stream = np.broadcast_to(np.arange(b.first, b.first + b.streams)[:, None], place.shape)
-            part = slice(at, at := at + place.size)
-            own = {name: columns[name][part].reshape(place.shape) for name in mask.columns - {"doc", "idx"}}
-            own |= {"doc": np.zeros_like(place), "idx": place}
-            self.label(stream, place, {name: own[name] for name in mask.key_columns})
-            # The rule is evaluated with the streams as the last axis: [n, 1, S] against [keys, S].
-            q = {name: own[name].T for name in mask.query_columns}
-            k = {name: self.columns[name][rows, :keys].T for name in mask.key_columns}
-            written = np.arange(keys)[None, :, None] < length[:, 0] + b.n
-            seen.append(self._seen(b, keys, (evaluate(mask.expression, q, k) & written).transpose(2, 0, 1)))
-            streams.append(stream.ravel())
+            stream = np.arange(b.first, b.first + b.streams)[:, None]
+            here = slice(at, at := at + place.size)
+            own = {name: values[here] for name, values in columns.items()}
+            self.label(stream, place, own)
+            # The rule is evaluated with streams as the last axis: [n, 1, S] against [keys, S].
+            keys = _padded(longest + b.n)
+            q = {name: self._own(name, place, own).T for name in self._of_queries}
+            k = {name: self.columns[name][rows, :keys].T for name in self._of_keys}
+            written = np.arange(keys)[:, None] < length[:, 0] + b.n
+            allowed = evaluate(self.mask.expression, q, k) & written[None]
+            seen.append(self._seen(b, keys, allowed.transpose(2, 0, 1)))
+            streams.append(np.broadcast_to(stream, place.shape).ravel())
             places.append(place.ravel())
         return CachePlan(self.slots(np.concatenate(streams), np.concatenate(places)), tuple(seen))
 
     def _seen(self, block: Block, keys: int, allowed: Bool[np.ndarray, "S n keys"]) -> _Seen:
         if allowed.all():
             return _Seen(block, keys, None, None)
-        some = allowed.any(axis=2)
-        if (allowed == allowed[:, :1]).all():
+        if allowed.shape[1] > 1 and (allowed == allowed[:, :1]).all():
             allowed = allowed[:, :1]
-        hidden = torch.from_numpy(~(allowed | ~allowed.any(axis=2, keepdims=True))[:, None])
-        like = self._store
-        bias = torch.zeros(hidden.shape, dtype=like.dtype).masked_fill_(hidden, -torch.inf).to(like.device)
-        return _Seen(block, keys, bias, None if some.all() else torch.from_numpy(some).to(like.device))
+        some = allowed.any(axis=2, keepdims=True)
+        bias = np.where(allowed | ~some, np.float32(0), np.float32(-np.inf))[:, None]
+        tensor, device = torch.from_numpy(bias).to(self._store), self._store.device
+        return _Seen(block, keys, tensor, None if some.all() else torch.from_numpy(some).to(device))
 
     def attend(
         self, layer: int, plan: CachePlan, q: Float[Tensor, "H T d"], k: Tensor, v: Tensor
     ) -> Float[Tensor, "H T d"]:
         """Write k and v [G, T, d], then softmax(q kᵀ / √d) v over what each query sees; 0 where that is nothing."""
         self.write(layer, plan.slots, k, v)
-        keys, values = self._layers[layer]
-        outs, at, groups = [], 0, (len(keys[0]), len(q) // len(keys[0]))
+        H, G, width, at, outs = len(q), len(k), q.shape[2], 0, []
         for seen in plan.seen:
-            b, bias = seen.block, seen.bias
-            rows, size = slice(b.first, b.first + b.streams), b.streams * b.n
-            # Queries that share a key-value head are further queries of it: [S, G, H/G·n, d].
-            x = q.narrow(1, at, size).unflatten(1, (b.streams, b.n)).unflatten(0, groups)
-            x = x.permute(2, 0, 1, 3, 4).flatten(2, 3)
+            S, n, bias = seen.block.streams, seen.block.n, seen.bias
+            keys, values = self._held(seen.block.first, S, seen.keys)[layer]
+            # Queries that share a key-value head are further queries of it.
+            x = q.narrow(1, at, S * n).reshape(G, H // G, S, n, width).permute(2, 0, 1, 3, 4)
             if bias is not None and bias.shape[2] > 1:
-                bias = bias.repeat(1, 1, groups[1], 1)
-            x = F.scaled_dot_product_attention(x, keys[rows, :, : seen.keys], values[rows, :, : seen.keys], bias)
-            x = x.unflatten(2, (groups[1], b.n)).permute(1, 2, 0, 3, 4).flatten(0, 1)
-            outs.append((x if seen.seeing is None else x * seen.seeing[..., None]).flatten(1, 2))
-            at += size
+                bias = bias.repeat(1, 1, H // G, 1)
+            x = F.scaled_dot_product_attention(x.reshape(S, G, H // G * n, width), keys, values, bias)
+            x = x.view(S, G, H // G, n, width).permute(1, 2, 0, 3, 4)
+            x = x if seen.seeing is None else x * seen.seeing
+            outs.append(x.reshape(H, S * n, width))
+            at += S * n
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+
+    def _held(self, first: int, streams: int, keys: int) -> list[tuple[Tensor, Tensor]]:
+        """Views of what some streams hold in each layer."""
+        which = first, streams, keys
+        if which not in self._views:
+            held = self._store[:, :, first : first + streams, :, :keys]
+            self._views[which] = [(layer[0], layer[1]) for layer in held]
+        return self._views[which]
 
     def commit(self, blocks: Sequence[Block]) -> None:
         """Keep what was written last at the blocks' next positions."""
@@ -169,3 +182,8 @@ class KVCache:
         self._store[:, :, there] = self._store[:, :, back]
         for each in (self.length, *self.columns.values()):
             each[there] = each[back]
+
+
+def _padded(keys: int) -> int:
+    """Keys are taken by whole vectors: so what a query sees is added up alike, however much more others hold."""
+    return -(-keys // 16) * 16

@@ -29,19 +29,19 @@ class IncrementalModel:
     """A model and the keys and values of documents in views, of at most ``capacity`` positions each."""
 
     def __init__(self, model: Model, documents: int, capacity: int, views: int = 1) -> None:
-        s, weight = model.settings, model.tokens.weight
+        s, device = model.settings, model.tokens.weight.device
         self.model, self.documents = model, documents
         self.cache = KVCache(
-            s.layers, s.key_value_heads, s.head_width, views * documents, capacity, weight.dtype, weight.device
-        )
+            model.mask, s.layers, s.key_value_heads, s.head_width, views * documents, capacity,
+            model.compute_dtype, device,
+        )  # fmt: skip
 
     def prefill(self, prompts: PackedPrompts) -> Float[Tensor, "documents V"]:
         """Prompts written into empty streams, each computed once; the logits behind the last of view 0."""
         model, cache, row = self.model, self.cache, prompts.row
         streams = prompts.view * self.documents + prompts.document
-        read = {name: row.columns[name][prompts.source] for name in model.mask.key_columns}
-        own = {"doc": np.zeros_like(streams), "idx": prompts.place}
-        cache.label(streams, prompts.place, {name: own.get(name, values) for name, values in read.items()})
+        read = {name: values[prompts.source] for name, values in row.columns.items()}
+        cache.label(streams, prompts.place, read)
         batch = _clean(model, row)
         backend, plan = model.plan(row.columns, row.columns, prompts.rule)
         source = torch.from_numpy(prompts.source).to(batch.tokens.device)
@@ -103,7 +103,7 @@ class _Step:
         self.model, self.batch, cache = incremental.model, batch, incremental.cache
         firsts = [view * incremental.documents for view in views]
         self.blocks = [Block(first, documents, n) for first, n in zip(firsts, lengths, strict=True)]
-        plan = cache.plan(self.model.mask, self.blocks, columns)
+        plan = cache.plan(self.blocks, columns)
         self.attend = [partial(cache.attend, layer, plan) for layer in range(self.model.settings.layers)]
         self.prepared = self.model.prepare(batch)
 
