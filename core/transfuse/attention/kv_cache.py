@@ -74,7 +74,9 @@ class KVCache:
         # A masked value is multiplied by 0, so what was never written has to be a number.
         self._store = torch.zeros(layers, 2, streams, kv_heads, wide, head_dim, dtype=dtype, device=device)
         self._rows = [layer.view(-1, head_dim) for layer in self._store]
-        self._offset = (np.arange(2)[:, None] * streams * kv_heads + np.arange(kv_heads)) * wide  # of K, V and head
+        self._offset = (
+            np.arange(2)[:, None] * streams * kv_heads + np.arange(kv_heads)
+        ) * wide  # of K, V and head
         self._views: dict[tuple[int, int, int], list[tuple[Tensor, Tensor]]] = {}
         self.length: Int[np.ndarray, " streams"] = np.zeros(streams, np.int64)
         self.columns = {name: np.zeros((streams, wide), np.int64) for name in self._of_keys}

@@ -204,6 +204,8 @@ class EvalSettings(Settings):
     """At most so many prompts a task, of the first held-out documents."""
     trained: int = Field(default=200, ge=0, le=10**6)
     """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In what matrix products are computed while samples are drawn; losses are measured in float32."""
 
 
 def as_mask(value: Any) -> Mask:

@@ -25,6 +25,7 @@ from transfuse.generation.prompts import LaidPrompt, pack_prompts
 from transfuse.modalities import seam
 from transfuse.modalities.guidance import all_views, check_views
 from transfuse.model.model import Model
+from transfuse.model.precision import computing_in
 from transfuse.randomness import Key
 from transfuse.sequences.layout import DocumentCursor
 from transfuse.sequences.sequence import DocumentSequence
@@ -73,7 +74,7 @@ def generate_chunks(
     while made is not None:
         yield from made
         was_training = model.training
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(model, config.dtype):
             model.eval()
             try:
                 chunk = next(chunks, None)

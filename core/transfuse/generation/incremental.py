@@ -142,7 +142,9 @@ class InTurn:
         """Of each view's documents these alone are left, in this order, as they are in the cache."""
         views = len(self.views)
         for name, values in self.columns.items():
-            self.columns[name] = values.reshape(views, -1, values.shape[1])[:, rows].reshape(-1, values.shape[1])
+            self.columns[name] = values.reshape(views, -1, values.shape[1])[:, rows].reshape(
+                -1, values.shape[1]
+            )
 
 
 class _Evaluate(Evaluate):

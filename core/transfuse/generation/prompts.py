@@ -40,7 +40,10 @@ class LaidPrompt:
         first, *others = self.sequences
         n = min(map(len, self.sequences))
         for other in others:
-            pairs = [(first.tokens, other.tokens), *((first.columns[c], other.columns[c]) for c in first.columns)]
+            pairs = [
+                (first.tokens, other.tokens),
+                *((first.columns[c], other.columns[c]) for c in first.columns),
+            ]
             apart = np.flatnonzero(np.any([a[:n] != b[:n] for a, b in pairs], axis=0))
             n = int(apart[0]) if apart.size else n
             for a, b in zip(first.spans, other.spans, strict=False):
@@ -76,7 +79,7 @@ def pack_prompts(prompts: Sequence[LaidPrompt], mask: Mask) -> PackedPrompts:
     """
     unique = list({id(prompt): prompt for prompt in prompts}.values())
     packed = _packed(prompts, unique, [prompt.shared() for prompt in unique], mask)
-    leak = packed.rule & ~getattr(q, GUIDANCE_VIEW) & getattr(k, GUIDANCE_VIEW)
+    leak = mask & same("doc") & ~getattr(q, GUIDANCE_VIEW) & getattr(k, GUIDANCE_VIEW)
     if len(unique[0].sequences) > 1 and len(leak.slices(packed.row.columns)):
         packed = _packed(prompts, unique, [0] * len(unique), mask)
     return packed
