@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from transfuse import masks
-from transfuse.attention import Block, KVCache, attend
+from transfuse.attention import KVCache, attend
 from transfuse.errors import TransfuseError
 from transfuse.masks import Mask
 from transfuse.testing import strategies
@@ -25,7 +25,7 @@ def cached(
     outputs = []
     for start, end, rounds in STEPS:
         n = end - start
-        blocks = [Block(stream, 1, n) for stream in streams]
+        blocks = [(stream, 1, n) for stream in streams]
         flat = {name: np.tile(values[start:end], len(streams)) for name, values in columns.items()}
         plan = cache.plan(blocks, flat)
         for step in range(rounds):
@@ -33,7 +33,7 @@ def cached(
             if step < rounds - 1:
                 here = [torch.randn_like(x) for x in here]
             out = cache.attend(0, plan, *here)
-        cache.commit(blocks)
+        cache.commit(plan)
         outputs.append(out.unflatten(1, (len(streams), n)).transpose(0, 1))
     return outputs
 
@@ -86,15 +86,15 @@ def test_what_a_stream_sees_does_not_depend_on_the_others(
     def filled(which: list[int], capacity: int) -> KVCache:
         cache = KVCache(MASK, 1, 2, 8, streams=len(which), capacity=capacity)
         for row, i in enumerate(which):
-            blocks = [Block(row, 1, lengths[i])]
+            blocks = [(row, 1, lengths[i])]
             if lengths[i]:
                 plan = cache.plan(blocks, {"span": np.full(lengths[i], -1)})
                 cache.attend(0, plan, k[i, :, : lengths[i]], k[i, :, : lengths[i]], v[i, :, : lengths[i]])
-                cache.commit(blocks)
+                cache.commit(plan)
         return cache
 
     def step(cache: KVCache, order: list[int]) -> Tensor:
-        plan = cache.plan([Block(0, len(order), n)], {"span": np.full(len(order) * n, -1)})
+        plan = cache.plan([(0, len(order), n)], {"span": np.full(len(order) * n, -1)})
         new = [torch.cat([x[i] for i in order], dim=1) for x in (q, k[:, :, -n:], v[:, :, -n:])]
         return cache.attend(0, plan, *new).unflatten(1, (len(order), n)).transpose(0, 1)
 
@@ -111,6 +111,6 @@ def test_what_a_stream_sees_does_not_depend_on_the_others(
 
 def test_a_full_stream_is_named() -> None:
     cache = KVCache(MASK, 1, 1, 4, streams=2, capacity=4)
-    cache.commit([Block(1, 1, 3)])
+    cache.commit(cache.plan([(1, 1, 3)], {"span": np.full(3, -1)}))
     with pytest.raises(TransfuseError, match="stream 1 holds 3 of 4 positions and has no room for 2 more"):
-        cache.plan([Block(0, 2, 2)], {"span": np.full(4, -1)})
+        cache.plan([(0, 2, 2)], {"span": np.full(4, -1)})

@@ -10,7 +10,6 @@ from transfuse.attention.backend import Backend as Backend
 from transfuse.attention.backend import Plan as Plan
 from transfuse.attention.backend import Request as Request
 from transfuse.attention.dense import Dense as Dense
-from transfuse.attention.kv_cache import Block as Block
 from transfuse.attention.kv_cache import KVCache as KVCache
 from transfuse.attention.select import select as select
 from transfuse.masks import Columns, Mask

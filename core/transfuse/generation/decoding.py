@@ -285,7 +285,7 @@ class _Chunk:
                 payload = np.concatenate([self._own(one.ids), more])
                 whole, _ = self.layout.continuation(one.document, token, payload, one.cursors[v])
                 laid.append(whole.slice(said, len(payload)))
-        return self.incremental.in_turn(kept, laid)
+        return InTurn(self.incremental, kept, laid)
 
     def _own(self, ids: list[int]) -> Int[np.ndarray, " n"]:
         """Ids of text, counted from the start of its range."""
@@ -344,7 +344,7 @@ class _Chunk:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         modality, r = self.model.token_modalities[name], self.model.vocabulary.range(name)
         n = len(laid[0]) - 2
-        run, ids = self.incremental.in_turn(views, laid), np.zeros((len(documents), n), np.int64)
+        run, ids = InTurn(self.incremental, views, laid), np.zeros((len(documents), n), np.int64)
         token = np.array([s.tokens[0] for s in laid])
         for i in range(n):
             logits = run.append(token).unflatten(0, (len(views), -1)).transpose(0, 1)
