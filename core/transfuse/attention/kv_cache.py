@@ -92,8 +92,8 @@ class KVCache:
             longest = int(length.max())
             if longest + n > self.capacity:
                 raise TransfuseError(
-                    f"cache: stream {first + int(length.argmax())} holds {longest} of {self.capacity} positions and has "
-                    f"no room for {n} more; make the cache with a larger capacity"
+                    f"cache: stream {first + int(length.argmax())} holds {longest} of {self.capacity} positions and "
+                    f"has no room for {n} more; make the cache with a larger capacity"
                 )
             place = length + np.arange(n)
             own = {name: values[at : at + place.size] for name, values in columns.items()}
