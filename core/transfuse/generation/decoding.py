@@ -225,14 +225,12 @@ class _Chunk:
     def run(self) -> list[Document]:
         documents = list(self.rows)
         while active := [one for one in documents if not one.done]:
-            in_text = [one for one in active if one.begun is None]
-            if in_text:
+            if in_text := [one for one in active if one.begun is None]:
                 self._write(in_text)
-            else:
-                # Documents that began items of one shape go through its sampler together.
-                first = active[0].begun
-                assert first is not None
-                self._sample([one for one in active if one.begun == first], *first)
+            elif begun := active[
+                0
+            ].begun:  # those that began items of one shape go through its sampler together
+                self._sample([one for one in active if one.begun == begun], *begun)
         return [one.document for one in documents]
 
     def front(self, documents: Sequence[_Continued]) -> list[_Continued]:
@@ -312,12 +310,9 @@ class _Chunk:
         documents = self.front(documents)
         payload, _ = self.decoder.blank(name, label)
         own = [self.views.index(view) for view in (WHOLE, *self.model.modalities[name].views)]
+        starts = [one.cursors[v] for v in own for one in documents]
         blank = Item(name, None)
-        laid = [
-            self.layout.continuation(Document(()), blank, payload, one.cursors[v])[0]
-            for v in own
-            for one in documents
-        ]
+        laid = [self.layout.continuation(Document(()), blank, payload, start)[0] for start in starts]
         if name in self.model.token_modalities:
             payloads, kept = self._choose_ids(documents, own, laid, name)
         else:
@@ -350,9 +345,8 @@ class _Chunk:
             logits = run.append(token).unflatten(0, (len(views), -1)).transpose(0, 1)
             own = torch.full_like(logits, -torch.inf)
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
-            chosen = seam.choose_each(
-                modality, own, [self._generator(one, i) for one in documents], (n - i) / n
-            )
+            generators = [self._generator(one, i) for one in documents]
+            chosen = seam.choose_each(modality, own, generators, (n - i) / n)
             ids[:, i], token = chosen - r.start, np.tile(chosen, len(views))
         return ids, n
 
@@ -360,22 +354,16 @@ class _Chunk:
         self, documents: Sequence[_Continued], name: str, payloads: np.ndarray, kept: Sequence[int]
     ) -> None:
         """The finished item, clean, in every view of its document; ``kept``: positions that a view has of it."""
-        items = [
-            Item(name, seam.call(self.model.modalities[name], "decode", payload), noised=False)
-            for payload in payloads
-        ]
-        laid: list[DocumentSequence] = []
+        decoded = [seam.call(self.model.modalities[name], "decode", payload) for payload in payloads]
+        items, laid = [Item(name, raw, noised=False) for raw in decoded], []
         for v, written in enumerate(kept):
             for one, item, payload in zip(documents, items, payloads, strict=True):
                 whole, one.cursors[v] = self.layout.continuation(one.document, item, payload, one.cursors[v])
                 laid.append(whole.slice(written, len(whole)))
         logits = self.incremental.append(range(len(kept)), laid)
         for one, item, own in zip(documents, items, logits[: len(documents)], strict=True):
-            one.document, one.logits, one.begun = (
-                replace(one.document, items=(*one.document.items, item)),
-                own,
-                None,
-            )
+            one.document = replace(one.document, items=(*one.document.items, item))
+            one.logits, one.begun = own, None
             one.done = self.config.want is not None or one.items >= self.config.items
 
 
