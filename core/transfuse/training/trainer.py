@@ -239,7 +239,7 @@ class Trainer:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
         if self.silence is None:
             return
-        if self.silence.documents >= self.data.size("train") or (self.done and not self._resumed_at):
+        if self.silence.documents >= self.data.excerpt("train") or (self.done and not self._resumed_at):
             self.silence.say()
             self.silence = None
 
