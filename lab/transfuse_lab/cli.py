@@ -15,6 +15,7 @@ from transfuse_lab.commands.arguments import (
     RecipeOnData,
     SampleArguments,
     read_axes,
+    read_dtype,
     read_given,
     read_seeds,
     recipe_on_data,
@@ -93,6 +94,7 @@ Device = Annotated[
     str,
     typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda or cuda:1."),
 ]
+DTYPE = typer.Option("--dtype", metavar="DTYPE", help="Of matrix products in sampling: float32 or bfloat16.")
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training run.")]
 
 
@@ -187,11 +189,12 @@ def sample(
         ),
     ] = None,
     device: Device = AUTO,
+    dtype: Annotated[str, DTYPE] = "float32",
 ) -> None:
     """Sample from a trained run: one role given others, or what the model writes next."""
     arguments = SampleArguments(
         run, tuple(prompt or ()), read_given(given or ()), image, document, want, n, tokens, out, seed,
-        tuple(overrides or ()), check_device(device),
+        tuple(overrides or ()), check_device(device), read_dtype(dtype),
     )  # fmt: skip
     from transfuse_lab.commands.sample import sample_command
 
@@ -217,11 +220,21 @@ def evaluate(
     ] = None,
     registry: RegistryFile = None,
     device: Device = AUTO,
+    dtype: Annotated[str | None, DTYPE] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid, tuple(task or ()), prompts, registry, data, check_device(device))
+    eval_command(
+        run,
+        grid,
+        tuple(task or ()),
+        prompts,
+        registry,
+        data,
+        check_device(device),
+        dtype and read_dtype(dtype),
+    )
 
 
 @app.command()

@@ -282,6 +282,24 @@ def choose(modality: TokenModality, logits: Tensor, generator: torch.Generator, 
     return id
 
 
+def choose_each(modality: TokenModality, logits: Tensor, generators: list, left: float) -> np.ndarray:
+    """The next ids of B documents [B], from logits [B, views, V]: by whichever of the two methods was said last."""
+    said = next(x for x in (modality, *type(modality).__mro__) if {"choose", "choose_each"} & vars(x).keys())
+    if "choose_each" not in vars(said) or said is TokenModality:
+        each = zip(logits, generators, strict=True)
+        return np.array([choose(modality, own, generator, left) for own, generator in each])
+    found = call(modality, "choose_each", logits, generators, left)
+    if not isinstance(found, Tensor) or found.shape != logits.shape[:1] or found.dtype != torch.long:
+        raise wrong(modality, "choose_each", found, f" for {len(logits)} documents: an id each, as int64")
+    ids = found.cpu().numpy()
+    fits = (ids >= 0) & (ids < logits.shape[2])
+    fits[fits] = (logits[:, 0].cpu().numpy()[fits, ids[fits]] != -np.inf) if fits.any() else True
+    if not fits.all():
+        but = ", which may not stand here: its logit is -inf"
+        raise wrong(modality, "choose_each", int(ids[~fits][0]), but)
+    return ids
+
+
 @lru_cache(maxsize=1024)
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
