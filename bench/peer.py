@@ -36,6 +36,7 @@ TRIED_PLAIN: dict[str, dict[str, Any]] = {
     "plain, not compiled": {"compiled": False},
 }
 PROMPTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LEAST = 1.5  # CPU-seconds of a runner in a round
 WITHOUT_DTYPE = "this transfuse trains in float32 alone: ours is left out of bf16"
 
 Cell = dict[str, Any]
@@ -57,7 +58,7 @@ def training(workload: Workload, dtype: str, rounds: int, without: set[str]) -> 
             runners["peer_fp32"] = Peer(documents, **FASTEST_PEER)
     if "plain" not in without:
         runners["plain"] = PlainRunner(documents, dtype, **FASTEST_PLAIN)
-    found = measure.alternate({name: one.step for name, one in runners.items()}, rounds, least=1.5)
+    found = measure.alternate({name: one.step for name, one in runners.items()}, rounds, LEAST, ["plain"])
     cell: Cell = {name: rate.median for name, rate in found.items()}
     cell["spread"] = {name: rate.spread for name, rate in found.items()}
     cell["paths"] = {name: one.path for name, one in runners.items()}
@@ -107,7 +108,7 @@ def generation(name: str, dtype: str, rounds: int, without: set[str]) -> Cell:
     }
     if kind == "text" and "peer" in runners:
         steps["peer_documents"] = lambda: runners["peer"].documents(prompts)
-    found = measure.alternate(steps, rounds, least=1.0, warm=0.0)
+    found = measure.alternate(steps, rounds, LEAST)
     cell: Cell = {who: rate.median for who, rate in found.items()}
     cell["spread"] = {who: rate.spread for who, rate in found.items()}
     each = 2 * EVALUATIONS if kind == "pictures" else 1
@@ -123,7 +124,7 @@ def tried(names: list[str], rounds: int) -> dict[str, dict[str, float]]:
         found[name] = {}
         for setting, given in {**peer.TRIED, **TRIED_PLAIN}.items():
             make = PlainRunner if setting in TRIED_PLAIN else Peer
-            rate = measure.alternate({"": make(documents, **given).step}, rounds, least=1.0)[""].median
+            rate = measure.alternate({"": make(documents, **given).step}, rounds, LEAST, [""])[""].median
             found[name][setting] = rate
             print(f"{name}, {setting}: {rate:,.0f}", flush=True)
     return found

@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,16 +41,17 @@ class Rate:
 
 
 def alternate(
-    steps: Mapping[str, Callable[[], int]], rounds: int, least: float, warm: float = 2.0
+    steps: Mapping[str, Callable[[], int]], rounds: int, least: float, compiled: Collection[str] = ()
 ) -> dict[str, Rate]:
     """Each of ``steps``, which says how many units it did, in every round for ``least`` CPU-seconds, one step at least.
 
-    Steps for ``warm`` CPU-seconds, beginning with the second, come first and are not counted: they compile, plan, and
-    fetch memory.
+    One step of each comes first and is not counted, as it plans and fetches memory; of those that are ``compiled``
+    as many as take ``least`` more, as other shapes may be compiled again.
     """
-    for step in steps.values():
+    for name, step in steps.items():
         step()
-        _steps(step, warm)
+        if name in compiled:
+            _steps(step, least)
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
