@@ -93,5 +93,6 @@ def restore_optimizer(
                 f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
                 f"{tuple(parameters[name].shape)}"
             )
-        # Moments go where the weights are; AdamW counts its steps on the CPU.
-        optimizer.state[parameters[name]][key] = value.to(parameters[name].device) if value.dim() else value
+        # Moments go where the weights are; AdamW counts its steps on the CPU, but where it is fused.
+        there = value.dim() or optimizer.defaults.get("fused")
+        optimizer.state[parameters[name]][key] = value.to(parameters[name].device) if there else value

@@ -170,6 +170,9 @@ class SpanModality(Modality):
     """
 
     clean_time: float  # the time of an uncorrupted span
+    mixed_precision: ClassVar[bool] = (
+        False  # embed and head may run under autocast where the model computes in bf16
+    )
 
     @abstractmethod
     def corrupt(
