@@ -36,7 +36,7 @@ class PictureCodec(Codec):
         side = shape[1] if shape is not None and shape[1] == shape[2] else None
         return read_image(path, self.image_channels, side).astype(np.float32) / 255
 
-    def draw(self, raw: np.ndarray) -> str | bytes:
+    def draw(self, raw: np.ndarray) -> str | bytes | None:
         return image_bytes(raw) if is_image(raw) else super().draw(raw)
 
     def suffix_for(self, raw: np.ndarray) -> str:

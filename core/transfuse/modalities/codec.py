@@ -146,7 +146,7 @@ class GridModality(Modality):
         shape = self.decode(self.blank(self.labels()[0])).shape if len(self.sizes) == 1 else None
         return seam.call(self.codec, "load", path, shape)
 
-    def draw(self, raw: Any) -> str | bytes:
+    def draw(self, raw: Any) -> str | bytes | None:
         return seam.call(self.codec, "draw", raw)
 
     def suffix_for(self, raw: Any) -> str:

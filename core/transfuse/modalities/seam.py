@@ -94,8 +94,9 @@ RIGHT: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "load": (lambda x: x is not None, "raw data"),
     "draw": (
-        lambda x: ("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG",
-        "SVG as text, or a PNG as bytes",
+        lambda x: x is None
+        or (("<svg" in x[:1000]) if isinstance(x, str) else isinstance(x, bytes) and x[:4] == b"\x89PNG"),
+        "SVG as text, a PNG as bytes, or None",
     ),
 }  # fmt: skip
 """By method or attribute of modalities and codecs, what it has to give, whatever it is asked."""

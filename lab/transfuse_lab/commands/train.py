@@ -25,6 +25,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_folder
 from transfuse_lab.progress import say
+from transfuse_lab.raw_drawing import drawn
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.survey import survey
@@ -107,11 +108,11 @@ def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
     error = np.mean([_squared(a, b).mean() for a, b in zip(originals, back, strict=True)])
     facts = modality.facts().get("codec", {})
     rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
-    drawn = [[Cell(seam.call(modality, "draw", raw)) for raw in some[:SHOWN]] for some in (originals, back)]
-    pictures = all(isinstance(cell.drawing, bytes) for cells in drawn for cell in cells)
+    shown = [[Cell(drawn(modality, raw)) for raw in some[:SHOWN]] for some in (originals, back)]
+    pictures = all(isinstance(cell.drawing, bytes) for cells in shown for cell in cells)
     path = out / f"{role}{'.png' if pictures else '.svg'}"
     across = ACROSS if pictures else PLOTS
-    rows = [cells[i : i + across] for i in range(0, len(drawn[0]), across) for cells in drawn]
+    rows = [cells[i : i + across] for i in range(0, len(shown[0]), across) for cells in shown]
     save_sheet(rows, path, "--out")
     say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out items{rest}; shown in {path}")
 
