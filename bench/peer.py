@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from pages import write
 from runners import measure, page, peer
-from runners.ours import EVALUATIONS, TOKENS, Ours, has_dtype
+from runners.ours import EVALUATIONS, TOKENS, Ours
 from runners.peer import Peer
 from runners.plain import PlainRunner
 from runners.workloads import WORKLOADS, Workload
@@ -37,7 +37,6 @@ TRIED_PLAIN: dict[str, dict[str, Any]] = {
 }
 PROMPTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LEAST = 1.5  # CPU-seconds of a runner in a round
-WITHOUT_DTYPE = "this transfuse trains in float32 alone: ours is left out of bf16"
 
 Cell = dict[str, Any]
 
@@ -47,11 +46,7 @@ def training(workload: Workload, dtype: str, rounds: int, without: set[str]) -> 
     print(f"{workload.name}, {dtype}: {workload.about}", flush=True)
     top = measure.peak(measure.DTYPES[dtype])
     documents = Ours(workload)
-    runners: dict[str, Any] = {}
-    if dtype == "fp32" or has_dtype():
-        runners["ours"] = Ours(workload, dtype)
-    else:
-        print(f"  {WITHOUT_DTYPE}")
+    runners: dict[str, Any] = {"ours": Ours(workload, dtype)}
     if "peer" not in without:
         runners["peer"] = Peer(documents, dtype, **FASTEST_PEER)
         if dtype != "fp32":
@@ -63,12 +58,11 @@ def training(workload: Workload, dtype: str, rounds: int, without: set[str]) -> 
     cell["spread"] = {name: rate.spread for name, rate in found.items()}
     cell["paths"] = {name: one.path for name, one in runners.items()}
     cell |= _ratios(cell)
-    if ours := runners.get("ours"):
-        top = max(top, measure.peak(measure.DTYPES[dtype]))
-        cell["flops_over_peak"] = ours.flops_a_position() * cell["ours"] / top
-        shares = measure.breakdown(ours.step)
-        cell["outside"] = 1 - shares.get("matmul", 0) - shares.get("attention", 0)
-        cell["kept_kib"] = _kept(ours)
+    ours, top = runners["ours"], max(top, measure.peak(measure.DTYPES[dtype]))
+    cell["flops_over_peak"] = ours.flops_a_position() * cell["ours"] / top
+    shares = measure.breakdown(ours.step)
+    cell["outside"] = 1 - shares.get("matmul", 0) - shares.get("attention", 0)
+    cell["kept_kib"] = _kept(ours)
     cell["peak_gflops"] = top / 1e9
     cell["kept_kib_of_others"] = {name: _kept(runners[name]) for name in ("peer", "plain") if name in runners}
     return cell
@@ -94,11 +88,7 @@ def generation(name: str, dtype: str, rounds: int, without: set[str]) -> Cell:
         prompts = [f"{prompt:8}" for prompt in prompts]  # the peer takes prompts of one length
     digits = WORKLOADS["digits"]
     documents = Ours(digits)
-    runners: dict[str, Any] = {}
-    if dtype == "fp32" or has_dtype():
-        runners["ours"] = Ours(digits, dtype)
-    else:
-        print(f"  {WITHOUT_DTYPE}")
+    runners: dict[str, Any] = {"ours": Ours(digits, dtype)}
     if "peer" not in without:
         runners["peer"] = Peer(documents, dtype, **FASTEST_PEER)
         if dtype != "fp32":

@@ -100,27 +100,24 @@ def kept_bytes(model: nn.Module, loss: Callable[[], tuple[Tensor, int]]) -> tupl
 
 
 def breakdown(step: Callable[[], int], steps: int = 3) -> dict[str, float]:
-    """Where a step's CPU time goes, as shares that add up to 1: ``matmul``, ``attention``, other operations by name,
-    and ``python``, which is what no operation accounts for.
+    """Where a step's time goes, as shares that add up to 1: ``matmul``, ``attention``, other operations by name, and
+    ``python``, which is what no operation accounts for: the program between them, and the profiler's own work.
 
-    Products within attention count as attention. Operations are timed by torch.profiler, the step by the process's
-    CPU time without it.
+    Products within attention count as attention. The clock is torch.profiler's, so nothing else should run.
     """
     step()
-    started = time.process_time()
-    for _ in range(steps):
-        step()
-    whole = (time.process_time() - started) / steps
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(steps):
             with record_function("step"):
                 step()
+    events = list(profiled.events())
+    whole = sum(event.cpu_time_total for event in events if event.name == "step")
     shares: dict[str, float] = {}
-    for event in profiled.events():
+    for event in events:
         if event.name == "step" or event.name.startswith(("Optimizer.", "ProfilerStep", "autograd::")):
             continue
         kind = _kind(event)
-        shares[kind] = shares.get(kind, 0.0) + event.self_cpu_time_total / 1e6 / steps / whole
+        shares[kind] = shares.get(kind, 0.0) + event.self_cpu_time_total / whole
     shares["python"] = 1 - sum(shares.values())
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 

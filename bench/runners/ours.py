@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from transfuse import Document, Item, Packer, Registry, Trainer, build, generate
-from transfuse.config.recipe import TrainSettings
+from transfuse.model.precision import computing_in
 
 from runners.workloads import Workload, data_positions
 
@@ -15,11 +15,8 @@ EVALUATIONS = 20
 GUIDANCE = 3.0
 TOKENS = 64
 """Of text written after a prompt."""
-
-
-def has_dtype() -> bool:
-    """Whether this transfuse trains in other types than float32."""
-    return "dtype" in TrainSettings.model_fields
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+"""By what the page calls them, as ``train.dtype``."""
 
 
 class Ours:
@@ -38,7 +35,7 @@ class Ours:
         settings += ["image.codec=pixel", "image.objective=flow", "image.sampler=euler", "image.patcher.patch=1"]
         settings += [f"image.sampler.evaluations={EVALUATIONS}", f"image.guidance.scale={GUIDANCE}"]
         settings += [f"attention={attention}", "text.vocab=256" if workload.has_text else "text=null"]
-        settings += ["train.dtype=bfloat16"] if dtype == "bf16" else []
+        settings.append(f"train.dtype={DTYPES[dtype]}")
         registry = Registry.open()
         recipe = registry.recipe("transfusion", settings)
         self.workload, self.dtype = workload, dtype
@@ -67,7 +64,8 @@ class Ours:
         """The loss of a row, its graph alive; and the row's positions, markers counted."""
         batch = self.trainer.batch(next(self.trainer.rows))
         next(self._groups)
-        return self.trainer.combiner.combine(self.model.losses(batch), batch.counts).total, len(batch)
+        with computing_in(self.model, DTYPES[self.dtype]):
+            return self.trainer.combiner.combine(self.model.losses(batch), batch.counts).total, len(batch)
 
     def flops_a_position(self, rows: int = 4) -> float:
         """FLOPs by formula of training on a data position: the trainer's count over ``rows`` steps."""
@@ -80,13 +78,15 @@ class Ours:
     def pictures(self, prompts: list[str]) -> int:
         """Draws a picture of 16 positions behind each caption; how many."""
         self.model.predictable[:] = True  # as after training
-        return len(generate(self.model, captions(prompts), want="image", label="1x16"))
+        with computing_in(self.model, DTYPES[self.dtype]):
+            return len(generate(self.model, captions(prompts), want="image", label="1x16"))
 
     def text(self, prompts: list[str]) -> int:
         """Writes `TOKENS` bytes after each prompt, greedily; how many in all. No document ends before them."""
         with torch.no_grad():  # a logit of 0 is never the greatest of an untrained model's 256
             self.model.unembed.weight[self.model.vocabulary.marker("</document>")] = 0
-        made = generate(self.model, captions(prompts), want="text", greedy=True, tokens=TOKENS)
+        with computing_in(self.model, DTYPES[self.dtype]):
+            made = generate(self.model, captions(prompts), want="text", greedy=True, tokens=TOKENS)
         assert all(len(document.items) == 2 for document in made)
         return TOKENS * len(made)
 
