@@ -10,7 +10,7 @@ from torch import Tensor
 from transfuse.attention.backend import Backend, Plan, Request
 from transfuse.masks import Columns, Mask
 
-from transfuse_tiles.kernel import backward, chunks, forward
+from transfuse_tiles.kernel import answer, backward, chunks, forward
 from transfuse_tiles.plan import lower
 from transfuse_tiles.tiling import tiling
 
@@ -38,7 +38,7 @@ _tiles = torch.library.custom_op("transfuse::tiles", forward, mutates_args=())
 
 @_tiles.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int):
-    return torch.empty_like(q, memory_format=torch.contiguous_format), chunks(q, kept)
+    return answer(q), chunks(q, kept)
 
 
 _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward, mutates_args=())
@@ -46,11 +46,7 @@ _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward,
 
 @_tiles_backward.register_fake
 def _(grad, q, k, v, table, index, bias, weights):
-    return (
-        torch.empty_like(q, memory_format=torch.contiguous_format),
-        torch.empty_like(k, memory_format=torch.contiguous_format),
-        torch.empty_like(v, memory_format=torch.contiguous_format),
-    )
+    return answer(q), answer(k), answer(v)
 
 
 def _keep(ctx, inputs, output) -> None:

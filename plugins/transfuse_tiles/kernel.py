@@ -52,14 +52,9 @@ def forward(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Attention [H, Tq, d] and the chunks of weights kept for the backward pass."""
-    groups, dtype = len(q) // len(k), q.dtype
-    weights = chunks(q, kept)
-    wide = torch.promote_types(dtype, torch.float32)  # half precision is computed in float32
-    q, k, v = q.to(wide), k.to(wide), v.to(wide)
-    entries = _entries(table)
+    groups, weights, entries = len(q) // len(k), chunks(q, kept), _entries(table)
     if len(entries) == 1 and _bare(entries[0]) and entries[0].query == 0 and entries[0].n == q.shape[1]:
-        out = _unwritten(q, k, v, entries[0], index, groups)
-        return _ungrouped(out, entries[0], groups).to(dtype), weights
+        return _ungrouped(_unwritten(q, k, v, entries[0], index, groups), entries[0], groups), weights
     out, k_t = _answers(q, entries), k.mT
     for entry in entries:
         if _bare(entry):
@@ -69,7 +64,7 @@ def forward(
             scores = _weights(_queries(q, entry, index, groups), k_t, entry, index, bias, groups, room)
             tile = torch.bmm(scores, _keys(v, entry, index))
         _put_queries(out, tile, entry, index, groups)
-    return out.to(dtype), weights
+    return out, weights
 
 
 def backward(
@@ -83,10 +78,7 @@ def backward(
     weights: list[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v. dS = P ∘ (dP − rowsum(P ∘ dP)), as everywhere."""
-    groups, scale, dtype = len(q) // len(k), q.shape[2] ** -0.5, q.dtype
-    wide = torch.promote_types(dtype, torch.float32)
-    grad, q, k, v = grad.to(wide), q.to(wide), k.to(wide), v.to(wide)
-    entries = _entries(table)
+    groups, scale, entries = len(q) // len(k), q.shape[2] ** -0.5, _entries(table)
     grad_q, grad_k, grad_v = _answers(q, entries), _zeros(k), _zeros(v)
     k_t, v_t, none = k.mT, v.mT, q.new_empty(())
     scratch = q.new_empty(len(q) * max((e.B * e.n * e.m for e in entries), default=0))
@@ -106,27 +98,33 @@ def backward(
         of_q = torch.baddbmm(none, scores, _keys(k, entry, index), beta=0, alpha=scale)
         _put_queries(grad_q, of_q, entry, index, groups)
         _add_keys(grad_k, scores, tile_q, scale, entry, index)
-    return grad_q.to(dtype), grad_k.to(dtype), grad_v.to(dtype)
+    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
 
 
 def chunks(q: Tensor, kept: int) -> list[Tensor]:
     """Room for the weights of one layer."""
-    return [q.new_empty(CHUNK, dtype=torch.promote_types(q.dtype, torch.float32)) for _ in range(kept)]
+    return [q.new_empty(CHUNK) for _ in range(kept)]
 
 
 def _entries(table: Tensor) -> list[Entry]:
     return [Entry._make(row) for row in table.tolist()]
 
 
+def answer(x: Tensor) -> Tensor:
+    """Room for [H, T, d], in which a position's heads lie side by side, as the layers around attention have them."""
+    return x.new_empty(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
+
+
 def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros_like(x, memory_format=torch.contiguous_format)
+    """Where gradients of keys are added up: in float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.new_zeros(x.shape[1], x.shape[0], x.shape[2], dtype=wide).transpose(0, 1)
 
 
 def _answers(q: Tensor, entries: list[Entry]) -> Tensor:
     """Where a row for each query goes: 0 where no tile has the query."""
-    if sum(entry.own for entry in entries) == q.shape[1]:
-        return torch.empty_like(q, memory_format=torch.contiguous_format)
-    return _zeros(q)
+    out = answer(q)
+    return out if sum(entry.own for entry in entries) == q.shape[1] else out.zero_()
 
 
 def _bare(entry: Entry) -> bool:
@@ -200,7 +198,7 @@ def _keys_t(x: Tensor, entry: Entry, index: Tensor) -> Tensor:
 
 def _add_keys(grad: Tensor, left: Tensor, right: Tensor, scale: float, entry: Entry, index: Tensor) -> None:
     """Add scale · leftᵀ right [Hk·B, m, d] to the batch's keys of grad [Hk, Tk, d]."""
-    if entry.B == 1 and entry.key >= 0:
+    if entry.B == 1 and entry.key >= 0 and grad.dtype == left.dtype:
         grad.narrow(1, entry.key, entry.m).baddbmm_(left.mT, right, alpha=scale)
         return
     part = torch.baddbmm(left.new_empty(()), left.mT, right, beta=0, alpha=scale)
