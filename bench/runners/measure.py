@@ -13,7 +13,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation")
-PRODUCTS += ("aten::linear", "mkl::_mkl_linear", "mkldnn::_linear_pointwise", "mkldnn::_linear_pointwise.binary")
+PRODUCTS += (
+    "aten::linear",
+    "mkl::_mkl_linear",
+    "mkldnn::_linear_pointwise",
+    "mkldnn::_linear_pointwise.binary",
+)
 ATTENTION = ("tiles", "scaled_dot_product")
 
 

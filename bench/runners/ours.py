@@ -31,8 +31,18 @@ class Ours:
         self, workload: Workload, dtype: str = "fp32", core: dict[str, int] = CORE, attention: str = "auto"
     ) -> None:
         settings = [f"model.{name}={value}" for name, value in core.items()]
-        settings += [f"train.budget={workload.budget}", "train.steps=1000000", "train.drop=0", "train.lr=3e-4"]
-        settings += ["image.codec=pixel", "image.objective=flow", "image.sampler=euler", "image.patcher.patch=1"]
+        settings += [
+            f"train.budget={workload.budget}",
+            "train.steps=1000000",
+            "train.drop=0",
+            "train.lr=3e-4",
+        ]
+        settings += [
+            "image.codec=pixel",
+            "image.objective=flow",
+            "image.sampler=euler",
+            "image.patcher.patch=1",
+        ]
         settings += [f"image.sampler.evaluations={EVALUATIONS}", f"image.guidance.scale={GUIDANCE}"]
         settings += [f"attention={attention}", "text.vocab=256" if workload.has_text else "text=null"]
         settings.append(f"train.dtype={DTYPES[dtype]}")

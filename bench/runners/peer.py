@@ -1,6 +1,6 @@
 """transfusion-pytorch as a runner: its package as it is released, called as its README says. None of its code is here.
 
-    pip install -e ".[peer]"
+pip install -e ".[peer]"
 """
 
 import io
@@ -16,7 +16,9 @@ from transfuse import Document
 from runners.ours import CORE, EVALUATIONS, GUIDANCE, TOKENS, Ours
 from runners.workloads import WIDTH, data_positions
 
-MISSING = "transfusion-pytorch is not installed: pip install 'transfusion-pytorch==0.20.*', or leave it out by --without peer"
+MISSING = (
+    "transfusion-pytorch is not installed: pip install 'transfusion-pytorch==0.20.*', or say --without peer"
+)
 
 TRIED: dict[str, dict[str, Any]] = {
     "as released": {},
@@ -82,7 +84,9 @@ class Peer:
     @property
     def path(self) -> str:
         where = "scores written out under a boolean mask: its FlexAttention is for CUDA"
-        kind = f"modality_processing={self.model.modality_processing!r}" if self.has_text else "pictures alone"
+        kind = (
+            f"modality_processing={self.model.modality_processing!r}" if self.has_text else "pictures alone"
+        )
         return f"{kind}, {self.passes} pass(es) a step, {where}"
 
     def batch_loss(self, documents: list[Document]) -> torch.Tensor:

@@ -32,7 +32,9 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, width]
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # [B, heads, T, width]
         q, k = rotated(q, cos, sin), rotated(k, cos, sin)
         out = F.scaled_dot_product_attention(q, k, v.to(q.dtype), attn_mask=mask)
         return self.out(out.transpose(1, 2).flatten(2))
@@ -71,8 +73,8 @@ class Time(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Padded:
-    """Documents as a batch: ids, -1 at pictures and padding; ids to predict, -1 for none; each position's picture in its
-    document, -1 for none; where pictures stand in ``[B·T]``; their latents; the picture of each."""
+    """Documents as a batch: ids, -1 at pictures and padding; ids to predict, -1 for none; each position's picture in
+    its document, -1 for none; where pictures stand in ``[B·T]``; their latents; the picture of each; its length."""
 
     tokens: Tensor  # [B T]
     targets: Tensor  # [B T]
@@ -146,7 +148,7 @@ def padded(documents: list[Document], model: Model, multiple: int = MULTIPLE) ->
             span += [-1, *[number] * n, -1]
             latents.append(torch.from_numpy(item.data).flatten(1).T * 2 - 1)
             lengths.append(n)
-        rows.append((ids + [marker("</document>")], predicted + [True], span + [-1]))
+        rows.append(([*ids, marker("</document>")], [*predicted, True], [*span, -1]))
     T = -(-max(len(ids) for ids, _, _ in rows) // multiple) * multiple
     tokens, targets, spans = (torch.full((len(rows), T), -1) for _ in range(3))
     for i, (ids, predicted, span) in enumerate(rows):
@@ -170,7 +172,9 @@ class PlainRunner:
     def __init__(self, ours: Ours, dtype: str = "fp32", passes: int = 1, compiled: bool = True) -> None:
         self.ours, self.dtype, self.passes = ours, dtype, passes
         self.model = from_ours(ours.model)
-        shapes.use_duck_shape = False  # or it compiles again where there happen to be as many documents as positions
+        shapes.use_duck_shape = (
+            False  # or it compiles again where there happen to be as many documents as positions
+        )
         self.loss = torch.compile(self.model, dynamic=True) if compiled else self.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, betas=(0.9, 0.95), fused=True)
         self.groups = ours.groups()

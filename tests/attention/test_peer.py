@@ -1,4 +1,4 @@
-"""bench/peer.py compares like with like: the plain model computes our loss; each runner runs. No test asserts a time."""
+"""bench/peer.py compares like with like: the plain model computes our loss, every runner runs. No times here."""
 
 import json
 import sys
@@ -26,7 +26,13 @@ def bench() -> Iterator[SimpleNamespace]:
         from runners import measure, ours, page, peer, plain, workloads  # type: ignore[import-not-found]
 
         yield SimpleNamespace(
-            command=command, measure=measure, ours=ours, page=page, peer=peer, plain=plain, workloads=workloads
+            command=command,
+            measure=measure,
+            ours=ours,
+            page=page,
+            peer=peer,
+            plain=plain,
+            workloads=workloads,
         )
     finally:
         sys.path.remove(str(BENCH))
@@ -69,7 +75,9 @@ def test_the_plain_model_has_our_loss_and_gradients(bench: SimpleNamespace, name
 def test_what_stands_in_a_batch_beside_a_document_does_not_change_its_loss(bench: SimpleNamespace) -> None:
     ours = bench.ours.Ours(bench.workloads.WORKLOADS["ragged"], core=TINY)
     plain = bench.plain.from_ours(ours.model)
-    short, long = sorted((ours.workload.document("train", i) for i in range(2)), key=bench.workloads.data_positions)
+    short, long = sorted(
+        (ours.workload.document("train", i) for i in range(2)), key=bench.workloads.data_positions
+    )
     found = []
     for documents in ([short], [short, long]):
         batch = bench.plain.padded(documents, ours.model)
@@ -162,7 +170,9 @@ def test_the_command_writes_a_file_and_the_page(
     assert "text, 1 together, fp32: a byte of text" in text
     assert "**missed**" in text
     pages = sys.modules["pages"]
-    assert pages.written("a\n<!-- x -->\nold\n<!-- end -->b", "x", "new") == "a\n<!-- x -->\nnew\n<!-- end -->b"
+    assert (
+        pages.written("a\n<!-- x -->\nold\n<!-- end -->b", "x", "new") == "a\n<!-- x -->\nnew\n<!-- end -->b"
+    )
 
 
 def run(bench: SimpleNamespace, file: Path, *arguments: str) -> None:
@@ -199,4 +209,3 @@ def test_the_peer_trains_and_generates(bench: SimpleNamespace, name: str) -> Non
         assert peer.pictures(prompts) == ours.pictures(prompts) == 2
         assert peer.text(prompts) == ours.text(prompts) == 2 * bench.ours.TOKENS
         assert peer.documents(prompts) == 2 * bench.ours.TOKENS
-
