@@ -30,6 +30,10 @@ class Tiles(Backend):
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan
     ) -> Float[Tensor, "H Tq d"]:
+        device = q.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # the kernel says itself what is float32
+                return self.attend(q, k, v, plan)
         return _tiles(q, k, v, plan.table, plan.index, plan.bias, plan.kept)[0]
 
 

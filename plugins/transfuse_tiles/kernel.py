@@ -51,10 +51,18 @@ class Entry(NamedTuple):
 def forward(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass."""
-    groups, weights, entries = len(q) // len(k), chunks(q, kept), _entries(table)
+    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass.
+
+    Half precision is computed in float32: oneDNN, which multiplies bfloat16 on CPUs, makes code for each new shape,
+    and in a row of documents of many lengths most tiles have one.
+    """
+    groups, dtype = len(q) // len(k), q.dtype
+    weights, entries = chunks(q, kept), _entries(table)
+    wide = torch.promote_types(dtype, torch.float32)
+    q, k, v = q.to(wide), k.to(wide), v.to(wide)
     if len(entries) == 1 and _bare(entries[0]) and entries[0].query == 0 and entries[0].n == q.shape[1]:
-        return _ungrouped(_unwritten(q, k, v, entries[0], index, groups), entries[0], groups), weights
+        out = _unwritten(q, k, v, entries[0], index, groups)
+        return _ungrouped(out, entries[0], groups).to(dtype), weights
     out, k_t = _answers(q, entries), k.mT
     for entry in entries:
         if _bare(entry):
@@ -64,7 +72,7 @@ def forward(
             scores = _weights(_queries(q, entry, index, groups), k_t, entry, index, bias, groups, room)
             tile = torch.bmm(scores, _keys(v, entry, index))
         _put_queries(out, tile, entry, index, groups)
-    return out, weights
+    return out.to(dtype), weights
 
 
 def backward(
@@ -78,7 +86,10 @@ def backward(
     weights: list[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v. dS = P ∘ (dP − rowsum(P ∘ dP)), as everywhere."""
-    groups, scale, entries = len(q) // len(k), q.shape[2] ** -0.5, _entries(table)
+    groups, scale, dtype = len(q) // len(k), q.shape[2] ** -0.5, q.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    grad, q, k, v = grad.to(wide), q.to(wide), k.to(wide), v.to(wide)
+    entries = _entries(table)
     grad_q, grad_k, grad_v = _answers(q, entries), _zeros(k), _zeros(v)
     k_t, v_t, none = k.mT, v.mT, q.new_empty(())
     scratch = q.new_empty(len(q) * max((e.B * e.n * e.m for e in entries), default=0))
@@ -98,12 +109,13 @@ def backward(
         of_q = torch.baddbmm(none, scores, _keys(k, entry, index), beta=0, alpha=scale)
         _put_queries(grad_q, of_q, entry, index, groups)
         _add_keys(grad_k, scores, tile_q, scale, entry, index)
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
+    return grad_q.to(dtype), grad_k.to(dtype), grad_v.to(dtype)
 
 
 def chunks(q: Tensor, kept: int) -> list[Tensor]:
-    """Room for the weights of one layer."""
-    return [q.new_empty(CHUNK) for _ in range(kept)]
+    """Room for ``kept`` weights of one layer, in chunks of which the last is no larger than it has to be."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return [q.new_empty(min(CHUNK, kept - at), dtype=wide) for at in range(0, kept, CHUNK)]
 
 
 def _entries(table: Tensor) -> list[Entry]:
@@ -116,9 +128,7 @@ def answer(x: Tensor) -> Tensor:
 
 
 def _zeros(x: Tensor) -> Tensor:
-    """Where gradients of keys are added up: in float32 at least."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return x.new_zeros(x.shape[1], x.shape[0], x.shape[2], dtype=wide).transpose(0, 1)
+    return answer(x).zero_()
 
 
 def _answers(q: Tensor, entries: list[Entry]) -> Tensor:
@@ -198,7 +208,7 @@ def _keys_t(x: Tensor, entry: Entry, index: Tensor) -> Tensor:
 
 def _add_keys(grad: Tensor, left: Tensor, right: Tensor, scale: float, entry: Entry, index: Tensor) -> None:
     """Add scale · leftᵀ right [Hk·B, m, d] to the batch's keys of grad [Hk, Tk, d]."""
-    if entry.B == 1 and entry.key >= 0 and grad.dtype == left.dtype:
+    if entry.B == 1 and entry.key >= 0:
         grad.narrow(1, entry.key, entry.m).baddbmm_(left.mT, right, alpha=scale)
         return
     part = torch.baddbmm(left.new_empty(()), left.mT, right, beta=0, alpha=scale)

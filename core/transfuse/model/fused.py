@@ -142,7 +142,7 @@ class _SwiGLU(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         x, scale, over, up, down, inner = ctx.saved_tensors
-        _of_x, _, _, of_up, of_down, _ = ctx.needs_input_grad
+        _, _, _, of_up, of_down, _ = ctx.needs_input_grad
         gate, value = inner.chunk(2, dim=-1)
         opened = F.silu(gate)
         grad_down = grad.T @ (opened * value) if of_down else None

@@ -197,20 +197,24 @@ class Model(nn.Module):
     def _score_ids(self, modality: TokenModality, hidden: Float[Tensor, "n D"], targets: Tensor) -> Loss:
         """A modality's loss; in parts, whose logits are computed again backward, where these would be many."""
 
+        dtype = self.compute_dtype  # of this pass, also when it is computed again
+
         def part(hidden: Tensor, targets: Tensor) -> Tensor:
-            return seam.score(modality, self.logits(hidden), targets).sum
+            return seam.score(modality, self.logits(hidden, dtype), targets).sum
 
         size = max(1, LOGITS // self.vocabulary.size)
         if len(hidden) <= size:
             return seam.score(modality, self.logits(hidden), targets)
         parts = zip(hidden.split(size), targets.split(size), strict=True)
-        sums = [checkpoint(part, *each, use_reentrant=False) for each in parts]
+        sums = [checkpoint(part, *each, use_reentrant=False, early_stop=False) for each in parts]
         return Loss(torch.stack(sums).sum(), float(len(targets)))
 
-    def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:
-        """Logits over the whole vocabulary, -inf where an id may not be predicted yet."""
-        # Cast here, not by autocast, which would add up the gradients of all parts in bfloat16.
-        dtype = self.compute_dtype
+    def logits(self, hidden: Float[Tensor, "n D"], dtype: torch.dtype | None = None) -> Float[Tensor, "n V"]:
+        """Logits over the whole vocabulary, -inf where an id may not be predicted yet.
+
+        dtype: of the product, `compute_dtype` by default; what is returned is of ``hidden``'s own.
+        """
+        dtype = dtype or self.compute_dtype  # autocast would add up the gradients of all parts in bfloat16
         logits = F.linear(hidden.to(dtype), self.unembed.weight.to(dtype)).to(hidden.dtype)
         return logits.masked_fill_(~self.predictable, -torch.inf)
 
