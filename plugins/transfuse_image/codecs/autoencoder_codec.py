@@ -1,7 +1,7 @@
 """A codec that is an autoencoder trained here: what its bottlenecks share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +84,9 @@ class Autoencoder(PictureCodec):
     encoder: nn.Sequential
     decoder: nn.Sequential
     moments: int
+    does_not: Mapping[str, str] = {
+        "round trip": "what an autoencoder loses is a fact of its training: reconstruction"
+    }
 
     def __init__(self, settings: Any) -> None:
         super().__init__()
@@ -121,13 +124,13 @@ class Autoencoder(PictureCodec):
             torch.default_generator.manual_seed(key.number("codec weights"))
             self.make(images.shape[1])
             training = AutoencoderTraining(self, torch.from_numpy(images), key, steps, context.device)
-        training.run(report, context)
-        self.requires_grad_(False).eval()
-        seen = torch.from_numpy(images if steps else images[: s.batch])
-        with torch.no_grad():
-            parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))
-            moments = torch.cat([self.encoder(part) for part in parts])
-            self._facts = {"channels": images.shape[1], **self.settle(moments), "terms": training.terms}
+            training.run(report, context)
+            self.requires_grad_(False).eval()
+            seen = torch.from_numpy(images if steps else images[: s.batch])
+            with torch.no_grad():
+                parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))
+                moments = torch.cat([self.encoder(part) for part in parts])
+                self._facts = {"channels": images.shape[1], **self.settle(moments), "terms": training.terms}
         if not steps:
             return
         error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:MEASURED]])
