@@ -27,7 +27,7 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "Nothing was trained yet: the same command begins anew.",
+    "train": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "train-codec": "No codec was kept: the same command begins anew.",
     "compare": "The same command goes on with what is missing.",
 }

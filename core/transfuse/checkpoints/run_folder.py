@@ -22,6 +22,7 @@ from transfuse.checkpoints.weights import module_tensors, save_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.files import (
+    CURE,
     checksum,
     read_checked,
     read_json,
@@ -102,15 +103,13 @@ class RunFolder:
             vocabulary = Vocabulary.from_dump(described["vocabulary"])
             size = vocabulary.size
         except (LookupError, TypeError, ValueError) as error:
-            raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+            raise TransfuseError(f"{path} is damaged ({error!r}): {CURE}") from error
         with seam.at(path):
             for name, modality in modalities.items():
                 seam.call(modality, "restore", facts[name])
             lacks = vocabulary_for(modalities, vocabulary).size - size
         if lacks:
-            raise TransfuseError(
-                f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
-            )
+            raise TransfuseError(f"{path} is damaged (its vocabulary lacks {lacks} ids): {CURE}")
         return build_model(recipe, modalities, plugins, vocabulary, start=False)
 
     def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:
@@ -160,9 +159,8 @@ class RunFolder:
         for last_try in (False, True):
             newest, faults = self.latest, list[TransfuseError]()
             if newest is None:
-                raise TransfuseError(
-                    f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
-                )
+                lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
+                raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
             # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
             older = [path for path in self._steps() if 0 < int(path.name) < int(newest.name)]
             for folder in sorted({newest, *older}, key=lambda path: -int(path.name)):

@@ -59,7 +59,7 @@ class Pictures:
             (usual, _), (odd, _), *_ = shapes.most_common()
             raise TransfuseError(
                 f"data folder {folder}: {first[odd]} is {_size(odd)} pixels, others are {_size(usual)}; "
-                f"give a size to resize all to one square: --data '{folder};size=32'"
+                f"give a size to resize all to one square: --data '{folder};size={min(usual[1:])}'"
             )
         self._shape = next(iter(shapes), None)
 
