@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,11 @@ class Situation:
         assert done.exit_code == 0, (words, self.said[-1], done.exception)
         return self.said[-1]
 
-    def refused(self, *words: Any) -> str:
-        """The command is refused in one line, further ones set in; what lay in the folder lies there unchanged."""
+    def refused(self, *words: Any, but: Collection[str] = ()) -> str:
+        """The command is refused in one line, further ones set in; what lay in the folder lies there unchanged.
+
+        but: names of files that the command may have changed before.
+        """
         before = self._files()
         done = self._done(words)
         assert done.exit_code == 2, (words, self.said[-1], done.exception)
@@ -69,7 +72,8 @@ class Situation:
         error = next(line for line in (first, *more) if line.startswith("error: "))
         assert all(line.startswith(("  ", "error: ", "warning: ")) for line in more), done.stderr
         after = self._files()
-        assert not {path: "lost or changed" for path, was in before.items() if after.get(path) != was}
+        lost = [path for path, was in before.items() if after.get(path) != was and path.name not in but]
+        assert not lost, "lost or changed"
         return done.stderr[done.stderr.index(error) + len("error: ") :].strip()
 
     def _done(self, words: tuple[Any, ...]) -> Result:

@@ -13,7 +13,7 @@ VERBS = (
     "add", "allow", "ask", "begin", "build", "call", "change", "choose", "copy", "cut", "delete", "divide", "draw",
     "drop", "evaluate", "fill", "fit", "fix", "free", "give", "go", "have", "install", "leave", "list", "look",
     "lower", "make", "mark", "mend", "move", "name", "pack", "pip", "plan", "quote", "raise", "read", "remove",
-    "rename", "repeat", "resize", "restore", "return", "run", "save", "say", "see", "set", "shorten", "stop", "take",
+    "rename", "repeat", "resize", "restore", "return", "run", "save", "say", "see", "shorten", "stop", "take",
     "train", "use", "wait", "write",
 )  # fmt: skip
 CURE = re.compile(
