@@ -89,7 +89,7 @@ def _place(data: DataSet, role: str, number: int) -> str:
     whole = (
         data.data if isinstance(data, Restriction) else data
     )  # with all items, so that their numbers are right
-    documents = (whole.document("train", index) for index in range(whole.size("train")))
+    documents = (whole.document("train", index) for index in range(whole.excerpt("train")))
     items = (
         f"{document.source}: item {i} ({role})"
         for document in documents

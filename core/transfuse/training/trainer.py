@@ -222,7 +222,8 @@ class Trainer:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
         if self.silence is None:
             return
-        if self.silence.documents >= max(ENOUGH, self.data.size("train")) or (self.done and not self._resumed_at):
+        enough = max(ENOUGH, self.data.excerpt("train"))
+        if self.silence.documents >= enough or (self.done and not self._resumed_at):
             self.silence.say()
             self.silence = None
 

@@ -155,7 +155,7 @@ class Asked:
 
 def ask(data: DataSet, split: str, task: Task, most: int | None = None) -> Asked:
     """The first instances of a task in a split."""
-    found = (one for i in range(data.size(split)) for one in instances(data.document(split, i), task, i))
+    found = (one for i in range(data.excerpt(split)) for one in instances(data.document(split, i), task, i))
     return Asked(data, split, task, tuple(islice(found, most)))
 
 
@@ -163,7 +163,7 @@ def examples(data: DataSet, task: Task) -> Callable[[str], Iterator[tuple[tuple[
     """`Evaluation.examples`: every instance of a task in a split, one document after another."""
 
     def of(split: str) -> Iterator[tuple[tuple[Item, ...], Any]]:
-        for index in range(data.size(split)):
+        for index in range(data.excerpt(split)):
             document = data.document(split, index)
             for one in instances(document, task):
                 items = document.items

@@ -67,7 +67,7 @@ def survey(recipe: Recipe, data: DataSet, report: Report) -> None:
 def _gone_through(
     layout: Layout, data: DataSet, split: str, budget: int, cut: bool, known: dict[Any, np.ndarray]
 ) -> _Found:
-    found, size = _Found(data.size(split)), data.size(split)
+    found, size = _Found(data.excerpt(split)), data.excerpt(split)
     with bar(f"look at {data.name} {split}") if size >= MANY else nullcontext() as progress:
         for index in range(size):
             document = data.document(split, index)
