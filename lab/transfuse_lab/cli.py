@@ -31,8 +31,8 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "Nothing was kept yet: the same command begins anew.",
-    "train-codec": "Nothing was kept yet: the same command begins anew.",
+    "train": "The same command goes on after what was saved; where nothing was, it begins anew.",
+    "train-codec": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "compare": "The same command goes on with what is missing.",
 }
 

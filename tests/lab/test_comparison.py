@@ -22,6 +22,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.runs.records import load_record, save_record
 
 from tests.tiny.recipes import sets
+from tests.tiny.workers import Here
 
 BUDGET = "train.flops=3e8"
 PROMISED = {
@@ -31,21 +32,6 @@ PROMISED = {
 
 
 BOTH = sets("transfusion", "image.codec.steps=6", BUDGET, pixels=False)  # with an autoencoder each, and alike
-
-
-class Here:
-    """A job that was done in this process, as if it had been started; ``started`` has their kinds."""
-
-    returncode = 0
-    started: list[str] = []  # noqa: RUF012
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        work = json.loads(Path(command[-1]).read_text())
-        self.started.append(work["kind"])
-        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open())
-
-    def poll(self) -> int:
-        return 0
 
 
 @pytest.fixture(scope="module")

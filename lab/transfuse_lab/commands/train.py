@@ -1,5 +1,6 @@
 """``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities
+from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 
@@ -67,7 +69,19 @@ def train_command(
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+    """What can be done with a run, as commands."""
+    if data.size("heldout"):
+        yield shlex.join(["transfuse", "eval", str(out)])
+    want = (
+        []
+        if model.layout.marker_modality or len(model.modalities) == 1
+        else ["--want", [*model.modalities][0]]
+    )
+    yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
 
 def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
@@ -89,7 +103,7 @@ def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> 
     data.identity()  # as in training
     with locked(out):
         _train_codec(recipe, data, out, there)
-    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
+    say(f"next: {shlex.join(['transfuse', 'train', *chosen.words, '--codecs', str(out), '--out', 'RUN'])}")
 
 
 def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device) -> None:

@@ -154,19 +154,19 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     Raises TransfuseError where the folder holds another recipe's run, or one on other data.
     """
     there, here = before.dump(), recipe.dump()
-    lawful = {**there, "eval": here["eval"]}
+    lawful = {**there, "eval": here["eval"], "attention": here["attention"]}
     lawful["train"] = there["train"] | {key: here["train"][key] for key in MAY_CHANGE}
     cure = "use another --out, or repeat the command that began it"
     if lawful != here:
         raise TransfuseError(
             f"{run.path} holds another run: {differing(lawful, here)}; {cure} (a run may go on under another "
-            f"{', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
+            f"attention, {', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
         )
     if run.description.get("data") != data.identity():
         unlike = differing(run.description.get("data"), data.identity())
         raise TransfuseError(f"{run.path} holds a run on other data: {unlike}; {cure}")
     pairs = {f"train.{key}": [there["train"][key], here["train"][key]] for key in MAY_CHANGE}
-    pairs["eval"] = [there["eval"], here["eval"]]
+    pairs |= {key: [there[key], here[key]] for key in ("attention", "eval")}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
