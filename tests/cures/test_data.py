@@ -1,11 +1,8 @@
 """A person's own folder, as it comes: what is said of each fault in it, done as it says, and it is read."""
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cures.elsewhere import ELSEWHERE, NO_CURE
-from tests.cures.texts import ROOT, Text, text_of, texts_with_cures
+from tests.cures.texts import ROOT, texts_with_cures
 
 
 def claims() -> Iterator[str]:

@@ -1,11 +1,9 @@
 """Runs and codecs in folders: damaged, held by another, of other settings; and what comes next."""
 
-import json
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest

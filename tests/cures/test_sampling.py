@@ -1,10 +1,7 @@
 """Samples and evaluations of a run: what it lacks, done as it is told, and something is made."""
 # ruff: noqa: E501 (a command and what it must do stand on one line)
 
-import json
-import re
 import shlex
-from pathlib import Path
 
 import pytest
 

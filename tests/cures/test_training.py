@@ -1,14 +1,12 @@
 """Training: documents that do not fit, steps that diverge, parts that lack something; done as it is told, it trains."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from transfuse.training import Trainer
 
 from tests.cures.situation import Situation, cures
-from tests.tiny.recipes import sets
 
 
 class TestDocumentsTooLong:
