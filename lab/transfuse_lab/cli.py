@@ -15,12 +15,13 @@ from transfuse_lab.commands.arguments import (
     RecipeOnData,
     SampleArguments,
     read_axes,
+    read_dtype,
     read_given,
     read_seeds,
     recipe_on_data,
 )
 from transfuse_lab.commands.data_group import data_app
-from transfuse_lab.commands.options import Data, Device, Overrides, RegistryFile, RunFolder
+from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.device import AUTO, check_device
@@ -30,8 +31,8 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "Nothing was trained yet: the same command begins anew.",
-    "train-codec": "No codec was kept: the same command begins anew.",
+    "train": "The same command goes on after what was saved; where nothing was, it begins anew.",
+    "train-codec": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "compare": "The same command goes on with what is missing.",
 }
 
@@ -119,14 +120,18 @@ def train(
 def train_codec(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name; `transfuse recipes`.")],
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the codecs and a picture go.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where codecs and a picture go; goes on if there.")
+    ],
     overrides: Overrides = None,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
     from transfuse_lab.commands.train import train_codec_command
 
-    train_codec_command(RecipeOnData(recipe, data, tuple(overrides or ()), registry), out)
+    chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
+    train_codec_command(chosen, out, check_device(device))
 
 
 @app.command()
@@ -168,11 +173,12 @@ def sample(
         ),
     ] = None,
     device: Device = AUTO,
+    dtype: Annotated[str, DTYPE] = "float32",
 ) -> None:
     """Sample from a trained run: one role given others, or what the model writes next."""
     arguments = SampleArguments(
         run, tuple(prompt or ()), read_given(given or ()), image, document, want, n, tokens, out, seed,
-        tuple(overrides or ()), check_device(device),
+        tuple(overrides or ()), check_device(device), read_dtype(dtype),
     )  # fmt: skip
     from transfuse_lab.commands.sample import sample_command
 
@@ -198,11 +204,21 @@ def evaluate(
     ] = None,
     registry: RegistryFile = None,
     device: Device = AUTO,
+    dtype: Annotated[str | None, DTYPE] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
 
-    eval_command(run, grid, tuple(task or ()), prompts, registry, data, check_device(device))
+    eval_command(
+        run,
+        grid,
+        tuple(task or ()),
+        prompts,
+        registry,
+        data,
+        check_device(device),
+        dtype and read_dtype(dtype),
+    )
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """A module put on a device that is not there: torch's FakeTensorMode, whose tensors have a place and no values."""
 
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 
 def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
@@ -10,7 +10,8 @@ def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
 
     def there(tensor: Tensor) -> Tensor:
         if id(tensor) not in once:
-            moved = mode.from_tensor(tensor.detach()).to(device)
+            held = tensor.detach()
+            moved = (held if isinstance(held, FakeTensor) else mode.from_tensor(held)).to(device)
             trained = isinstance(tensor, nn.Parameter)
             once[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if trained else moved
         return once[id(tensor)]

@@ -37,3 +37,21 @@ def pack(
 
     data_command.pack(name, out, Registry.open(registry).plugins)
     say(f"packed {name} into {out}")
+
+
+@data_app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
+    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or heldout.")] = "train",
+    n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="So many documents, from the first.")] = 16,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also a sheet of drawings: PNG or SVG.")
+    ] = None,
+    registry: RegistryFile = None,
+) -> None:
+    """Show documents of a data set: printed, and drawn on a sheet."""
+    from transfuse.registry import Registry
+
+    from transfuse_lab.commands import data as data_command
+
+    data_command.show(name, split, n, out, Registry.open(registry).plugins)

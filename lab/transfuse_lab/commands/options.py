@@ -20,3 +20,4 @@ Device = Annotated[
     typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda or cuda:1."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training run.")]
+DTYPE = typer.Option("--dtype", metavar="DTYPE", help="Of matrix products in sampling: float32 or bfloat16.")

@@ -185,9 +185,9 @@ def _forward(m: SpanModality, copy_: str) -> Callable[[Tensor, Tensor, Tensor], 
     """Its own layers and its loss as one function of x_t, t and target."""
 
     def loss(x_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        vectors, state = m.embed(x_t, t, **seam.told_copy(m.embed, copy_))
-        prediction = m.head(vectors, state, t, **seam.told_copy(m.head, copy_))
-        return m.objective(prediction, target, t, **seam.told_copy(m.objective, copy_)).sum
+        vectors, state = m.embed(x_t, t, **seam.accepted(m.embed, copy=copy_))
+        prediction = m.head(vectors, state, t, **seam.accepted(m.head, copy=copy_))
+        return m.objective(prediction, target, t, **seam.accepted(m.objective, copy=copy_)).sum
 
     return loss
 
