@@ -320,7 +320,7 @@ def test_recipes_that_are_compared_have_one_length_of_rows(recipe: Callable[...,
         528,
         1072,
     ]
-    assert [each.recipe.train.budget for each in surveyed.values()] == [1072, 1072]
+    assert [each.recipe.train.budget for each in surveyed.values()] == [1056, 1056]
 
 
 def test_values_of_a_setting_are_compared_with_all_else_equal(installed: Plugins, tmp_path: Path) -> None:
