@@ -66,4 +66,5 @@ from .model.llama import LlamaBlock as LlamaBlock
 from .model.llama import draw_weights as draw_weights
 from .model.llama import rotary_tables as rotary_tables
 from .randomness import Key as Key
+from .randomness import draw as draw
 from .registry.hooks import hookimpl as hookimpl

@@ -79,7 +79,7 @@ def recall(wanted: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 def colours(pairs: np.ndarray) -> np.ndarray:
     """``[n, 8]``: the colours of ``[n, 32]`` pairs."""
-    return pairs.reshape(len(pairs), len(COLOURS), -1).any(-1)
+    return np.any(pairs.reshape(len(pairs), len(COLOURS), -1), axis=-1)
 
 
 def corrected(share: float, chance: float) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from transfuse.checkpoints.weights import check_file, load_average, load_weights, read_tensors, save_tensors
 from transfuse.errors import TransfuseError
-from transfuse.files import read_checked, replace, write_checked, writing
+from transfuse.files import CURE, read_checked, replace, write_checked, writing
 from transfuse.model.model import Model
 
 MODEL, OPTIMIZER, EMA_FILE = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
@@ -71,7 +71,7 @@ class Checkpoint:
         """The checkpoint in a folder; tensors are read, and checked, when they are asked for."""
         state = read_checked(folder / STATE, "state", "step", "files")
         if str(state["step"]) != folder.name:
-            raise TransfuseError(f"{folder / STATE} is of step {state['step']!r}: restore it, or train again")
+            raise TransfuseError(f"{folder / STATE} is of step {state['step']!r}: {CURE}")
         return Checkpoint(folder, state)
 
     def check(self, *names: str) -> None:
@@ -131,6 +131,9 @@ def restore_optimizer(
                 f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
                 f"{tuple(parameters[name].shape)}"
             )
-        # Moments lie where and as the weights do; AdamW counts its steps on the CPU.
-        like = torch.empty_like(parameters[name], dtype=value.dtype, requires_grad=False)
-        optimizer.state[parameters[name]][key] = like.copy_(value) if value.dim() else value
+        parameter = parameters[name]
+        if value.dim():  # moments lie where and as the weights do
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        elif optimizer.defaults.get("fused"):  # else AdamW counts its steps on the CPU
+            value = value.to(parameter.device)
+        optimizer.state[parameter][key] = value

@@ -20,7 +20,7 @@ from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, Checkpo
 from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import checksum, read_checked, read_json, write_checked, write_json, write_text
+from transfuse.files import CURE, checksum, read_checked, read_json, write_checked, write_json, write_text
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
@@ -92,15 +92,13 @@ class RunFolder:
             vocabulary = Vocabulary.from_dump(described["vocabulary"])
             size = vocabulary.size
         except (LookupError, TypeError, ValueError) as error:
-            raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+            raise TransfuseError(f"{path} is damaged ({error!r}): {CURE}") from error
         with seam.at(path):
             for name, modality in modalities.items():
                 seam.call(modality, "restore", facts[name])
             lacks = vocabulary_for(modalities, vocabulary).size - size
         if lacks:
-            raise TransfuseError(
-                f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
-            )
+            raise TransfuseError(f"{path} is damaged (its vocabulary lacks {lacks} ids): {CURE}")
         return build_model(recipe, modalities, plugins, vocabulary, start=False)
 
     def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:
@@ -150,9 +148,8 @@ class RunFolder:
         for last_try in (False, True):
             newest = self.latest
             if newest is None:
-                raise TransfuseError(
-                    f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
-                )
+                lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
+                raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
             # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
             older = [path for path in self._steps() if 0 < int(path.name) < int(newest.name)]
             try:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
-from transfuse.files import digest, sync, writing
+from transfuse.files import CURE, digest, sync, writing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -30,8 +30,8 @@ def check_file(path: Path, sha256: str) -> None:
             return
     except OSError as error:
         fault = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise TransfuseError(f"{path} {fault}: restore it, or train again") from None
-    raise TransfuseError(f"{path} is damaged (its checksum is another): restore it, or train again")
+        raise TransfuseError(f"{path} {fault}: {CURE}") from None
+    raise TransfuseError(f"{path} is damaged (its checksum is another): {CURE}")
 
 
 def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
@@ -47,11 +47,11 @@ def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise TransfuseError(
                     f"{path}: {name!r} holds NaN or infinity: the run had diverged when it was saved; train again "
-                    f"with a lower train.lr"
+                    f"with a lower train.lr and another --out"
                 )
         return tensors
     except SafetensorError as error:
-        raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
+        raise TransfuseError(f"{path} is damaged ({error}): {CURE}") from None
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -84,6 +84,7 @@ class GridModality(Modality):
         super().__init__(name)
         self.codec = codec
         self.suffixes = seam.call(codec, "suffixes")
+        self.round_trip_error, self.does_not = codec.round_trip_error, codec.does_not
         self.sizes: list[tuple[int, ...]] = []
 
     def fit(

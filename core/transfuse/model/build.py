@@ -76,24 +76,28 @@ def fit_modalities(
 
     contexts: by role, where to train and to keep the state of it; without one on the CPU, and nowhere.
 
-    Raises TransfuseError naming document and item where raw data cannot be used, or a role of which there are
-    none and that predicts no markers either.
+    Raises TransfuseError naming document and item where raw data cannot be used, and as `check_roles` does.
     """
+    check_roles(modalities, data)
+    for role, modality in modalities.items():
+        try:
+            seam.fit(modality, data.raw("train", role), seed, report, effort, contexts.get(role, CPU))
+        except RawError as error:
+            raise TransfuseError(f"{place_of(data, role, error.number)}: {error}") from error
+    return modalities
+
+
+def check_roles(modalities: Mapping[str, Modality], data: DataSet) -> None:
+    """Raises TransfuseError for a role of which the training split has nothing and that predicts no markers either."""
     for role in restrict(data, modalities).lacks():
         if not modalities[role].predicts_markers:
             raise TransfuseError(
                 f"data set {data.name!r}: no training document has an item of role {role!r}; leave it out of the "
                 f"recipe with --set {role}=null, or call it what the data do"
             )
-    for role, modality in modalities.items():
-        try:
-            seam.fit(modality, data.raw("train", role), seed, report, effort, contexts.get(role, CPU))
-        except RawError as error:
-            raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
-    return modalities
 
 
-def _place(data: DataSet, role: str, number: int) -> str:
+def place_of(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
     whole = (
         data.data if isinstance(data, Restriction) else data

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transfuse.checkpoints import provenance, save_codecs
+from transfuse.checkpoints.codecs import LISTING
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
-from transfuse.files import read_json, write_json
+from transfuse.files import read_checked, read_json, write_json
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.build import build_modalities, fit_modalities, report_left_out
 
@@ -32,6 +34,11 @@ def fit_codecs(
         write_json(folder / SECONDS, time.process_time() - began + sum(fit.before for fit in fits.values()))
         save_codecs(folder, modalities, provenance(recipe, data.identity()))
     return modalities
+
+
+def fit_from(folder: Path) -> Mapping[str, Any]:
+    """What the codecs in a folder were fit from: their `provenance`."""
+    return read_checked(folder / LISTING, "set of codecs", "provenance")["provenance"] or {"modalities": {}}
 
 
 def codec_seconds(folder: Path) -> float:

@@ -1,7 +1,7 @@
 """A codec that is an autoencoder trained here: what its bottlenecks share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +62,12 @@ class AutoencoderSettings(Settings):
             raise InvalidSettings(faults)
         return self
 
+    def scaled(self, by: int) -> "AutoencoderSettings | None":
+        """A stem of half of it: the layers then work at twice the latent's size, and no larger."""
+        if "down" in self.model_fields_set:
+            return None
+        return self.changed(down=by, stem=self.stem if "stem" in self.model_fields_set else max(1, by // 2))
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Of the layers at each size, from the image's (or the stem's) to the latent's."""
@@ -78,6 +84,9 @@ class Autoencoder(PictureCodec):
     encoder: nn.Sequential
     decoder: nn.Sequential
     moments: int
+    does_not: Mapping[str, str] = {
+        "round trip": "what an autoencoder loses is a fact of its training: reconstruction"
+    }
 
     def __init__(self, settings: Any) -> None:
         super().__init__()
@@ -115,13 +124,13 @@ class Autoencoder(PictureCodec):
             torch.default_generator.manual_seed(key.number("codec weights"))
             self.make(images.shape[1])
             training = AutoencoderTraining(self, torch.from_numpy(images), key, steps, context.device)
-        training.run(report, context)
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
-        seen = torch.from_numpy(images if steps else images[: s.batch])
-        with torch.no_grad():
-            parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))
-            moments = torch.cat([self.encoder(part) for part in parts])
-            self._facts = {"channels": images.shape[1], **self.settle(moments), "terms": training.terms}
+            training.run(report, context)
+            self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
+            seen = torch.from_numpy(images if steps else images[: s.batch])
+            with torch.no_grad():
+                parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))
+                moments = torch.cat([self.encoder(part) for part in parts])
+                self._facts = {"channels": images.shape[1], **self.settle(moments), "terms": training.terms}
         if not steps:
             return
         error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:MEASURED]])
