@@ -27,7 +27,9 @@ BACKENDS = ("auto", "dense")
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
 """Columns the layout and the packer write; a role is a column too."""
-RESERVED = (*COLUMNS, "tokens", "scored")
+GUIDANCE_VIEW = "guidance_view"
+"""The column of a prompt's positions that says which view of guidance they are of; 0 where all share them."""
+RESERVED = (*COLUMNS, "tokens", "scored", GUIDANCE_VIEW)
 """Names that neither a role nor a plugin's column may have."""
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -149,7 +151,7 @@ class TrainSettings(Settings):
     """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
     """Rows a step."""
-    budget: int = Field(default=1408, ge=2, le=1 << 24)
+    budget: int = Field(default=528, ge=2, le=1 << 24)
     """Positions a row."""
     warmup: Share = 0.05
     """Share of the budget in which the learning rate rises from 0."""
@@ -207,6 +209,8 @@ class EvalSettings(Settings):
     """At most so many prompts a task, of the first held-out documents."""
     trained: int = Field(default=200, ge=0, le=10**6)
     """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In what matrix products are computed while samples are drawn; losses are measured in float32."""
 
 
 def as_mask(value: Any) -> Mask:

@@ -117,10 +117,13 @@ class Model(nn.Module):
         """What the backbone needs of a row besides vectors and times: made once, however often it is run."""
         return self.backbone.prepare(RowContext.of(batch, self.layout.names.index(self.marker_modality)))
 
-    def plan(self, columns: Columns, keys: Columns | None = None) -> tuple[Backend, Plan]:
+    def plan(
+        self, columns: Columns, keys: Columns | None = None, mask: Mask | None = None
+    ) -> tuple[Backend, Plan]:
         """The attention backend for queries of these columns, and its plan, which serves all layers.
 
-        keys: the columns of a cache; then it is the model's own backend where that can, else the best that can.
+        keys: those of the keys, in decoding; then it is the model's own backend where that can, else the best that
+        can. mask: instead of the model's.
         """
         s, weight, length = self.settings, self.tokens.weight, len(columns["doc"])
         request = Request(
@@ -131,7 +134,7 @@ class Model(nn.Module):
         if keys is not None and (own is None or own.supports(request)):
             name = "auto"
         backend = select(name, request, self.backends)
-        return backend, backend.plan(self.mask, columns, keys, request)
+        return backend, backend.plan(self.mask if mask is None else mask, columns, keys, request)
 
     def attend(self, columns: Columns) -> list[Attend]:
         """Attention among the positions of one row, a callable a layer."""

@@ -8,8 +8,10 @@ from typing import Any
 from unicodedata import east_asian_width
 
 import numpy as np
-
 from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
+from transfuse.modalities.modality import Modality
+from transfuse.modalities.raw import as_numbers
 
 WIDTH, HEIGHT, EDGE, TYPE = 320, 160, 8, 11  # pixels: of lines and heat maps, around them, and of type
 CHANNELS, POINTS = 8, 256  # most lines, and places along one at which its least and greatest are drawn
@@ -22,13 +24,10 @@ UNDRAWN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML may hold."""
 
 
-def as_numbers(raw: Any) -> np.ndarray | None:
-    """The array of booleans, integers or floats that this is, or that numpy makes of a list; None: it is none."""
-    try:
-        array = np.asarray(raw)
-    except ValueError:  # lists of unequal length
-        return None
-    return array if array.dtype.kind in "biuf" else None
+def drawn(modality: Modality, raw: Any) -> str | bytes:
+    """Raw data as their modality draws them, else as `draw` does. Raises TransfuseError where neither can."""
+    own = seam.call(modality, "draw", raw)
+    return draw(raw) if own is None else own
 
 
 def draw(raw: Any) -> str:
