@@ -12,7 +12,10 @@ from tests.cures.texts import text_of
 
 @pytest.fixture
 def s(
-    tmp_path: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    tmp_path: Path,
+    cli: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Situation]:
     situation = Situation(tmp_path, cli)
     monkeypatch.chdir(tmp_path)

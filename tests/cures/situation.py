@@ -101,7 +101,11 @@ class Situation:
 
     def _words(self, command: str) -> list[str]:
         words = shlex.split(command)
-        meant = {"TINY": ["--data", "pets", *TINY], "CODES": ["--data", "pets", *CODES], "FLOPS": ["--data", "pets", *FLOPS]}
+        meant = {
+            "TINY": ["--data", "pets", *TINY],
+            "CODES": ["--data", "pets", *CODES],
+            "FLOPS": ["--data", "pets", *FLOPS],
+        }
         return [word for each in words for word in meant.get(each, [each])]
 
     # -- what commands said

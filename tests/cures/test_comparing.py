@@ -1,15 +1,11 @@
 """Comparisons and evaluations: what cannot be compared or asked, done as it is told, and it is."""
 # ruff: noqa: E501 (a command and what it must do stand on one line)
 
-import json
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.cures.situation import Row, Situation, cures, rows
-from tests.tiny.recipes import sets
+from tests.cures.situation import Row, Situation, rows
 from tests.tiny.workers import Here
 
 COMPARE = "compare transfusion FLOPS --out c --seeds"

@@ -1,11 +1,8 @@
 """A person's own folder, as it comes: what is said of each fault in it, done as it says, and it is read."""
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -234,7 +231,9 @@ class TestListings:
     @pytest.mark.parametrize(
         "first",
         [
-            pytest.param('{"image": "p0.png", "captoin": "a"}', marks=cures("listings.py: {source}: unknown key")),
+            pytest.param(
+                '{"image": "p0.png", "captoin": "a"}', marks=cures("listings.py: {source}: unknown key")
+            ),
             pytest.param("[", marks=cures("listings.py: {source}: not JSON")),
             pytest.param(
                 '{"image": "p0.png", "file_name": "p0.png", "caption": "a"}',
@@ -246,7 +245,9 @@ class TestListings:
         own.pets(captions=False)
         own.write("pets/captions.jsonl", "\n".join([first, *LINES.splitlines()[1:]]))
         told = own.told()
-        mended = first.replace("captoin", "caption" if "'caption'" in told else "?").replace('"file_name": "p0.png", ', "")
+        mended = first.replace("captoin", "caption" if "'caption'" in told else "?").replace(
+            '"file_name": "p0.png", ', ""
+        )
         mended = told.split("like ")[1].replace("a.png", "p0.png") if first == "[" else mended
         own.write("pets/captions.jsonl", "\n".join([mended, *LINES.splitlines()[1:]]))
         own.read()
@@ -254,10 +255,14 @@ class TestListings:
     @cures("interleaved.py: {source}: unknown key")
     def test_a_document_of_an_unknown_key(self, own: Own) -> None:
         own.pets(captions=False)
-        own.write("pets/documents.jsonl", DOCUMENTS.replace('"text": "pet 0"', '"text": "pet 0", "los": true'))
+        own.write(
+            "pets/documents.jsonl", DOCUMENTS.replace('"text": "pet 0"', '"text": "pet 0", "los": true')
+        )
         own.told()
         own.write(
             "pets/documents.jsonl",
-            DOCUMENTS.replace('"text": "pet 0"', f'"text": "pet 0", "{own.finds("did you mean .(.+).[?]")}": true'),
+            DOCUMENTS.replace(
+                '"text": "pet 0"', f'"text": "pet 0", "{own.finds("did you mean .(.+).[?]")}": true'
+            ),
         )
         own.read()

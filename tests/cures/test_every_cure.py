@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cures.elsewhere import ELSEWHERE, NO_CURE
-from tests.cures.texts import ROOT, Text, text_of, texts_with_cures
+from tests.cures.texts import ROOT, texts_with_cures
 
 
 def claims() -> Iterator[str]:
@@ -23,10 +23,14 @@ def claims() -> Iterator[str]:
 def test_each_text_is_tried_here_or_stands_elsewhere() -> None:
     here = set(claims())
     tried = {text for text in texts_with_cures() if any(part in str(text) for part in here)}
-    elsewhere = {text for text in texts_with_cures() if any(part in str(text) for part in (*ELSEWHERE, *NO_CURE))}
+    elsewhere = {
+        text for text in texts_with_cures() if any(part in str(text) for part in (*ELSEWHERE, *NO_CURE))
+    }
     missing = [str(text) for text in texts_with_cures() if text not in tried | elsewhere]
     assert not missing, "write a test that does what they say:\n" + "\n".join(missing)
-    assert not [str(text) for text in tried & elsewhere], "these are tried here: take them out of elsewhere.py"
+    assert not [str(text) for text in tried & elsewhere], (
+        "these are tried here: take them out of elsewhere.py"
+    )
 
 
 def test_what_stands_elsewhere_is_there() -> None:

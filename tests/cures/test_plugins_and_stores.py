@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import pytest
 
 from tests.cures.situation import TINY, Situation, cures
 from tests.cures.texts import ROOT, texts_with_cures
-from tests.tiny import packages
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
-def plugin(s: Situation, monkeypatch: pytest.MonkeyPatch, name: str, module: str, text: str | None = None) -> None:
+def plugin(
+    s: Situation, monkeypatch: pytest.MonkeyPatch, name: str, module: str, text: str | None = None
+) -> None:
     """An installed distribution ``tf-NAME`` whose plugin is a module of this text; None: of none."""
     facts = s.folder / "site" / f"tf_{name}-0.1.dist-info"
     facts.mkdir(parents=True)
@@ -54,7 +54,10 @@ class TestPlugins:
         elif way == "uninstall":
             s.delete("site/tf_video_uninstall-0.1.dist-info")
         else:
-            s.write("registry.yaml", s.finds(r"under (plugins\.disabled)").replace(".", ": {") + ": [video_disable]}\n")
+            s.write(
+                "registry.yaml",
+                s.finds(r"under (plugins\.disabled)").replace(".", ": {") + ": [video_disable]}\n",
+            )
         assert "Fix it" not in s.works("recipes")
 
     @cures("plugins.py: {who} both provide")
@@ -89,7 +92,9 @@ class TestPlugins:
         s.works("eval", "run")
 
     def test_every_extra_that_a_cure_installs_is_one(self) -> None:
-        named = {extra for text in texts_with_cures() for extra in re.findall(r"transfuse\[(\w+)\]", text.template)}
+        named = {
+            extra for text in texts_with_cures() for extra in re.findall(r"transfuse\[(\w+)\]", text.template)
+        }
         assert named
         assert named <= EXTRAS.keys()
 
@@ -105,7 +110,9 @@ class TestPlugins:
 
         monkeypatch.setattr("transfuse_lab.commands.doctor.version", version)
         told = s.works("doctor")
-        for name, extra in re.findall(r"package\t(\S+)\tnot installed; pip install 'transfuse\[(\w+)\]'", told):
+        for name, extra in re.findall(
+            r"package\t(\S+)\tnot installed; pip install 'transfuse\[(\w+)\]'", told
+        ):
             assert name in brought(extra), (name, extra)
 
 
@@ -155,10 +162,14 @@ class TestStores:
     @cures("listings.py: {listing}: larger than")
     def test_a_listing_that_is_too_large(self, s: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
         s.pets(captions=False)
-        s.write("pets/captions.jsonl", "".join('{"image": "p%d.png", "caption": "a"}\n' % i for i in range(6)))
+        s.write(
+            "pets/captions.jsonl", "".join('{"image": "p%d.png", "caption": "a"}\n' % i for i in range(6))
+        )
         monkeypatch.setattr("transfuse_lab.datasets.listings.LARGEST_LISTING", 200)
         s.refused("train", "transfusion", "--data", "pets", "--dry-run", *TINY)
-        s.write("pets/captions.jsonl", "".join('{"image": "p%d.png", "caption": "a"}\n' % i for i in range(5)))
+        s.write(
+            "pets/captions.jsonl", "".join('{"image": "p%d.png", "caption": "a"}\n' % i for i in range(5))
+        )
         s.delete("pets/p5.png")
         s.works("train", "transfusion", "--data", "pets", "--dry-run", *TINY)
 
@@ -173,5 +184,15 @@ class TestDrawings:
     @cures("recipe_layout.py: {' and '")
     def test_a_document_too_large_to_draw(self, s: Situation) -> None:
         s.pets(side=64)
-        s.refused("mask", "--recipe", "transfusion", "--data", "pets", "--set", "image.codec=pixel", "--set", "image.patcher.patch=1")
+        s.refused(
+            "mask",
+            "--recipe",
+            "transfusion",
+            "--data",
+            "pets",
+            "--set",
+            "image.codec=pixel",
+            "--set",
+            "image.patcher.patch=1",
+        )
         s.works("mask", "same(doc)", s.finds(r"over a (--layout)"), "text:5")

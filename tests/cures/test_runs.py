@@ -1,11 +1,9 @@
 """Runs and codecs in folders: damaged, held by another, of other settings; and what comes next."""
 
-import json
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,7 +72,9 @@ class TestDamage:
             run.works("eval", "run")
         elif way == "sample":
             option = run.finds(r"transfuse sample (--set)", -1)
-            run.works("sample", "run", "--prompt", "pet", option, "image.sampler.evaluations=2", "--out", "x.png")
+            run.works(
+                "sample", "run", "--prompt", "pet", option, "image.sampler.evaluations=2", "--out", "x.png"
+            )
         else:
             run.works(*run.train("train.lr=0.02", "train.steps=5"))
 
@@ -83,7 +83,9 @@ class TestDamage:
         file = Path("run/checkpoints/4/model.safetensors")
         save_file({name: tensor / 0 for name, tensor in load_file(file).items()}, file)
         state = read_checked(file.with_name("state.json"), "state")
-        write_checked(file.with_name("state.json"), {**state, "files": {**state["files"], file.name: digest(file)}})
+        write_checked(
+            file.with_name("state.json"), {**state, "files": {**state["files"], file.name: digest(file)}}
+        )
         run.refused(*run.train("train.steps=5"))
         assert run.finds("a lower (train.lr) and another --out")
         run.works(*run.train("train.lr=0.001", out="again"))
@@ -135,7 +137,9 @@ class TestOtherSettings:
         attention, *keys = keys.split(", ")
         assert attention == "attention"
         assert [key.strip().removeprefix("train.") for key in keys] == list(new)
-        run.works(*run.train("attention=dense", *(f"train.{key}={value}" for key, value in new.items() if value)))
+        run.works(
+            *run.train("attention=dense", *(f"train.{key}={value}" for key, value in new.items() if value))
+        )
 
     @cures("training.py: use another --out")
     @pytest.mark.parametrize("way", ["out", "repeat"])
@@ -162,7 +166,10 @@ class TestOtherSettings:
     def test_another_codec(self, run: Situation, way: str) -> None:
         other = run.train(recipe="chameleon", out="other")
         run.refused(*other, "--from", "run")
-        run.works(*(other if way == "without" else run.train(out="other")), *(["--from", "run"] if way == "codec" else []))
+        run.works(
+            *(other if way == "without" else run.train(out="other")),
+            *(["--from", "run"] if way == "codec" else []),
+        )
 
     @cures("interleaved.py: data {listing}: not there")
     def test_a_listing_that_went(self, s: Situation) -> None:
@@ -218,7 +225,15 @@ class TestCodecs:
     @cures("codecs.py: {folder} holds no codec of modality")
     def test_codecs_of_other_roles(self, codecs: Situation) -> None:
         both = codecs.train(recipe="chameleon")
-        codecs.works("train-codec", "chameleon", "--data", "pets", "--out", "texts", *sets("chameleon", without="image"))
+        codecs.works(
+            "train-codec",
+            "chameleon",
+            "--data",
+            "pets",
+            "--out",
+            "texts",
+            *sets("chameleon", without="image"),
+        )
         codecs.refused(*both, "--codecs", "texts")
         codecs.works(*both, "--codecs", "codecs")
 

@@ -64,7 +64,10 @@ class TestNext:
 
     def test_of_nothing_held_out(self, s: Situation) -> None:
         s.pets(captions=False)
-        s.write("pets/captions.jsonl", "".join('{"image": "p%d.png", "caption": "a", "split": "train"}\n' % i for i in range(6)))
+        s.write(
+            "pets/captions.jsonl",
+            "".join('{"image": "p%d.png", "caption": "a", "split": "train"}\n' % i for i in range(6)),
+        )
         s.works(*s.train())
         self.follow(s)
         assert "eval" not in s.finds("next: (.*)", -2)
@@ -72,7 +75,9 @@ class TestNext:
     def test_of_documents_of_several_pictures(self, s: Situation) -> None:
         s.pets(captions=False)
         line = '{"items": [{"text": "a"}, {"image": "p%d.png"}, {"text": "b"}, {"image": "p0.png"}], "split": "%s"}\n'
-        s.write("pets/documents.jsonl", "".join(line % (i, "heldout" if i > 4 else "train") for i in range(6)))
+        s.write(
+            "pets/documents.jsonl", "".join(line % (i, "heldout" if i > 4 else "train") for i in range(6))
+        )
         s.works(*s.train())
         self.follow(s)
 
@@ -84,7 +89,9 @@ class TestSamples:
         s = pictures_only
         s.refused("sample", "run", "--prompt", "pet", "--out", "x.png")
         option = s.finds("say (--given) ROLE=VALUE")
-        s.works("sample", "run", *([option, "image=@pets/p0.png"] if way == "given" else []), "--out", "x.png")
+        s.works(
+            "sample", "run", *([option, "image=@pets/p0.png"] if way == "given" else []), "--out", "x.png"
+        )
 
     @cures("sample.py: none does: leave it out")
     def test_a_picture_for_texts_only(self, s: Situation) -> None:

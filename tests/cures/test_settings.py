@@ -1,7 +1,7 @@
 """Settings, recipes and registries: what is said where one is unknown or does not go with others, done as it says."""
 # ruff: noqa: E501 (a setting and what it must be stand on one line)
 
-from tests.cures.situation import Row, Situation, cures, rows
+from tests.cures.situation import Row, Situation, rows
 
 DRY = "train transfusion TINY --dry-run --set"
 MEANT = r"did you mean '([\w-]+)'"

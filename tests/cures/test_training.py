@@ -1,14 +1,12 @@
 """Training: documents that do not fit, steps that diverge, parts that lack something; done as it is told, it trains."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from transfuse.training import Trainer
 
 from tests.cures.situation import Situation, cures
-from tests.tiny.recipes import sets
 
 
 class TestDocumentsTooLong:
@@ -80,9 +78,14 @@ class TestLosses:
         s.pets(captions=False)
         document = '{"items": [{"text": "pet"}, {"image": "p%d.png"%s}]}\n'
         listing = "pets/documents.jsonl"
-        s.write(listing, "".join(document % (i, ', "loss": false' if way != "longer" or i else "") for i in range(6)))
+        s.write(
+            listing,
+            "".join(document % (i, ', "loss": false' if way != "longer" or i else "") for i in range(6)),
+        )
         steps = "train.steps=1" if way == "longer" else "train.steps=4"
-        assert "role 'image' weighs" in s.works(*s.train(steps, "train.budget=40" if way == "longer" else "train.budget=160"))
+        assert "role 'image' weighs" in s.works(
+            *s.train(steps, "train.budget=40" if way == "longer" else "train.budget=160")
+        )
         if way == "longer":
             done = s.works(*s.train("train.steps=30", out="other"))
         elif way == "mend":
@@ -98,7 +101,17 @@ class TestLosses:
         s.pets()
         recipe = "recipes: {own: {modalities: {text: text, image: {kind: image, codec: pixel}}, mask: causal, loss: {%s}}}"
         s.write("registry.yaml", recipe % "text: 1")
-        command = ("train", "own", "--data", "pets", "--dry-run", "--set", "train.budget=800", "--set", "train.steps=2")
+        command = (
+            "train",
+            "own",
+            "--data",
+            "pets",
+            "--dry-run",
+            "--set",
+            "train.budget=800",
+            "--set",
+            "train.steps=2",
+        )
         s.refused(*command)
         s.write("registry.yaml", recipe % f"text: 1, {s.finds('no weight for .(image)')}: {weight}")
         s.works(*command)
@@ -109,14 +122,20 @@ class TestParts:
     @pytest.mark.parametrize("way", ["without", "call"])
     def test_data_without_a_role(self, s: Situation, way: str) -> None:
         s.pets(captions=False)
-        s.write("pets/documents.jsonl", "".join('{"items": [{"text": "pet"}, {"photo": "p%d.png"}]}\n' % i for i in range(6)))
+        s.write(
+            "pets/documents.jsonl",
+            "".join('{"items": [{"text": "pet"}, {"photo": "p%d.png"}]}\n' % i for i in range(6)),
+        )
         data = "pets;images=[photo]"
         s.refused(*s.train(data=data))
         if way == "without":
             s.works(*s.train(data=data, without="image"))
             assert s.finds(r"--set (image=null)", -2)
         else:
-            s.write("registry.yaml", "recipes: {own: {extends: transfusion, modalities: {image: null, photo: {kind: image, codec: pixel}}, loss: {photo: 1}}}")
+            s.write(
+                "registry.yaml",
+                "recipes: {own: {extends: transfusion, modalities: {image: null, photo: {kind: image, codec: pixel}}, loss: {photo: 1}}}",
+            )
             s.works("train", "own", "--data", data, "--dry-run", "--set", "train.budget=800")
 
     @cures("modality.py: {place} is not there", "modality.py: {place} has ids up to")
@@ -125,7 +144,12 @@ class TestParts:
         s.works(*s.train())
         s.refused(*s.train("text.tokenizer=nowhere.json", out="other"))
         facts = json.loads(Path("run/modalities.json").read_text())["modalities"]["text"]
-        s.write("tokenizer.json", json.dumps(json.loads(facts["tokenizer"]) if isinstance(facts["tokenizer"], str) else facts["tokenizer"]))
+        s.write(
+            "tokenizer.json",
+            json.dumps(
+                json.loads(facts["tokenizer"]) if isinstance(facts["tokenizer"], str) else facts["tokenizer"]
+            ),
+        )
         s.refused(*s.train("text.tokenizer=tokenizer.json", out="other"))
         s.works(*s.train("text.tokenizer=tokenizer.json", s.finds("say (.*)"), out="other"))
 
@@ -136,14 +160,20 @@ class TestParts:
 
         s.pets()
         Tokenizer(models.WordLevel({"pet": 0, "?": 1}, unk_token="?")).save("tokenizer.json")
-        assert "are not what the tokenizer gives back" in s.works(*s.train("text.tokenizer=tokenizer.json", "text.vocab=null"))
+        assert "are not what the tokenizer gives back" in s.works(
+            *s.train("text.tokenizer=tokenizer.json", "text.vocab=null")
+        )
         assert "gives back" not in s.works(*s.train(out="other"))
 
     @cures("modality.py: guidance.rescale")
     def test_guidance_of_codes(self, s: Situation) -> None:
         s.pets()
         s.refused(*s.train("image.guidance={scale: 2, rescale: 0.5}", recipe="chameleon"))
-        s.works(*s.train("image.guidance={scale: 2, rescale: " + s.finds("leave it (0)") + "}", recipe="chameleon"))
+        s.works(
+            *s.train(
+                "image.guidance={scale: 2, rescale: " + s.finds("leave it (0)") + "}", recipe="chameleon"
+            )
+        )
 
     @cures("select.py: attention backend {name} cannot serve")
     @pytest.mark.parametrize("cure", ["auto", "dense"])

@@ -18,6 +18,7 @@ from transfuse.documents import Document, Item
 from transfuse.generation import generate
 from transfuse.model.build import build
 from transfuse.model.model import Model
+from transfuse.plugin import FitContext
 from transfuse.randomness import Key
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
@@ -26,6 +27,7 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.vocabulary import begin_marker
 from transfuse.training import Combiner
+from transfuse_image.codecs import quantised
 from transfuse_lab.datasets import data_section, open_section
 
 from tests.tiny.datasets import Shapes
@@ -208,6 +210,49 @@ def test_a_codec_goes_where_its_weights_are(name: str) -> None:
         payload = codec.encode(picture(0, side=8))
         assert isinstance(payload, np.ndarray)
         assert codec.decode(payload).shape == (1, 8, 8)
+
+
+TERMS = {"l1": 1, "l2": 1, "perceptual": 1, "gan": 0.5}
+COUNTED = (
+    dict.fromkeys(  # AdamW counts its steps on the CPU, which is pretended too; and what is told at the end
+        (
+            f"autoencoder_training.AutoencoderTraining.{name}"
+            for name in ("_learn_features", "_learn_codec", "_heed_critic")
+        ),
+        lambda step: 1.0,
+    )
+)
+TOLD = {**COUNTED, "terms.Means.dump": lambda total: 1.0}  # five times in a training
+LIBRARY = lambda asked: 0 if asked.dtype.is_floating_point or asked.dtype == torch.int64 else False  # noqa: E731
+FIT = {
+    "kl": {"kl.KLCodec.settle": lambda bound: 1.0, **CODECS["kl"]},
+    "vq": {
+        "autoencoder_training._OnCPU.__torch_function__": LIBRARY,
+        **CODECS["vq"],
+    },
+    "fsq": {"fsq.FSQCodec.make": lambda codes: 8 * 6 * 5, **CODECS["fsq"]},
+}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_a_codec_is_fit_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a context that keeps nothing; in a step itself nothing is read of the device."""
+    small = {"width": 8, "batch": 4, "steps": 5, "features": {"width": 8, "steps": 2}, "critic": {"width": 8}}
+    section = {"name": name, "loss": TERMS, **small}
+    codec = plugins().choose("codec", section, "codec").build()
+    monkeypatch.setattr(
+        quantised, "codebook_use", lambda codes, size: {}
+    )  # how many codes occur is of the values
+    with pretended({**TOLD, **FIT[name], **DECODED}) as mode:
+
+        def to(module: torch.nn.Module, *device: Any, **how: Any) -> torch.nn.Module:
+            for one in device:
+                put(module, mode, str(one))
+            return module
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)  # torch's own swaps no tensors that are pretended
+        codec.fit([picture(i, side=8) for i in range(6)], 0, lambda line: None, context=FitContext(DEVICE))
+        assert {weights.device.type for weights in codec.state_dict().values()} == {DEVICE}
 
 
 # -- a stranger's modality

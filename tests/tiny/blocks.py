@@ -171,10 +171,7 @@ class Axes(Stack):
             rotary(torch.from_numpy(row.columns[axis])[:, None], width, self.model.rope_theta)
             for axis in self.axes
         ]
-        halves = [
-            torch.cat([table[:, : width // 2] for table in each], dim=1) for each in zip(*tables, strict=True)
-        ]
-        return [torch.cat([half, half], dim=1) for half in halves]
+        return [torch.cat(each, dim=1) for each in zip(*tables, strict=True)]
 
 
 @hookimpl

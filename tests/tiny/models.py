@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, dict[str, Any]] = {
     "text": {"kind": "text", **TEXT},
     "image": {"kind": "image", **PIXELS},
     "image_vq": {"kind": "vq", **CODES},
+    "image_masked": {"kind": "masked_vq", **CODES},
 }
 
 

@@ -34,9 +34,13 @@ def check_file(path: Path, sha256: str) -> None:
     raise TransfuseError(f"{path} is damaged (its checksum is another): {CURE}")
 
 
-def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The inverse. Raises TransfuseError naming the file where it is missing, damaged, or holds NaN or infinity."""
-    check_file(path, sha256)
+def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The inverse. Raises TransfuseError naming the file where it is missing, damaged, or holds NaN or infinity.
+
+    sha256: None where `check_file` was asked before.
+    """
+    if sha256 is not None:
+        check_file(path, sha256)
     try:
         tensors = load_file(path)
         for name, tensor in tensors.items():
@@ -57,19 +61,19 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name not in second}
 
 
-def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
+def load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
     """All of a module's weights from a file that holds just these; else TransfuseError, and no weight changed."""
     module.load_state_dict(_fitting(module_tensors(module), path, sha256), strict=False)
 
 
-def load_average(module: nn.Module, path: Path, sha256: str) -> None:
+def load_average(module: nn.Module, path: Path, sha256: str | None) -> None:
     """The same of its trained parameters alone: those that are averaged over training."""
     trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     for name, tensor in _fitting(trained, path, sha256).items():
         trained[name].copy_(tensor)
 
 
-def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str) -> dict[str, Tensor]:
+def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str | None) -> dict[str, Tensor]:
     weights = read_tensors(path, sha256)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:

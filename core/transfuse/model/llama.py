@@ -7,16 +7,16 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transfuse.config.recipe import ModelSettings, RopeScaling
 from transfuse.model.backbone import Attend, Backbone, RowContext
+from transfuse.model.fused import RMSNorm, computed_in, project, swiglu
 
 QueryKeyValue = tuple[Float[Tensor, "H n d"], Float[Tensor, "G n d"], Float[Tensor, "G n d"]]
-Tables = tuple[Float[Tensor, "T d"], Float[Tensor, "T d"]]
-"""Cosines and sines of rotary positions."""
+Tables = tuple[Float[Tensor, "T d/2"], Float[Tensor, "T d/2"]]
+"""Cosines and sines of rotary positions, of each pair's angle."""
 
 
 def rotary(
@@ -29,7 +29,7 @@ def rotary(
     if scaling is not None:
         frequency = stretched(frequency, scaling)
     angle = positions[:, pair % axes].float() * frequency
-    return torch.cat([angle.cos()] * 2, dim=-1), torch.cat([angle.sin()] * 2, dim=-1)
+    return angle.cos(), angle.sin()
 
 
 def stretched(frequency: Float[Tensor, " pairs"], s: RopeScaling) -> Float[Tensor, " pairs"]:
@@ -37,11 +37,6 @@ def stretched(frequency: Float[Tensor, " pairs"], s: RopeScaling) -> Float[Tenso
     waves = s.original * frequency / (2 * math.pi)
     kept = ((waves - s.low) / (s.high - s.low)).clamp(0, 1)
     return frequency * (kept + (1 - kept) / s.factor)
-
-
-def rotate(x: Float[Tensor, "heads T d"], cos: Tensor, sin: Tensor) -> Float[Tensor, "heads T d"]:
-    a, b = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
 class Attention(nn.Module):
@@ -52,18 +47,23 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.width = s.heads, s.key_value_heads, s.head_width
         self.qkv = nn.Linear(s.dim, (self.heads + 2 * self.kv_heads) * self.width, bias=s.qkv_bias)
         self.out = nn.Linear(self.heads * self.width, s.dim, bias=False)
-        self.q_norm = nn.RMSNorm(self.width, s.norm_eps) if s.qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(self.width, s.norm_eps) if s.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(self.width, s.norm_eps) if s.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.width, s.norm_eps) if s.qk_norm else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "T D"], cos: Tensor, sin: Tensor, attend: Attend
     ) -> Float[Tensor, "T D"]:
         return self.project_out(attend(*self.project_qkv(x, cos, sin)))
 
-    def project_qkv(self, x: Float[Tensor, "n D"], cos: Tensor, sin: Tensor) -> QueryKeyValue:
-        qkv = self.qkv(x).view(len(x), self.heads + 2 * self.kv_heads, self.width).transpose(0, 1)
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads])
-        return rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin), v
+    def project_qkv(
+        self, x: Float[Tensor, "n D"], cos: Tensor, sin: Tensor, norm: nn.RMSNorm | None = None
+    ) -> QueryKeyValue:
+        """norm: of x, where it is not normed yet."""
+        q_norm, k_norm = self.q_norm, self.k_norm
+        head_norms = (
+            (q_norm, k_norm) if isinstance(q_norm, nn.RMSNorm) and isinstance(k_norm, nn.RMSNorm) else None
+        )
+        return project(x, norm, self.qkv, head_norms, (cos, sin), (self.heads, self.kv_heads), computed_in(x))
 
     def project_out(self, attended: Float[Tensor, "H n d"]) -> Float[Tensor, "n D"]:
         return self.out(attended.transpose(0, 1).flatten(1))
@@ -77,9 +77,9 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(s.dim, 2 * s.swiglu_width, bias=False)
         self.down = nn.Linear(s.swiglu_width, s.dim, bias=False)
 
-    def forward(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-        gate, value = self.up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * value)
+    def forward(self, x: Float[Tensor, "n D"], norm: nn.RMSNorm | None = None) -> Float[Tensor, "n D"]:
+        """norm: of x, where it is not normed yet."""
+        return swiglu(x, norm, self.up.weight, self.down.weight, computed_in(x))
 
 
 class LlamaBlock(nn.Module):
@@ -88,8 +88,8 @@ class LlamaBlock(nn.Module):
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.post = s.post_norm
-        self.attention_norm = nn.RMSNorm(s.dim, s.norm_eps)
-        self.feedforward_norm = nn.RMSNorm(s.dim, s.norm_eps)
+        self.attention_norm = RMSNorm(s.dim, s.norm_eps)
+        self.feedforward_norm = RMSNorm(s.dim, s.norm_eps)
         self.attention, self.feedforward = Attention(s), FeedForward(s)
 
     def forward(
@@ -99,7 +99,7 @@ class LlamaBlock(nn.Module):
 
     def before_attention(self, x: Float[Tensor, "n D"], cos: Tensor, sin: Tensor) -> QueryKeyValue:
         """Position by position, as is `after_attention`: so positions may go through different blocks."""
-        return self.attention.project_qkv(x if self.post else self.attention_norm(x), cos, sin)
+        return self.attention.project_qkv(x, cos, sin, None if self.post else self.attention_norm)
 
     def after_attention(
         self, x: Float[Tensor, "n D"], attended: Float[Tensor, "H n d"]
@@ -108,7 +108,7 @@ class LlamaBlock(nn.Module):
             x = x + self.attention_norm(self.attention.project_out(attended))
             return x + self.feedforward_norm(self.feedforward(x))
         x = x + self.attention.project_out(attended)
-        return x + self.feedforward(self.feedforward_norm(x))
+        return x + self.feedforward(x, self.feedforward_norm)
 
 
 class Llama(Backbone):
@@ -118,7 +118,7 @@ class Llama(Backbone):
         super().__init__()
         self.settings = s
         self.blocks = nn.ModuleList(LlamaBlock(s) for _ in range(s.layers))
-        self.norm = nn.RMSNorm(s.dim, s.norm_eps)
+        self.norm = RMSNorm(s.dim, s.norm_eps)
         draw_weights(self, s)
 
     def prepare(self, row: RowContext) -> Tables:
@@ -127,7 +127,7 @@ class Llama(Backbone):
     def forward(
         self, x: Float[Tensor, "T D"], prepared: Tables, t: Float[Tensor, " S"], attend: Sequence[Attend]
     ) -> Float[Tensor, "T D"]:
-        cos, sin = (table.to(x.dtype) for table in prepared)
+        cos, sin = (table.to(computed_in(x)) for table in prepared)
         for block, attend_here in zip(self.blocks, attend, strict=True):
             x = block(x, cos, sin, attend_here)
         return self.norm(x)
