@@ -14,13 +14,14 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison import jobs, worker
+from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.lock import locked
 from transfuse_lab.runs.records import load_record, save_record
 
+from tests.tiny.jobs import Here
 from tests.tiny.recipes import sets
 
 BUDGET = "train.flops=3e8"
@@ -31,21 +32,6 @@ PROMISED = {
 
 
 BOTH = sets("transfusion", "image.codec.steps=6", BUDGET, pixels=False)  # with an autoencoder each, and alike
-
-
-class Here:
-    """A job that was done in this process, as if it had been started; ``started`` has their kinds."""
-
-    returncode = 0
-    started: list[str] = []  # noqa: RUF012
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        work = json.loads(Path(command[-1]).read_text())
-        self.started.append(work["kind"])
-        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open())
-
-    def poll(self) -> int:
-        return 0
 
 
 @pytest.fixture(scope="module")
