@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from transfuse import masks
 from transfuse.attention import Dense, KVCache, Request
+from transfuse.attention.kv_cache import CachePlan
 from transfuse.masks import Mask
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_tiles.backend import Tiles
@@ -255,22 +256,21 @@ def cached(rounds: int) -> list[Figure]:
     found, n = [], 256
     for prefix, target in ((1024, 5), (4096, 18)):
         T = prefix + n
-        cache = KVCache(1, HEADS, WIDTH, streams=1, capacity=T)
+        cache = KVCache(TRANSFUSION, 1, HEADS, WIDTH, streams=1, capacity=T)
         columns = {"doc": np.zeros(T, int), "idx": np.arange(T), "span": np.repeat([-1, 0], [prefix, n])}
         q, k, v = (x.detach() for x in tensors(T, T, T))
-        slots = cache.slots([0], T)
-        cache.label(slots, columns)
-        cache.write(0, slots, k, v)
-        last = {name: values[prefix:] for name, values in columns.items()}
-        backend, step = Tiles(), q[:, prefix:]
-        plan = backend.plan(TRANSFUSION, last, cache.columns, request(n, T, grad=False))
+        written = cache.plan([(0, 1, prefix)], {name: values[:prefix] for name, values in columns.items()})
+        cache.attend(0, written, *(x[:, :prefix] for x in (q, k, v)))
+        cache.commit(written)
+        plan = cache.plan([(0, 1, n)], {name: values[prefix:] for name, values in columns.items()})
+        step = [x[:, prefix:] for x in (q, k, v)]
         dense = TRANSFUSION.dense(columns)
 
         def whole(x: list[torch.Tensor] = [q, k, v], allowed: torch.Tensor = dense) -> object:  # noqa: B006
             return F.scaled_dot_product_attention(*(part[None] for part in x), attn_mask=allowed)
 
-        def one(b: Tiles = backend, x: torch.Tensor = step, c: KVCache = cache, p: object = plan) -> object:
-            return b.attend(x, c.keys(0), c.values(0), p)
+        def one(x: list[torch.Tensor] = step, c: KVCache = cache, p: CachePlan = plan) -> object:
+            return c.attend(0, p, *x)
 
         took = medians({"whole": whole, "one": one}, 2 * rounds)
         ratio = took["whole"] / took["one"]

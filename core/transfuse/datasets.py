@@ -13,6 +13,9 @@ from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 
 SPLITS = ("train", "heldout")
+ENDLESS = 1 << 40
+"""The size of a split whose documents never come to an end, as those of a generator."""
+EXCERPT = 5000
 
 
 class DataSet(ABC):
@@ -31,7 +34,17 @@ class DataSet(ABC):
 
     @abstractmethod
     def size(self, split: str) -> int:
-        """How many documents the split ``train`` or ``heldout`` holds."""
+        """How many documents the split ``train`` or ``heldout`` holds; ``ENDLESS`` where they have no end."""
+
+    def excerpt(self, split: str) -> int:
+        """How many documents, from the first on, stand for the split where all of it would be gone through: to fit
+        codecs, to survey it, to hash it. All of it; of an endless split some thousands."""
+        size = self.size(split)
+        return EXCERPT if size == ENDLESS else size
+
+    def period(self, split: str) -> int:
+        """Of an endless split: after how many documents the roles of its documents come again in the same order."""
+        return 1
 
     @abstractmethod
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
@@ -58,8 +71,8 @@ class DataSet(ABC):
         return self.document(split, index)
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
-        """All raw data of one modality in a split, in order: what codecs and tokenizers train on."""
-        for index in range(self.size(split)):
+        """All raw data of one modality in a split's excerpt, in order: what codecs and tokenizers train on."""
+        for index in range(self.excerpt(split)):
             for item in self.document(split, index).items:
                 if item.modality == modality:
                     yield item.data
@@ -69,12 +82,23 @@ class DataSet(ABC):
 class _Split:
     """What a restriction found in a split.
 
-    kept: the documents of which something is left. items: how many items there are, by role, whether left or not.
+    kept: the documents of which something is left; of an endless split, those of a period.
+    items: how many items there are, by role, whether left or not. documents: that were gone through.
     """
 
     kept: np.ndarray
     items: Counter[str]
     documents: int
+    endless: bool
+
+    @property
+    def size(self) -> int:
+        return ENDLESS if self.endless and len(self.kept) else len(self.kept)
+
+    def place(self, index: int) -> int:
+        """Where in the whole data set a document of the restriction stands."""
+        period, at = divmod(index, len(self.kept))
+        return period * self.documents + int(self.kept[at])
 
 
 class Restriction(DataSet):
@@ -90,6 +114,13 @@ class Restriction(DataSet):
         self._splits: dict[str, _Split] = {}
 
     def size(self, split: str) -> int:
+        return self._split(split).size
+
+    def excerpt(self, split: str) -> int:
+        found, all_of_it = self._split(split), self.data.excerpt(split)
+        return len(found.kept) * (all_of_it // found.documents) if found.endless else len(found.kept)
+
+    def period(self, split: str) -> int:
         return len(self._split(split).kept)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
@@ -102,8 +133,8 @@ class Restriction(DataSet):
         return self._part(self.data.outline(split, self._place(split, index), roles))
 
     def _place(self, split: str, index: int) -> int:
-        kept = self._split(split).kept
-        return int(kept[checked_index(self.name, split, index, len(kept))])
+        found = self._split(split)
+        return found.place(checked_index(self.name, split, index, found.size))
 
     def identity(self) -> dict[str, Any]:
         return self.data.identity()
@@ -136,7 +167,8 @@ class Restriction(DataSet):
     def _split(self, split: str) -> _Split:
         if split in self._splits:
             return self._splits[split]
-        kept, items, size = [], Counter[str](), self.data.size(split)
+        endless = self.data.size(split) == ENDLESS
+        kept, items, size = [], Counter[str](), (self.data.period if endless else self.data.size)(split)
         for index in range(size):
             roles = Counter(self.data.document_roles(split, index))
             items += roles
@@ -147,7 +179,7 @@ class Restriction(DataSet):
                 f"data set {self.name!r}: no training document has an item of the recipe's roles "
                 f"({', '.join(sorted(self.roles))}); theirs are {', '.join(sorted(items))}"
             )
-        return self._splits.setdefault(split, _Split(np.array(kept, np.int64), items, size))
+        return self._splits.setdefault(split, _Split(np.array(kept, np.int64), items, size, endless))
 
 
 def restrict(data: DataSet, roles: Iterable[str]) -> Restriction:
@@ -182,7 +214,7 @@ def checked_split(name: str, split: str) -> str:
 
 
 def content_hash(data: DataSet) -> str:
-    """SHA-256 over every document in plain form, split by split: ids, flags, text and array bytes.
+    """SHA-256 over the documents of each split's excerpt in plain form: ids, flags, text and array bytes.
 
     Equal for a data set and its copy in a store. Raises where an item's data is neither a string nor
     an array.
@@ -190,7 +222,7 @@ def content_hash(data: DataSet) -> str:
     digest = hashlib.sha256(f"reversed_share={data.reversed_share!r}".encode())
     for split in SPLITS:
         digest.update(f"\0split {split} {data.size(split)}".encode())
-        for index in range(data.size(split)):
+        for index in range(data.excerpt(split)):
             document = data.document(split, index)
             digest.update(f"\0document {document.id}".encode())
             for item in document.items:

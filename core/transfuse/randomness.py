@@ -1,11 +1,13 @@
 """Keyed randomness: a draw depends on what it is for, never on what was drawn before it."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,15 @@ class Key:
     def rng(self, stream: str, *ids: int) -> np.random.Generator:
         """The same for numpy."""
         return np.random.default_rng(self.number(stream, *ids))
+
+
+def draw(weights: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One index a row of ``weights`` [B, n], as likely as its weight is large, from the row's own generator: [B].
+
+    The weights are not negative, in double precision on the CPU, and need not add up to 1.
+    """
+    uniform = torch.cat([torch.rand(1, generator=g, dtype=weights.dtype) for g in generators])
+    rising = weights.cumsum(dim=1)
+    last = (rising < rising[:, -1:]).sum(dim=1)  # a product rounded up may reach the whole
+    below = rising <= (uniform * rising[:, -1])[:, None]
+    return torch.minimum(below.sum(dim=1), last)

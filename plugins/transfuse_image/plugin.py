@@ -2,6 +2,7 @@
 
 from transfuse.plugin import Part, hookimpl
 
+from transfuse_image.codecs.blocks import BlockCodesCodec, BlockCodesSettings, BlocksCodec, BlocksSettings
 from transfuse_image.codecs.fsq import FSQCodec, FSQSettings
 from transfuse_image.codecs.kl import KLCodec, KLSettings
 from transfuse_image.codecs.pixel import PixelCodec, PixelSettings
@@ -22,6 +23,13 @@ def transfuse_codecs() -> list[Part]:
         Part("pixel", PixelSettings, PixelCodec, "the image itself, scaled to [-1, 1]"),
         Part("kl", KLSettings, KLCodec, "convolutional autoencoder, KL bottleneck"),
         Part("vq", VQSettings, VQCodec, "the same autoencoder, vector-quantised bottleneck"),
+        Part("blocks", BlocksSettings, BlocksCodec, "principal components of blocks of pixels, fit at once"),
+        Part(
+            "block-codes",
+            BlockCodesSettings,
+            BlockCodesCodec,
+            "the same blocks, each the nearest of a codebook",
+        ),
         Part("fsq", FSQSettings, FSQCodec, "the same autoencoder, each channel rounded to levels"),
     ]
 

@@ -36,7 +36,7 @@ class PictureCodec(Codec):
         size = None if shape is None else (shape[1], shape[2])
         return read_image(path, self.image_channels, size).astype(np.float32) / 255
 
-    def draw(self, raw: np.ndarray) -> str | bytes:
+    def draw(self, raw: np.ndarray) -> str | bytes | None:
         return image_bytes(raw) if is_image(raw) else super().draw(raw)
 
     def suffix_for(self, raw: np.ndarray) -> str:

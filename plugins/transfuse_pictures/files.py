@@ -93,10 +93,20 @@ def _opened(file: Path | BinaryIO, place: str) -> Iterator[Any]:
                 yield opened
         except TransfuseError:
             raise
-        except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
+        except OSError as error:
+            if error.errno is None:  # Pillow's own
+                raise _unreadable(place, error) from error
             raise TransfuseError(
-                f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
+                f"{place}: cannot be read ({error.strerror}): allow it, or name a file that is there"
             ) from error
+        except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
+            raise _unreadable(place, error) from error
+
+
+def _unreadable(place: str, error: Exception) -> TransfuseError:
+    return TransfuseError(
+        f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
+    )
 
 
 def _eight_bit(image):

@@ -1,6 +1,6 @@
 """Text as a modality: a BPE trained on the data's own text, one token a position."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from transfuse.plugin import (
     TokenModality,
     TokenObjective,
     TransfuseError,
+    draw,
 )
 
 TOKENIZER_CAP = 64 << 20  # bytes of a tokenizer.json that is read
@@ -159,10 +160,14 @@ class Text(TokenModality):
         return self.scorer.score(logits, targets)
 
     def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator, left: float) -> int:
+        return int(self.choose_each(logits[None], [generator], left))
+
+    def choose_each(
+        self, logits: Float[Tensor, "B views V"], generators: Sequence[torch.Generator], left: float
+    ) -> Int[Tensor, " B"]:
         if self.settings.temperature == 0:
-            return int(logits[0].argmax())
-        weights = torch.softmax(logits[0].cpu().double() / self.settings.temperature, dim=-1)
-        return int(torch.multinomial(weights, 1, generator=generator))
+            return logits[:, 0].argmax(dim=1)
+        return draw(torch.softmax(logits[:, 0].cpu().double() / self.settings.temperature, dim=1), generators)
 
     def _given(self, path: Path) -> Tokenizer:
         """The tokenizer of a file, which neither cuts nor pads. Raises TransfuseError where it is none."""
@@ -183,7 +188,9 @@ class Text(TokenModality):
         if not ids:
             raise TransfuseError(f"{place} has no ids")
         if self.settings.vocab not in (None, 1 + max(ids)):
-            raise TransfuseError(f"{place} has ids up to {max(ids)}, and vocab is {self.settings.vocab}")
+            raise TransfuseError(
+                f"{place} has ids up to {max(ids)}, and vocab is {self.settings.vocab}: say {self.name}.vocab=null"
+            )
         return tokenizer
 
     def _fitted(self) -> Tokenizer:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transfuse.attention.backend import Backend, Plan, Request
 from transfuse.masks import Columns, Mask
 
-from transfuse_tiles.kernel import backward, chunks, forward
+from transfuse_tiles.kernel import answer, backward, chunks, forward
 from transfuse_tiles.plan import lower
 from transfuse_tiles.tiling import tiling
 
@@ -30,6 +30,10 @@ class Tiles(Backend):
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan
     ) -> Float[Tensor, "H Tq d"]:
+        device = q.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # the kernel says itself what is float32
+                return self.attend(q, k, v, plan)
         return _tiles(q, k, v, plan.table, plan.index, plan.bias, plan.kept)[0]
 
 
@@ -38,7 +42,7 @@ _tiles = torch.library.custom_op("transfuse::tiles", forward, mutates_args=())
 
 @_tiles.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int):
-    return torch.empty_like(q, memory_format=torch.contiguous_format), chunks(q, kept)
+    return answer(q), chunks(q, kept)
 
 
 _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward, mutates_args=())
@@ -46,11 +50,7 @@ _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward,
 
 @_tiles_backward.register_fake
 def _(grad, q, k, v, table, index, bias, weights):
-    return (
-        torch.empty_like(q, memory_format=torch.contiguous_format),
-        torch.empty_like(k, memory_format=torch.contiguous_format),
-        torch.empty_like(v, memory_format=torch.contiguous_format),
-    )
+    return answer(q), answer(k), answer(v)
 
 
 def _keep(ctx, inputs, output) -> None:

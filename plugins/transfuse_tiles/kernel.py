@@ -51,12 +51,15 @@ class Entry(NamedTuple):
 def forward(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass."""
+    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass.
+
+    Half precision is computed in float32: oneDNN, which multiplies bfloat16 on CPUs, makes code for each new shape,
+    and in a row of documents of many lengths most tiles have one.
+    """
     groups, dtype = len(q) // len(k), q.dtype
-    weights = chunks(q, kept)
-    wide = torch.promote_types(dtype, torch.float32)  # half precision is computed in float32
+    weights, entries = chunks(q, kept), _entries(table)
+    wide = torch.promote_types(dtype, torch.float32)
     q, k, v = q.to(wide), k.to(wide), v.to(wide)
-    entries = _entries(table)
     if len(entries) == 1 and _bare(entries[0]) and entries[0].query == 0 and entries[0].n == q.shape[1]:
         out = _unwritten(q, k, v, entries[0], index, groups)
         return _ungrouped(out, entries[0], groups).to(dtype), weights
@@ -110,23 +113,28 @@ def backward(
 
 
 def chunks(q: Tensor, kept: int) -> list[Tensor]:
-    """Room for the weights of one layer."""
-    return [q.new_empty(CHUNK, dtype=torch.promote_types(q.dtype, torch.float32)) for _ in range(kept)]
+    """Room for ``kept`` weights of one layer, in chunks of which the last is no larger than it has to be."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return [q.new_empty(min(CHUNK, kept - at), dtype=wide) for at in range(0, kept, CHUNK)]
 
 
 def _entries(table: Tensor) -> list[Entry]:
     return [Entry._make(row) for row in table.tolist()]
 
 
+def answer(x: Tensor) -> Tensor:
+    """Room for [H, T, d], in which a position's heads lie side by side, as the layers around attention have them."""
+    return x.new_empty(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
+
+
 def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros_like(x, memory_format=torch.contiguous_format)
+    return answer(x).zero_()
 
 
 def _answers(q: Tensor, entries: list[Entry]) -> Tensor:
     """Where a row for each query goes: 0 where no tile has the query."""
-    if sum(entry.own for entry in entries) == q.shape[1]:
-        return torch.empty_like(q, memory_format=torch.contiguous_format)
-    return _zeros(q)
+    out = answer(q)
+    return out if sum(entry.own for entry in entries) == q.shape[1] else out.zero_()
 
 
 def _bare(entry: Entry) -> bool:

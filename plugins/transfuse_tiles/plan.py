@@ -19,7 +19,7 @@ class TilesPlan:
     """Tiles to run one by one, and batches of small ones.
 
     `table` int64 [batches, fields of `Entry`] on the CPU holds shapes and offsets into `index` (int64) and
-    `bias` (float32), which live on the request's device. `kept` is the number of chunks of weights.
+    `bias` (float32), which live on the request's device. `kept` is how many weights are kept, in chunks.
     """
 
     table: Tensor
@@ -36,7 +36,8 @@ def lower(tiles: Tiling, request: Request, keep: int = KEPT) -> TilesPlan:
     batched = [_entry(batch, lists, biases, space, request.requires_grad) for batch in tiles.batches]
     table = np.concatenate([alone, np.array(batched, np.int64).reshape(-1, len(Entry._fields))])
     index, bias = (torch.from_numpy(part.joined()).to(request.device) for part in (lists, biases))
-    return TilesPlan(torch.from_numpy(table), index, bias, space.used)
+    kept = (space.used - 1) * CHUNK + space.at * request.heads if space.used else 0
+    return TilesPlan(torch.from_numpy(table), index, bias, kept)
 
 
 class _Lists:

@@ -3,6 +3,7 @@
 Chameleon (arXiv 2405.09818): one vocabulary of text and image ids, one causal mask.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -23,6 +24,7 @@ from transfuse.plugin import (
     TokenModality,
     TokenObjective,
     TransfuseError,
+    draw,
 )
 
 
@@ -78,14 +80,19 @@ class VQ(CodeGrid, TokenModality):
         return self.scorer.score(logits, targets)
 
     def choose(self, logits: Float[Tensor, "views V"], generator: torch.Generator, left: float) -> int:
+        return int(self.choose_each(logits[None], [generator], left))
+
+    def choose_each(
+        self, logits: Float[Tensor, "B views V"], generators: Sequence[torch.Generator], left: float
+    ) -> Int[Tensor, " B"]:
         views = torch.log_softmax(logits.cpu().double(), dim=-1)
-        allowed = torch.isfinite(views[0])
-        mixed = views[0].clone()
+        mixed = views[:, 0]
         if self.settings.guidance.within(left):
-            mixed[allowed] = self.settings.guidance.mix(list(views[:, allowed]))
+            mixed = self.settings.guidance.mix(list(views.unbind(dim=1)))
+        mixed = mixed.masked_fill(views[:, 0] == -torch.inf, -torch.inf)  # where -inf was taken from -inf
         if self.settings.temperature == 0:
-            return int(mixed.argmax())
-        share = torch.softmax(mixed / self.settings.temperature, dim=-1)
-        ordered, index = share.sort(descending=True)
-        kept = ordered.cumsum(dim=0) - ordered < self.settings.top_p
-        return int(index[torch.multinomial(ordered * kept, 1, generator=generator)])
+            return mixed.argmax(dim=1)
+        share = torch.softmax(mixed / self.settings.temperature, dim=1)
+        ordered, index = share.sort(dim=1, descending=True)
+        kept = ordered.cumsum(dim=1) - ordered < self.settings.top_p
+        return index.gather(1, draw(ordered * kept, generators)[:, None])[:, 0]

@@ -11,13 +11,13 @@ from transfuse.config.validation import InvalidSettings, validate
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.generation.incremental import IncrementalModel
 from transfuse.modalities.guidance import GuidanceSettings, all_views, check_views
 from transfuse.modalities.modality import Evaluate
 from transfuse.testing.modalities import Blob, Letters, document
 
 from tests.tiny.models import Kit, captioned, picture
 from tests.tiny.strange_modalities import Probe, Scripted
+from tests.tiny.streams import Written, watch
 
 TWO = {"views": [{"drop": ["text"], "scale": 4}, {"drop": ["text", "image"], "scale": 1.5}]}
 C, U, W = (torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
@@ -130,26 +130,14 @@ LETTERS, BLOBS = View(frozenset({"letters"})), View(frozenset({"blob"}))
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, list[int]]]:
-    """By stream of the cache: tokens and some columns of what is appended to it, in order."""
-    seen: dict[int, dict[str, list[int]]] = {}
-    run = IncrementalModel.append
-
-    def watched(self: IncrementalModel, streams: Any, laid: Any) -> Tensor:
-        for where, sequence in zip(streams, laid, strict=True):
-            kept = seen.setdefault(int(where), {"tokens": [], "pos": [], "item": [], "letters": []})
-            kept["tokens"] += sequence.tokens.tolist()
-            for name in ("pos", "item", "letters"):
-                kept[name] += sequence.columns[name].tolist()
-        return run(self, streams, laid)
-
-    monkeypatch.setattr(IncrementalModel, "append", watched)
-    return seen
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    """What is kept in each view's stream."""
+    return watch(monkeypatch)
 
 
 @pytest.mark.parametrize("views", [(), (View(),), (LETTERS, View()), (BLOBS, LETTERS, View())])
 def test_each_view_is_laid_out_as_the_document_without_what_it_drops(
-    kit: Kit, written: dict[int, dict[str, list[int]]], views: tuple[View, ...]
+    kit: Kit, written: Written, views: tuple[View, ...]
 ) -> None:
     """Text that the model says is droppable, an image that it makes is not; 1- to 4-way."""
     blob = Blob(sizes=(3,))
@@ -176,8 +164,8 @@ def test_each_view_is_laid_out_as_the_document_without_what_it_drops(
         clean = tuple(Item(i.modality, i.data, noised=False) for i in made.seen(view).items)
         whole = model.layout.sequence(Document(clean))
         for name in ("pos", "item", "letters"):
-            assert written[stream][name] == whole.columns[name][:-1].tolist(), (view, name)
-        assert written[stream]["tokens"] == whole.tokens[:-1].tolist(), view
+            assert written[stream, 0][name] == whole.columns[name][:-1].tolist(), (view, name)
+        assert written[stream, 0]["tokens"] == whole.tokens[:-1].tolist(), view
 
 
 def test_a_modality_without_guidance_is_evaluated_alone_though_another_has_some(kit: Kit) -> None:

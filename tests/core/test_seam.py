@@ -324,7 +324,7 @@ def test_an_id_may_be_a_tensor_of_one_whole_number(kit: Kit, tmp_path: Path) -> 
         ("suffixes", ("npy",), "suffixes is .*'.npy', in small letters"),
         ("suffixes", (".NPY",), "suffixes is .*'.npy', in small letters"),
         ("load", None, "load returned None: it must be raw data"),
-        ("draw", None, "draw returned None: it must be SVG as text, or a PNG as bytes"),
+        ("draw", 3, "draw returned 3: it must be SVG as text, a PNG as bytes, or None"),
         ("draw", "a circle", "draw returned 'a circle': it must be SVG"),
         ("draw", b"GIF89a", "draw returned b'GIF89a': it must be SVG"),
     ],

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transfuse.documents import Document, Item, View
 from transfuse.generation.decoding import generate
-from transfuse.generation.incremental import IncrementalModel
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
@@ -18,6 +17,7 @@ from transfuse.training.stream import Stream
 from transfuse.training.trainer import Trainer
 
 from tests.tiny.models import draw_blindly
+from tests.tiny.streams import watch
 
 
 def trained(recipe, fitted: Callable, data) -> Model:
@@ -26,41 +26,11 @@ def trained(recipe, fitted: Callable, data) -> Model:
     return trainer.model
 
 
-Runs = list[tuple[list[int], list]]
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """What decoding appends to its streams: (streams, sequences) of every call, in order."""
-    seen: Runs = []
-    run = IncrementalModel.append
-
-    def watched(self, streams, laid):
-        seen.append((list(streams), list(laid)))
-        return run(self, streams, laid)
-
-    monkeypatch.setattr(IncrementalModel, "append", watched)
-    return seen
-
-
-def written(runs: Runs, stream: int) -> tuple[list[int], list[int]]:
-    """Tokens and rotary positions of a stream of the cache."""
-    tokens: list[int] = []
-    places: list[int] = []
-    for streams, laid in runs:
-        for where, sequence in zip(streams, laid, strict=True):
-            if where == stream:
-                tokens += sequence.tokens.tolist()
-                places += sequence.columns["pos"].tolist()
-    return tokens, places
-
-
 @pytest.mark.parametrize("name", ["transfusion", "chameleon"])
 def test_a_prompt_has_one_token_sequence(
     small_recipe: Callable,
     fitted: Callable,
     shapes: Callable,
-    runs: Runs,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -70,12 +40,16 @@ def test_a_prompt_has_one_token_sequence(
     document = data.document("train", 0)
     prompt = replace(document, items=document.items[:1])
     longer = Document((Item("text", "right right up", droppable=True),))
+    seen = watch(monkeypatch)
+
+    def written(view: int, row: int) -> tuple[list[int], list[int]]:
+        return seen[view, row]["tokens"], seen[view, row]["pos"]
 
     single = generate(model, [prompt], want="image", indices=[5])[0]
-    alone, unguided = written(runs, 0), written(runs, 1)
-    runs.clear()
+    alone, unguided = written(0, 0), written(1, 0)
+    seen.clear()
     batched = generate(model, [longer, prompt, longer], want="image", indices=[3, 5, 4])[1]
-    assert (written(runs, 2), written(runs, 3)) == (alone, unguided)
+    assert (written(0, 1), written(1, 1)) == (alone, unguided)
     np.testing.assert_allclose(batched.items[-1].data, single.items[-1].data, atol=1e-4)
 
     # As training lays the same document out, up to the end of the document, which is predicted.

@@ -141,7 +141,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "name", "line"),
         [
-            (("train", "r", "--data", "d", "--out", "x"), "train_command", "Nothing was trained yet: the same command begins anew."),
+            (("train", "r", "--data", "d", "--out", "x"), "train_command", "The same command goes on after what was saved; where nothing was, it begins anew."),
             (("compare", "--data", "d", "--out", "x"), "compare_command", "The same command goes on with what is missing."),
             (("eval", "x"), "eval_command", "interrupted."),
         ],
@@ -221,14 +221,17 @@ class TestCommands:
 
     def test_sample(self, calls: Calls) -> None:
         run("sample", "d", "--prompt", "seven", "--n", "16", "--out", "grid.png", "--seed", "3")
-        run("sample", "d", "--image", "f.png", "--device", "cpu")
+        run("sample", "d", "--image", "f.png", "--device", "cpu", "--dtype", "bfloat16")
         run("sample", "d", "--document", "f.json", "--tokens", "9")
         run(
             "sample", "d", "--given", "text=a=b", "--given", "image=@c.png", "--want", "s:4", "--set", "s.x=1"
         )
         assert calls == [
             ("sample_command", (SampleArguments(Path("d"), ("seven",), n=16, out=Path("grid.png"), seed=3),)),
-            ("sample_command", (SampleArguments(Path("d"), image=Path("f.png"), device="cpu"),)),
+            (
+                "sample_command",
+                (SampleArguments(Path("d"), image=Path("f.png"), device="cpu", dtype="bfloat16"),),
+            ),
             ("sample_command", (SampleArguments(Path("d"), document=Path("f.json"), tokens=9),)),
             (
                 "sample_command",
@@ -246,7 +249,10 @@ class TestCommands:
     def test_eval(self, calls: Calls) -> None:
         run("eval", "d", "--grid", "g.png", "--task", "text->image", "--prompts", "3", "--registry", "r.yaml")
         assert calls == [
-            ("eval_command", (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto"))
+            (
+                "eval_command",
+                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None),
+            )
         ]
 
     def test_compare(self, calls: Calls) -> None:

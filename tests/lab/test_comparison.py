@@ -23,6 +23,7 @@ from transfuse_lab.runs.records import load_record, save_record
 
 from tests.tiny.jobs import Here
 from tests.tiny.recipes import sets
+from tests.tiny.workers import Here
 
 BUDGET = "train.flops=3e8"
 PROMISED = {

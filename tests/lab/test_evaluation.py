@@ -13,7 +13,7 @@ from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import EvalSettings
 from transfuse.documents import Document, Item
-from transfuse.generation import GenerationConfig
+from transfuse.generation import generate
 from transfuse.metrics import Task
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -24,9 +24,8 @@ from transfuse.training.trainer import Trainer
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.losses import losses
 from transfuse_lab.evaluation.tasks import ask
-from transfuse_lab.runs import trained as running
 from transfuse_lab.runs.records import data_uri, load_record
-from transfuse_lab.runs.trained import generate_all, open_trained
+from transfuse_lab.runs.trained import open_trained
 
 from tests.tiny.models import draw_blindly
 from tests.tiny.runs import rewritten
@@ -197,14 +196,12 @@ def test_decoding_in_parts_is_decoding_at_once(
     prompts, questions = ([one.question(i) for i in range(5)] for one in (draw, caption))
     draw_blindly(model, monkeypatch)
 
-    def decoded() -> tuple[list[np.ndarray], list[str]]:
-        images = generate_all(model, prompts, GenerationConfig(want="image", seed=1))
-        texts = generate_all(model, questions, GenerationConfig(want="text", tokens=32, seed=1))
+    def decoded(budget: int) -> tuple[list[np.ndarray], list[str]]:
+        images = generate(model, prompts, want="image", seed=1, budget=budget)
+        texts = generate(model, questions, want="text", tokens=32, seed=1, budget=budget)
         return [one.items[-1].data for one in images], [one.items[-1].data for one in texts]
 
-    whole = decoded()
-    monkeypatch.setattr(running, "AT_ONCE", 2)
-    parts = decoded()
+    whole, parts = decoded(1 << 14), decoded(100)
     assert parts[1] == whole[1]
     assert len(set(whole[1])) == 5  # a place, a caption
     for one, two in zip(parts[0], whole[0], strict=True):
@@ -250,7 +247,7 @@ def test_names_are_prompted_in_both_splits(
     named = ask(data, "train", DRAW)
     places = (0, 4, 8)
     assert seen.given("text") == [named.prompts[i][0].data for i in places]
-    expected = generate_all(model, [named.question(i) for i in places], GenerationConfig(want="image"))
+    expected = generate(model, [named.question(i) for i in places], want="image")
     np.testing.assert_allclose(
         np.stack(seen.made), np.stack([one.items[-1].data for one in expected]), atol=1e-5
     )

@@ -265,7 +265,7 @@ def test_where_samples_cannot_go_is_said_before_any_is_drawn(
     cli: Callable, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("transfuse_lab.commands.sample.generate_all", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("transfuse_lab.commands.sample.generate_chunks", lambda *_: pytest.fail("drawn"))
     done = cli("sample", run("series-flow", "text", "series"), "--prompt", "wave", "--out", tmp_path / name)
     refused(done, message, tmp_path / name)
 

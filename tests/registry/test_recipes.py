@@ -360,6 +360,11 @@ class TestDump:
         assert back.dump() == recipe.dump()
         assert isinstance(back.modalities["image"], Chosen)
 
+    def test_a_dump_says_the_width_of_swiglu(self, registry: Registry) -> None:
+        """So that a run opens where the default is another."""
+        assert registry.recipe("transfusion", ["model.dim=256"]).dump()["model"]["hidden"] == 704
+        assert registry.recipe("transfusion", ["model.hidden=72"]).dump()["model"]["hidden"] == 72
+
     def test_a_damaged_dump_is_refused(self, registry: Registry, plugins: Plugins) -> None:
         dump = registry.recipe("transfusion").dump()
         for key in dump:
@@ -380,12 +385,14 @@ class TestDump:
 
 
 class TestSettings:
-    @pytest.mark.parametrize(("dim", "width"), [(128, 344), (3 * 64, 512), (2, 8), (24, 64), (26, 72)])
-    def test_swiglu_width_is_eight_thirds_rounded_up(self, dim: int, width: int) -> None:
+    @pytest.mark.parametrize(
+        ("dim", "width"), [(2, 64), (32, 64), (36, 128), (128, 320), (192, 512), (256, 704), (4096, 10944)]
+    )
+    def test_swiglu_width_is_the_multiple_of_64_nearest_to_eight_thirds(self, dim: int, width: int) -> None:
         model = ModelSettings(dim=dim, heads=1)
-        assert model.swiglu_width == width
-        assert width % 8 == 0
-        assert 0 <= width - 8 * dim / 3 < 8
+        assert model.hidden == model.swiglu_width == width
+        assert width % 64 == 0
+        assert width == 64 or abs(width - 8 * dim / 3) <= 32
         assert ModelSettings(dim=dim, heads=1, hidden=10).swiglu_width == 10
 
     def test_heads(self) -> None:

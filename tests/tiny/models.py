@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import transfuse_diffusion.plugin
-import transfuse_experts.plugin
 import transfuse_image.plugin
+import transfuse_llama.plugin
 import transfuse_text.plugin
 import transfuse_tiles.plugin
 import transfuse_vq.plugin
@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, dict[str, Any]] = {
     "text": {"kind": "text", **TEXT},
     "image": {"kind": "image", **PIXELS},
     "image_vq": {"kind": "vq", **CODES},
+    "image_masked": {"kind": "masked_vq", **CODES},
 }
 
 
@@ -51,7 +52,7 @@ def plugins() -> Plugins:
         "blocks": blocks,
         "image": transfuse_image.plugin,
         "diffusion": transfuse_diffusion.plugin,
-        "experts": transfuse_experts.plugin,
+        "llama": transfuse_llama.plugin,
         "text": transfuse_text.plugin,
         "tiles": transfuse_tiles.plugin,
         "vq": transfuse_vq.plugin,

@@ -27,7 +27,9 @@ BACKENDS = ("auto", "dense")
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
 """Columns the layout and the packer write; a role is a column too."""
-RESERVED = (*COLUMNS, "tokens", "scored")
+GUIDANCE_VIEW = "guidance_view"
+"""The column of a prompt's positions that says which view of guidance they are of; 0 where all share them."""
+RESERVED = (*COLUMNS, "tokens", "scored", GUIDANCE_VIEW)
 """Names that neither a role nor a plugin's column may have."""
 
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -77,7 +79,7 @@ class ModelSettings(Settings):
     head_dim: int | None = Field(default=None, ge=2, le=1 << 16, multiple_of=2)
     """Width of a head, even, since RoPE turns pairs; None: D / heads."""
     hidden: int | None = Field(default=None, ge=1, le=1 << 20)
-    """Width inside SwiGLU; None: 8/3 D, rounded up to a multiple of 8."""
+    """Width inside SwiGLU; None: the multiple of 64 nearest to 8/3 D, and then recorded as a number."""
     qk_norm: bool = False
     """RMSNorm on queries and keys."""
     post_norm: bool = False
@@ -117,6 +119,7 @@ class ModelSettings(Settings):
         most = self.head_width // 2
         if len(set(self.rope)) < len(self.rope) or len(self.rope) > most:
             raise InvalidSettings([(("rope",), f"needs distinct columns, at most {most} of them")])
+        object.__setattr__(self, "hidden", self.swiglu_width)  # a run says what it was built with
         return self
 
     @property
@@ -132,7 +135,7 @@ class ModelSettings(Settings):
     @property
     def swiglu_width(self) -> int:
         """Width inside SwiGLU, whether given or not."""
-        return self.hidden or -(-8 * self.dim // 24) * 8
+        return self.hidden or max(64, (8 * self.dim + 96) // 192 * 64)
 
 
 class TrainSettings(Settings):
@@ -162,6 +165,14 @@ class TrainSettings(Settings):
     """AdamW's."""
     clip: float = Field(default=1.0, gt=0, le=1e6)
     """Largest norm of the gradient."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In what matrix products are computed; ``bfloat16`` is mixed precision, weights stay float32
+    (`transfuse.model.precision`)."""
+    recompute: bool = False
+    """Activation checkpointing: of a layer its input alone is kept, and the rest computed again for the backward pass.
+    Less memory, about a third more time; the same gradients."""
+    compile: bool = False
+    """Layers are compiled (torch.compile), which takes a C++ compiler and about a minute once."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of documents whose droppable items are left out, so that guidance has a view without them."""
     look_ahead: int = Field(64, ge=1, le=1 << 20)
@@ -198,6 +209,8 @@ class EvalSettings(Settings):
     """At most so many prompts a task, of the first held-out documents."""
     trained: int = Field(default=200, ge=0, le=10**6)
     """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In what matrix products are computed while samples are drawn; losses are measured in float32."""
 
 
 def as_mask(value: Any) -> Mask:

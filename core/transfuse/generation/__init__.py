@@ -2,3 +2,4 @@
 
 from transfuse.generation.config import GenerationConfig as GenerationConfig
 from transfuse.generation.decoding import generate as generate
+from transfuse.generation.decoding import generate_chunks as generate_chunks

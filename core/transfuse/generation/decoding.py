@@ -1,26 +1,31 @@
 """Decoding: next token until a begin marker, then that modality's sampler, its end marker, and on.
 
-Every document has one stream of the cache per guidance view: view 0 holds everything, each other one
-leaves out what it drops. All streams are laid out by the code that lays out training documents, and
-the finished item is run once more, clean, so that it is what later positions see. What the model writes
-itself as text is a droppable item, as prompts are; what it makes as an image is not.
+Documents are continued a chunk at a time, all of a chunk together. Each has one stream of the cache per guidance
+view: view 0 holds everything, each other one leaves out what it drops. All streams are laid out by the code that
+lays out training documents, and the finished item is run once more, clean, so that it is what later positions
+see. What the model writes itself as text is a droppable item, as prompts are; what it makes as an image is not.
+
+The documents that a call is of stand in the first rows of the cache: others make room for them (`_Chunk.front`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.generation.config import GenerationConfig
-from transfuse.generation.incremental import IncrementalModel
+from transfuse.generation.incremental import IncrementalModel, InTurn
+from transfuse.generation.prompts import LaidPrompt, pack_prompts
 from transfuse.modalities import seam
 from transfuse.modalities.guidance import all_views, check_views
 from transfuse.model.model import Model
+from transfuse.model.precision import computing_in
 from transfuse.randomness import Key
 from transfuse.sequences.layout import DocumentCursor
 from transfuse.sequences.sequence import DocumentSequence
@@ -28,22 +33,10 @@ from transfuse.sequences.vocabulary import END, begin_marker
 
 WHOLE = View(frozenset())
 """The view that drops nothing."""
-
-
-@dataclass
-class _Continued:
-    """One document being continued, and its streams: stream of view v is ``first + v``."""
-
-    index: int
-    document: Document
-    first: int
-    cursors: list[DocumentCursor]
-    logits: list[Tensor]  # a view, [V], at its last position
-    prompt_items: int
-    ids: list[int] = field(default_factory=list)  # text not yet closed into an item
-    tokens: int = 0  # of text so far
-    begun: tuple[str, str] | None = None  # (modality, label) of an item whose begin marker was chosen
-    done: bool = False
+NEVER, TEXT, BEGIN, STOP = range(4)
+"""What an id of the vocabulary is to a document in text: no choice, one more token, a begin marker, the end."""
+LAID = 128
+"""Tokens of text that are laid out at a time."""
 
 
 def generate(
@@ -60,247 +53,318 @@ def generate(
     indices: what keys each prompt's randomness, by default its place in ``prompts``.
     Raises TransfuseError where a prompt is wrong, naming document and item.
     """
+    return list(generate_chunks(model, prompts, config, indices=indices, **settings))
+
+
+def generate_chunks(
+    model: Model,
+    prompts: Sequence[Document],
+    config: GenerationConfig | None = None,
+    *,
+    indices: Sequence[int] | None = None,
+    **settings: Any,
+) -> Iterator[Document]:
+    """As `generate`, in order, those of a chunk as soon as it is done."""
     config = replace(config or GenerationConfig(), **settings)
-    with torch.inference_mode():
+    decoder = _Decoder(model, config)
+    if not prompts:
+        raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
+    chunks = decoder.chunks(zip(prompts, indices or range(len(prompts)), strict=True))
+    made: list[Document] | None = []
+    while made is not None:
+        yield from made
         was_training = model.training
-        model.eval()
-        try:
-            return _Decoder(model, prompts, config, indices or range(len(prompts))).run()
-        finally:
-            model.train(was_training)
+        with torch.inference_mode(), computing_in(model, config.dtype):
+            model.eval()
+            try:
+                chunk = next(chunks, None)
+                made = None if chunk is None else _Chunk(decoder, *chunk).run()
+            finally:
+                model.train(was_training)
+
+
+@dataclass(eq=False)
+class _Continued:
+    """One document being continued; where each of its views goes on, and the logits at the end of view 0."""
+
+    index: int
+    document: Document
+    cursors: list[DocumentCursor]
+    logits: Float[Tensor, " V"]
+    prompt_items: int
+    tokens: int = 0  # of text in items so far
+    ids: list[int] = field(default_factory=list)  # text not yet closed into an item
+    begun: tuple[str, str] | None = None  # (modality, label) of an item whose begin marker was chosen
+    done: bool = False
+
+    @property
+    def items(self) -> int:
+        """Items made so far."""
+        return len(self.document.items) - self.prompt_items
 
 
 class _Decoder:
-    def __init__(
-        self, model: Model, prompts: Sequence[Document], config: GenerationConfig, indices: Sequence[int]
-    ) -> None:
+    """What is asked of all prompts: which views there are, and which ids may be chosen."""
+
+    def __init__(self, model: Model, config: GenerationConfig) -> None:
         self.model, self.layout, self.config, self.key = model, model.layout, config, Key(config.seed)
-        self.modalities = model.modalities
-        want = config.want
-        if want is not None and want not in self.modalities:
+        modalities, want, vocabulary = model.modalities, config.want, model.vocabulary
+        self.writer = self.layout.marker_modality  # who writes text
+        if want is not None and want not in modalities:
+            raise TransfuseError(f"this model has no modality {want!r}; {did_you_mean(want, modalities)}")
+        if want is None and self.writer is None:
             raise TransfuseError(
-                f"this model has no modality {want!r}; {did_you_mean(want, self.modalities)}"
+                f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(modalities)}"
             )
-        marker_modality = self.layout.marker_modality
-        if want is None and marker_modality is None:
-            raise TransfuseError(
-                f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(self.modalities)}"
-            )
-        labels = seam.call(self.modalities[want], "labels") if want is not None else ()
-        if want is not None and want != marker_modality and not labels:
+        labels = seam.call(modalities[want], "labels") if want is not None else ()
+        if want is not None and want != self.writer and not labels:
             raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
         if config.label not in (None, *labels):
             raise TransfuseError(
                 f"modality {want!r} has no shape {config.label!r}; {did_you_mean(config.label or '', labels)}"
             )
-        if not prompts:
-            raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
+        check_views(modalities)
+        wanted = {name: m for name, m in modalities.items() if want in (None, name)}
+        self.views = (WHOLE, *all_views(wanted))
         self.begins = {  # by the id of a begin marker
-            model.vocabulary.marker(begin_marker(name, label)): (name, label)
-            for name, modality in self.modalities.items()
+            vocabulary.marker(begin_marker(name, label)): (name, label)
+            for name, modality in wanted.items()
             for label in seam.call(modality, "labels")
+            if config.label in (None, label)
         }
-        check_views(self.modalities)
-        self.views = (WHOLE, *all_views(self.modalities))
-        laid = [self.layout.prompt(document.seen(view)) for document in prompts for view in self.views]
-        capacity = max(len(sequence) for sequence, _ in laid) + self._room()
-        self.incremental = IncrementalModel(model, len(laid), capacity)
-        logits = list(self.incremental.append(range(len(laid)), [sequence for sequence, _ in laid]))
-        self.continued = [
-            _Continued(
-                index=indices[i],
-                document=document,
-                first=i * len(self.views),
-                cursors=[cursor for _, cursor in laid[i * len(self.views) : (i + 1) * len(self.views)]],
-                logits=logits[i * len(self.views) : (i + 1) * len(self.views)],
-                prompt_items=len(document.items),
+        self.open_ended = want is None or not self.begins
+        kinds = np.full(vocabulary.size, NEVER)
+        kinds[list(self.begins)] = BEGIN
+        if self.open_ended:
+            kinds[vocabulary.marker(END)] = STOP
+            if self.writer is not None:
+                r = vocabulary.range(self.writer)
+                kinds[r.start : r.stop] = TEXT
+        elif self.writer is not None and not model.predictable[list(self.begins)].any():
+            raise TransfuseError(
+                f"the model was never trained to begin {want!r}; train it on documents that hold some"
             )
-            for i, document in enumerate(prompts)
-        ]
+        self.kinds, self.kind_of = kinds, torch.from_numpy(kinds).to(model.tokens.weight.device)
 
-    def _room(self) -> int:
-        """Positions a document may grow by."""
-        longest = 0
-        for name, label in self.begins.values():
-            longest = max(longest, sum(s.positions for s in self._blank(name, label)[1]))
-        return self.config.tokens + (1 if self.config.want else self.config.items) * longest
+    def chunks(
+        self, prompts: Iterable[tuple[Document, int]]
+    ) -> Iterator[tuple[list[tuple[LaidPrompt, int]], int]]:
+        """The prompts laid out, as many at a time as the cache may hold, and its capacity a stream.
 
-    # -- token by token
+        The same object is laid out once.
+        """
+        room = self.config.tokens * self.open_ended
+        if self.begins:
+            longest = max(sum(s.positions for s in self.blank(*begun)[1]) for begun in self.begins.values())
+            room += longest * (1 if self.config.want else self.config.items)
+        laid: dict[int, LaidPrompt] = {}
+        chunk: list[tuple[LaidPrompt, int]] = []
+        capacity = 0
+        for document, index in prompts:
+            prompt = laid.get(id(document)) or LaidPrompt.of(document, self.layout, self.views)
+            wider = max(capacity, len(prompt) + room)
+            if chunk and (len(chunk) + 1) * len(self.views) * wider > self.config.budget:
+                yield chunk, capacity
+                laid, chunk, wider = {}, [], len(prompt) + room
+            laid[id(document)], capacity = prompt, wider
+            chunk.append((prompt, index))
+        yield chunk, capacity
 
-    def run(self) -> list[Document]:
-        while active := [one for one in self.continued if not one.done]:
-            in_text = [one for one in active if one.begun is None]
-            if in_text:
-                self._next_tokens(in_text)
-            else:
-                # Documents that began items of one shape go through its sampler together.
-                first = active[0].begun
-                assert first is not None
-                self._sample_items([one for one in active if one.begun == first], *first)
-        return [one.document for one in self.continued]
+    def blank(self, name: str, label: str) -> tuple[np.ndarray, list]:
+        """An item of this shape before anything is known of it, as it is laid out for sampling."""
+        modality = self.model.modalities[name]
+        payload = seam.payload(modality, "blank", label)
+        return payload, seam.spans(modality, Item(name, None), payload)
 
-    def _next_tokens(self, documents: list[_Continued]) -> None:
-        """One more token for each: text, a begin marker, or the end."""
-        marker_modality = self.layout.marker_modality
-        grown: list[tuple[_Continued, int, DocumentSequence]] = []
-        for one in documents:
-            id = self._next(one, marker_modality)
-            owner = self.begins.get(id)
-            if owner is not None:
-                self._close_text(one)
-                one.begun = owner
-            elif id == self.model.vocabulary.marker(END):
-                self._close_text(one)
-                one.done = True
-            else:
-                assert marker_modality is not None
-                payload = np.array([id - self.model.vocabulary.range(marker_modality).start])
-                token = Item(marker_modality, None, droppable=True)
-                for v, view in enumerate(self.views):
-                    if view.keeps(token):
-                        cursor = replace(one.cursors[v], item=len(one.document.seen(view).items))
-                        sequence, one.cursors[v] = self.layout.continuation(
-                            one.document, token, payload, cursor
-                        )
-                        grown.append((one, v, sequence))
-                one.ids.append(int(payload[0]))
-                one.tokens += 1
-        if grown:
-            logits = self.incremental.append(
-                [one.first + v for one, v, _ in grown], [sequence for _, _, sequence in grown]
-            )
-            for (one, v, _), row in zip(grown, logits, strict=True):
-                one.logits[v] = row
+    def next_ids(
+        self, documents: Sequence[_Continued], logits: Float[Tensor, "B V"]
+    ) -> Int[np.ndarray, " B"]:
+        """The next id of documents in text that have written equally much of it, from what is allowed there."""
+        if not self.open_ended and self.writer is None:
+            return np.full(len(documents), self._only_begin())
+        said = len(documents[0].ids)
+        left = np.array([self.config.tokens - one.tokens - said for one in documents])
+        more = np.array([one.items + (said > 0) < self.config.items for one in documents])
+        may = np.zeros((len(documents), 4), bool)
+        may[:, TEXT] = (left > 0) & (more | (said > 0))
+        may[:, BEGIN] = more | (not self.open_ended)
+        may[:, STOP] = self.config.want is None or said > 0
+        allowed = torch.from_numpy(may).to(logits.device)[:, self.kind_of]
+        logits = logits.masked_fill(~allowed, -torch.inf)
+        writer = self.model.token_modalities.get(self.writer or "")
+        if self.config.greedy or writer is None or not self.open_ended:
+            return logits.argmax(dim=1).cpu().numpy()
+        keys = [self.key.generator("text", one.index, len(one.document.items), said) for one in documents]
+        return seam.choose_each(writer, logits[:, None], keys, 1.0)
 
-    def _next(self, one: _Continued, marker_modality: str | None) -> int:
-        """The next id of a document in text, from what is allowed there."""
-        vocabulary = self.model.vocabulary
-        allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=one.logits[0].device)
-        want, label = self.config.want, self.config.label
-        begins = [id for id, own in self.begins.items() if want in (None, own[0]) and label in (None, own[1])]
-        open_ended = self.config.want is None or not begins
-        more = len(one.document.items) - one.prompt_items + bool(one.ids) < self.config.items
-        if open_ended:
-            allowed[begins] = more
-            allowed[vocabulary.marker(END)] = self.config.want is None or bool(one.ids)
-            if marker_modality is not None and one.tokens < self.config.tokens and (more or one.ids):
-                r = vocabulary.range(marker_modality)
-                allowed[r.start : r.stop] = True
-        elif marker_modality is None:
-            return self._only(begins)
-        else:
-            allowed[begins] = True
-            if not self.model.predictable[begins].any():
-                raise TransfuseError(
-                    f"the model was never trained to begin {self.config.want!r}; train it on documents that hold some"
-                )
-        chooser = self.model.token_modalities.get(marker_modality) if marker_modality is not None else None
-        logits = one.logits[0].masked_fill(~allowed, -torch.inf)
-        if self.config.greedy or chooser is None or not open_ended:
-            return int(logits.argmax())
-        generator = self.key.generator("text", one.index, len(one.document.items), len(one.ids))
-        return seam.choose(chooser, logits[None], generator, 1.0)
-
-    def _only(self, begins: list[int]) -> int:
+    def _only_begin(self) -> int:
         """The begin marker of a model in which nothing predicts any."""
-        if len(begins) > 1:
-            labels = ", ".join(self.begins[id][1] for id in begins)
+        if len(self.begins) > 1:
+            labels = ", ".join(label for _, label in self.begins.values())
             raise TransfuseError(
                 f"no modality of this model predicts which of its shapes {self.config.want!r} has ({labels}): say it, "
                 f"label= or --want {self.config.want}:LABEL"
             )
-        return begins[0]
+        return next(iter(self.begins))
 
-    def _close_text(self, one: _Continued) -> None:
-        """The tokens since the last item become an item."""
-        marker_modality = self.layout.marker_modality
-        if one.ids and marker_modality is not None:
-            raw = seam.call(self.modalities[marker_modality], "decode", np.array(one.ids))
-            self._append(one, Item(marker_modality, raw, droppable=True))
-            one.cursors = [
-                replace(cursor, item=len(one.document.seen(view).items))
-                for cursor, view in zip(one.cursors, self.views, strict=True)
-            ]
-            one.ids = []
 
-    def _append(self, one: _Continued, item: Item) -> None:
-        one.document = replace(one.document, items=(*one.document.items, item))
+class _Chunk:
+    """Some documents continued together, in the order of their rows in the cache."""
+
+    def __init__(self, decoder: _Decoder, prompts: Sequence[tuple[LaidPrompt, int]], capacity: int) -> None:
+        self.decoder, self.model, self.layout = decoder, decoder.model, decoder.layout
+        self.views, self.config = decoder.views, decoder.config
+        self.incremental = IncrementalModel(self.model, len(prompts), capacity, len(self.views))
+        laid = [prompt for prompt, _ in prompts]
+        logits = self.incremental.prefill(pack_prompts(laid, self.model.mask))
+        self.rows = [
+            _Continued(index, prompt.document, list(prompt.cursors), own, len(prompt.document.items))
+            for (prompt, index), own in zip(prompts, logits, strict=True)
+        ]
+
+    def run(self) -> list[Document]:
+        documents = list(self.rows)
+        while active := [one for one in documents if not one.done]:
+            if in_text := [one for one in active if one.begun is None]:
+                self._write(in_text)
+            elif begun := active[
+                0
+            ].begun:  # those that began items of one shape go through its sampler together
+                self._sample([one for one in active if one.begun == begun], *begun)
+        return [one.document for one in documents]
+
+    def front(self, documents: Sequence[_Continued]) -> list[_Continued]:
+        """These documents brought to the first rows of the cache; in the order in which they now stand there."""
+        n, moved = len(documents), set(documents)
+        holes = [row for row in range(n) if self.rows[row] not in moved]
+        others = [row for row in range(n, len(self.rows)) if self.rows[row] in moved]
+        if holes:
+            self.incremental.swap(holes, others)
+            for a, b in zip(holes, others, strict=True):
+                self.rows[a], self.rows[b] = self.rows[b], self.rows[a]
+        return self.rows[:n]
+
+    # -- text, token by token
+
+    def _write(self, documents: Sequence[_Continued]) -> None:
+        """Text of each document until it begins an item or ends; those that do are left out of what is computed."""
+        documents = self.front(documents)
+        logits, run = torch.stack([one.logits for one in documents]), None
+        while True:
+            ids = self.decoder.next_ids(documents, logits)
+            goes_on = self.decoder.kinds[ids] == TEXT
+            if not goes_on.all():
+                before = {one: i for i, one in enumerate(documents)}
+                for i in np.flatnonzero(~goes_on):
+                    self._close(documents[i], int(ids[i]))
+                documents = self.front([documents[i] for i in np.flatnonzero(goes_on)])
+                if not documents:
+                    return
+                order = [before[one] for one in documents]
+                ids = ids[order]
+                if run is not None:
+                    run.keep(order)
+            said = len(documents[0].ids)
+            if run is None or said % LAID == 0:
+                run = self._text(documents, said)
+            logits = run.append(np.tile(ids, len(run.views)))[: len(documents)]
+            for one, id in zip(documents, ids.tolist(), strict=True):
+                one.ids.append(id)
+
+    def _text(self, documents: Sequence[_Continued], said: int) -> InTurn:
+        """The next positions of the text that each document is in, in the views that keep it."""
+        writer = self.decoder.writer
+        assert writer is not None
+        token = Item(writer, None, droppable=True)
+        more = np.zeros(min(LAID, max(self.config.tokens - one.tokens - said for one in documents)), np.int64)
+        kept, laid = [v for v, view in enumerate(self.views) if view.keeps(token)], []
+        for v in kept:
+            for one in documents:
+                payload = np.concatenate([self._own(one.ids), more])
+                whole, _ = self.layout.continuation(one.document, token, payload, one.cursors[v])
+                laid.append(whole.slice(said, len(payload)))
+        return InTurn(self.incremental, kept, laid)
+
+    def _own(self, ids: list[int]) -> Int[np.ndarray, " n"]:
+        """Ids of text, counted from the start of its range."""
+        return np.array(ids, np.int64) - self.model.vocabulary.range(self.decoder.writer or "").start
+
+    def _close(self, one: _Continued, id: int) -> None:
+        """The tokens since the last item become an item; then another begins, or the document ends."""
+        writer = self.decoder.writer
+        if one.ids and writer is not None:
+            payload = self._own(one.ids)
+            item = Item(writer, seam.call(self.model.modalities[writer], "decode", payload), droppable=True)
+            for v, view in enumerate(self.views):
+                if view.keeps(item):
+                    _, one.cursors[v] = self.layout.continuation(one.document, item, payload, one.cursors[v])
+            one.document = replace(one.document, items=(*one.document.items, item))
+            one.tokens, one.ids = one.tokens + len(one.ids), []
+        one.begun = self.decoder.begins.get(id)
+        one.done = one.begun is None
 
     # -- items that a begin marker opens
 
-    def _blank(self, name: str, label: str) -> tuple[np.ndarray, list]:
-        """An item of this shape before anything is known of it, as it is laid out for sampling."""
-        modality = self.modalities[name]
-        payload = seam.payload(modality, "blank", label)
-        return payload, seam.spans(modality, Item(name, None), payload)
-
-    def _sample_items(self, documents: list[_Continued], name: str, label: str) -> None:
+    def _sample(self, documents: Sequence[_Continued], name: str, label: str) -> None:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
-        payload, _ = self._blank(name, label)
-        own = [self.views.index(view) for view in (WHOLE, *self.modalities[name].views)]
-        owners = [(one, v) for v in own for one in documents]  # view by view
-        streams = [one.first + v for one, v in owners]
-        laid = [
-            self.layout.continuation(Document(()), Item(name, None), payload, one.cursors[v])[0]
-            for one, v in owners
-        ]
+        documents = self.front(documents)
+        payload, _ = self.decoder.blank(name, label)
+        own = [self.views.index(view) for view in (WHOLE, *self.model.modalities[name].views)]
+        starts = [one.cursors[v] for v in own for one in documents]
+        blank = Item(name, None)
+        laid = [self.layout.continuation(Document(()), blank, payload, start)[0] for start in starts]
         if name in self.model.token_modalities:
-            payloads, kept = self._choose_ids(documents, streams, laid, name)
+            payloads, kept = self._choose_ids(documents, own, laid, name)
         else:
             start, stop = _sampled(laid[0])
             if start:
-                self.incremental.append(streams, [s.slice(0, start) for s in laid])
-            evaluate = self.incremental.evaluate(streams, [s.slice(start, stop) for s in laid])
-            generators = [
-                self.key.generator("sample", one.index, len(one.document.items)) for one in documents
-            ]
+                self.incremental.append(own, [s.slice(0, start) for s in laid])
+            evaluate = self.incremental.evaluate(own, [s.slice(start, stop) for s in laid])
+            generators = [self._generator(one) for one in documents]
             modality = self.model.span_modalities[name]
             payloads, kept = seam.sample(modality, evaluate, label, generators, payload), start
         payloads = payloads.reshape(len(documents), *payload.shape)
-        self._commit(documents, name, payloads, dict.fromkeys(streams, kept))
+        self._commit(documents, name, payloads, [kept if v in own else 0 for v in range(len(self.views))])
+
+    def _generator(self, one: _Continued, *place: int) -> torch.Generator:
+        return self.decoder.key.generator("sample", one.index, len(one.document.items), *place)
 
     def _choose_ids(
-        self, documents: list[_Continued], streams: list[int], laid: list[DocumentSequence], name: str
+        self,
+        documents: Sequence[_Continued],
+        views: Sequence[int],
+        laid: Sequence[DocumentSequence],
+        name: str,
     ) -> tuple[np.ndarray, int]:
         """n ids, one after another, each drawn from all views' logits; and how many positions that wrote."""
         modality, r = self.model.token_modalities[name], self.model.vocabulary.range(name)
-        n, views = len(laid[0]) - 2, 1 + len(modality.views)
-        ids = np.zeros((len(documents), n), np.int64)
+        n = len(laid[0]) - 2
+        run, ids = InTurn(self.incremental, views, laid), np.zeros((len(documents), n), np.int64)
+        token = np.array([s.tokens[0] for s in laid])
         for i in range(n):
-            tokens = np.tile(ids[:, i - 1] + r.start, views) if i else [s.tokens[0] for s in laid]
-            pieces = [s.slice(i, i + 1, np.array([t])) for s, t in zip(laid, tokens, strict=True)]
-            logits = self.incremental.append(streams, pieces).unflatten(0, (views, len(documents)))
+            logits = run.append(token).unflatten(0, (len(views), -1)).transpose(0, 1)
             own = torch.full_like(logits, -torch.inf)
             own[..., r.start : r.stop] = logits[..., r.start : r.stop]
-            for d, one in enumerate(documents):
-                generator = self.key.generator("sample", one.index, len(one.document.items), i)
-                ids[d, i] = seam.choose(modality, own[:, d], generator, (n - i) / n) - r.start
+            generators = [self._generator(one, i) for one in documents]
+            chosen = seam.choose_each(modality, own, generators, (n - i) / n)
+            ids[:, i], token = chosen - r.start, np.tile(chosen, len(views))
         return ids, n
 
     def _commit(
-        self, documents: list[_Continued], name: str, payloads: np.ndarray, kept: Mapping[int, int]
+        self, documents: Sequence[_Continued], name: str, payloads: np.ndarray, kept: Sequence[int]
     ) -> None:
-        """The finished item, clean, in every view of its document; ``kept``: positions a stream has of it."""
-        modality = self.modalities[name]
-        streams: list[int] = []
-        laid: list[DocumentSequence] = []
-        for one, payload in zip(documents, payloads, strict=True):
-            item = Item(name, seam.call(modality, "decode", payload), noised=False)
-            for v in range(len(self.views)):
-                sequence, one.cursors[v] = self.layout.continuation(
-                    one.document, item, payload, one.cursors[v]
-                )
-                streams.append(one.first + v)
-                laid.append(sequence.slice(kept.get(one.first + v, 0), len(sequence)))
-            self._append(one, item)
-            one.begun = None
-            one.done = (
-                self.config.want is not None
-                or len(one.document.items) - one.prompt_items >= self.config.items
-            )
-        logits = self.incremental.append(streams, laid)
-        for i, one in enumerate(documents):
-            one.logits = list(logits[i * len(self.views) : (i + 1) * len(self.views)])
+        """The finished item, clean, in every view of its document; ``kept``: positions that a view has of it."""
+        decoded = [seam.call(self.model.modalities[name], "decode", payload) for payload in payloads]
+        items, laid = [Item(name, raw, noised=False) for raw in decoded], []
+        for v, written in enumerate(kept):
+            for one, item, payload in zip(documents, items, payloads, strict=True):
+                whole, one.cursors[v] = self.layout.continuation(one.document, item, payload, one.cursors[v])
+                laid.append(whole.slice(written, len(whole)))
+        logits = self.incremental.append(range(len(kept)), laid)
+        for one, item, own in zip(documents, items, logits[: len(documents)], strict=True):
+            one.document = replace(one.document, items=(*one.document.items, item))
+            one.logits, one.begun = own, None
+            one.done = self.config.want is not None or one.items >= self.config.items
 
 
 def _sampled(sequence: DocumentSequence) -> tuple[int, int]:

@@ -5,7 +5,7 @@ Letters in shapes: ``B`` spans of equal shape in a batch, ``n`` positions of a s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -84,7 +84,8 @@ class Modality(RawData, Interface):
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         """Learn the codec from all raw data of the training split: a tokenizer, an autoencoder.
 
-        effort: the share of its training to do; 0 only makes what has the right shapes.
+        effort: the share of its training to do; 0 only makes what has the right shapes. A ``fit`` that has a
+        further parameter ``context`` is told a `FitContext`.
         """
 
     @abstractmethod
@@ -159,6 +160,16 @@ class TokenModality(Modality):
         that are still to be drawn, 1 at its first; always 1 where the item has no set length (text).
         """
 
+    def choose_each(
+        self, logits: Float[Tensor, "B views V"], generators: Sequence[torch.Generator], left: float
+    ) -> Int[Tensor, " B"]:
+        """``choose`` for B documents at once, each with its own generator; by default one after another.
+
+        A class that says ``choose`` alone is asked one by one, though one that it inherits from says both.
+        """
+        each = zip(logits, generators, strict=True)
+        return torch.tensor([self.choose(own, generator, left) for own, generator in each])
+
 
 class SpanModality(Modality):
     """Its positions are predicted a span at a time: corrupt, embed, transform, head, objective.
@@ -170,6 +181,9 @@ class SpanModality(Modality):
     """
 
     clean_time: float  # the time of an uncorrupted span
+    mixed_precision: ClassVar[bool] = (
+        False  # embed and head may run under autocast where the model computes in bf16
+    )
 
     @abstractmethod
     def corrupt(

@@ -1,6 +1,7 @@
-"""How raw data are written to files, read back and drawn: arrays and text, unless a modality has a way of its own."""
+"""How raw data are written to files and read back: arrays and text, unless a modality has a way of its own."""
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,23 @@ import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.files import read_bytes, read_text, write_bytes
-from transfuse.modalities.drawing import as_numbers, draw
 
 LARGEST = 256 << 20
 """Bytes of an array that are read from a file."""
 
 
 class RawData:
-    """What modalities and codecs share: the files of their raw data, and a drawing of it.
+    """What modalities and codecs share: the files of their raw data, and a place for a drawing of it.
 
     suffixes: of the files that it loads. Samples are written with the first; a string with ``.txt``, if that is
         among them. Where ``.txt`` is the first, raw data are text.
+    round_trip_error: how far ``decode(encode(raw))`` may be from ``raw``, as a share of its spread.
+    does_not: what `transfuse.testing` checks and it does not do, with the reason: ``{"round trip": "..."}``.
     """
 
     suffixes: tuple[str, ...] = (".npy", ".txt")
+    round_trip_error: float = 1e-5
+    does_not: Mapping[str, str] = {}
 
     def save(self, raw: Any, path: Path) -> None:
         """Write raw data in the form that the name of ``path`` ends in, one of ``suffixes``.
@@ -40,13 +44,23 @@ class RawData:
             return read_array(path)
         raise TransfuseError(f"{path}: give a file that ends in {' or '.join(self.suffixes)}")
 
-    def draw(self, raw: Any) -> str | bytes:
-        """A drawing for people, of a size that does not grow with the data: SVG as text, or a PNG as bytes."""
-        return draw(raw)
+    def draw(self, raw: Any) -> str | bytes | None:
+        """A drawing for people, of a size that does not grow with the data: SVG as text, or a PNG as bytes.
+        None: no way of its own; the command line draws arrays as lines and heat maps, and texts in words."""
+        return None
 
     def suffix_for(self, raw: Any) -> str:
         """What the name of a file for these raw data ends in."""
         return ".txt" if isinstance(raw, str) and ".txt" in self.suffixes else self.suffixes[0]
+
+
+def as_numbers(raw: Any) -> np.ndarray | None:
+    """The array of booleans, integers or floats that this is, or that numpy makes of a list; None: it is none."""
+    try:
+        array = np.asarray(raw)
+    except ValueError:  # lists of unequal length
+        return None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _as_bytes(raw: Any, path: Path) -> bytes:

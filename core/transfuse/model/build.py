@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transfuse.attention import BUILT_IN, Backend
@@ -13,11 +14,11 @@ from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, Restriction, restrict
 from transfuse.errors import RawError, TransfuseError
 from transfuse.modalities import seam
+from transfuse.modalities.fit_context import CPU, FitContext
 from transfuse.modalities.guidance import check_views
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.model import Model
 from transfuse.model.parameter_groups import freeze
-from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
@@ -63,16 +64,23 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
 
 
 def fit_modalities(
-    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report, effort: float = 1.0
+    modalities: Mapping[str, Modality],
+    data: DataSet,
+    seed: int,
+    report: Report,
+    effort: float = 1.0,
+    contexts: Mapping[str, FitContext] = MappingProxyType({}),
 ) -> Mapping[str, Modality]:
     """Each codec trained on all raw data of its role in the training split, by a share ``effort``.
+
+    contexts: by role, where to train and to keep the state of it; without one on the CPU, and nowhere.
 
     Raises TransfuseError naming document and item where raw data cannot be used, and as `check_roles` does.
     """
     check_roles(modalities, data)
     for role, modality in modalities.items():
         try:
-            seam.call(modality, "fit", data.raw("train", role), seed, report, effort)
+            seam.fit(modality, data.raw("train", role), seed, report, effort, contexts.get(role, CPU))
         except RawError as error:
             raise TransfuseError(f"{place_of(data, role, error.number)}: {error}") from error
     return modalities
@@ -93,7 +101,7 @@ def place_of(data: DataSet, role: str, number: int) -> str:
     whole = (
         data.data if isinstance(data, Restriction) else data
     )  # with all items, so that their numbers are right
-    documents = (whole.document("train", index) for index in range(whole.size("train")))
+    documents = (whole.document("train", index) for index in range(whole.excerpt("train")))
     items = (
         f"{document.source}: item {i} ({role})"
         for document in documents
@@ -144,6 +152,6 @@ def build_model(
         backends=offered,
     )
     if start and recipe.model.pretrained is not None:
-        load_pretrained(model, Path(recipe.model.pretrained))
+        model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
     freeze(model, recipe.train.lr_scale)
     return model

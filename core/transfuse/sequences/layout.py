@@ -89,11 +89,13 @@ class Layout:
         writer.marker(END, scored=document.items[-1].loss)
         return writer.finish()
 
-    def prompt(self, document: Document) -> tuple[DocumentSequence, "DocumentCursor"]:
+    def prompt(
+        self, document: Document, payloads: list[np.ndarray] | None = None
+    ) -> tuple[DocumentSequence, "DocumentCursor"]:
         """Lay a prompt out: as in training, but clean and open at the end; and where to go on writing."""
         given = replace(document, items=tuple(replace(item, noised=False) for item in document.items))
         writer = _Writer(self, given, visit=0)
-        writer.document(self.payloads(document))
+        writer.document(self.payloads(document) if payloads is None else payloads)
         return writer.finish(), writer.cursor
 
     def continuation(

@@ -15,11 +15,16 @@ class Combined:
     """The scalar to minimise and what it is made of.
 
     total: sum over modalities of weight × sum / count, a share of the step's loss.
-    means: per modality, this share of the unweighted mean (detached).
+    shares: per modality, this share of the unweighted mean (detached, and not read: on a GPU nobody waits for it).
     """
 
     total: Tensor  # scalar
-    means: dict[str, float]
+    shares: dict[str, Tensor]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The shares as numbers."""
+        return {name: float(share) for name, share in self.shares.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Combiner:
         total = (
             sum_tensors(self.weight(name) * share for name, share in shares.items()) if shares else nothing
         )
-        return Combined(total, {name: float(share.detach()) for name, share in shares.items()})
+        return Combined(total, {name: share.detach() for name, share in shares.items()})
 
     def weight(self, modality: str) -> float:
         if modality not in self.weights:

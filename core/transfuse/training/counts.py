@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 from torch import Tensor
 
 from transfuse.masks import NONE
@@ -30,18 +31,38 @@ def trained_numbers(parameters: Iterable[Tensor]) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad)
 
 
-def flops(model: Model, row: Row) -> float:
-    """FLOPs of one training pass over a row: forward, and twice that backward.
+class Costs:
+    """What a model's rows cost; what depends on the model alone is counted once."""
 
-    What the backbone costs each position is its own to say, by modality; 2 per weight of the output layer where
-    a token is predicted, a modality's own layers at its spans, and 4·D a layer for each pair the mask allows:
-    queries times keys, weights times values (D: the width of all heads). A frozen weight counts as a trained one.
-    """
-    s, names = model.settings, model.layout.names
-    owner = modality_of_weights(row.columns, names.index(model.marker_modality))[: row.used]
-    forward = sum(model.backbone.flops(name) * int((owner == i).sum()) for i, name in enumerate(names))
-    forward += 2.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum())
-    for place in row.spans:
-        forward += seam.call(model.span_modalities[place.modality], "flops", place.span.length)
-    forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
-    return 3 * forward
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.of_position = [model.backbone.flops(name) for name in model.layout.names]
+        self._of_span: dict[tuple[str, int], float] = {}
+
+    def flops(self, row: Row) -> float:
+        """FLOPs of one training pass over a row: forward, and twice that backward.
+
+        What the backbone costs each position is its own to say, by modality; 2 per weight of the output layer where
+        a token is predicted, a modality's own layers at its spans, and 4·D a layer for each pair the mask allows:
+        queries times keys, weights times values (D: the width of all heads). A frozen weight counts as a trained one,
+        and what is computed again instead of kept is not counted.
+        """
+        model, s = self.model, self.model.settings
+        owner = modality_of_weights(row.columns, model.layout.names.index(model.marker_modality))[: row.used]
+        own = np.bincount(owner, minlength=len(self.of_position)).tolist()
+        forward = sum(cost * count for cost, count in zip(self.of_position, own, strict=True))
+        forward += 2.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum())
+        forward += sum(self._span(place.modality, place.span.length) for place in row.spans)
+        forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
+        return 3 * forward
+
+    def _span(self, modality: str, length: int) -> float:
+        if (modality, length) not in self._of_span:
+            own = seam.call(self.model.span_modalities[modality], "flops", length)
+            self._of_span[modality, length] = own
+        return self._of_span[modality, length]
+
+
+def flops(model: Model, row: Row) -> float:
+    """FLOPs of one training pass over a row, see `Costs.flops`."""
+    return Costs(model).flops(row)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from transfuse.datasets import DataSet, item_bytes
+from transfuse.datasets import ENDLESS, DataSet, item_bytes
 from transfuse.documents import Document, View
 from transfuse.errors import TransfuseError
 from transfuse.modalities.guidance import all_views
@@ -49,16 +49,22 @@ class Stream:
     def document(self, place: int) -> tuple[Document, int, bool]:
         """The document at a place of the stream, how often it was visited before, and whether this
         visit leaves some of its droppable items out, and not all items."""
-        visit, at = divmod(place, self.data.size("train"))
-        if self._order is None or self._order[0] != visit:
-            self._order = (visit, self.key.rng("shuffle", visit).permutation(self.data.size("train")))
-        index = int(self._order[1][at])
+        visit, index = self._visited(place)
         document = self.data.document("train", index, self.key.rng("order", visit, index))
         self._check_id(document, index)
         kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
         dropped = self.key.uniform("drop", visit, index) < self.drop
         dropped = dropped and 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
+
+    def _visited(self, place: int) -> tuple[int, int]:
+        """Which visit a place of the stream is, and of which document; an endless split is read from its first on."""
+        if (size := self.data.size("train")) == ENDLESS:
+            return 0, place
+        visit, at = divmod(place, size)
+        if self._order is None or self._order[0] != visit:
+            self._order = (visit, self.key.rng("shuffle", visit).permutation(size))
+        return visit, int(self._order[1][at])
 
     def _check_id(self, document: Document, index: int) -> None:
         """Raises TransfuseError for an id that is no number, and for two documents of one among the first ``IDS``."""

@@ -16,23 +16,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
+from transfuse.files import CURE
 from transfuse.model.model import Model
 from transfuse.model.parameter_groups import factor_by_parameter
+from transfuse.model.precision import computing_in
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
-from transfuse.training.counts import flops
+from transfuse.training.counts import Costs
 from transfuse.training.ema import EMA
+from transfuse.training.layers import prepare_layers
 from transfuse.training.mask_checks import check_leak, check_separate
+from transfuse.training.optimizer import adamw, clipped_step
 from transfuse.training.schedules import learning_rate
-from transfuse.training.silence import Silence
+from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
 
 
@@ -81,13 +86,16 @@ class Trainer:
         self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
-        self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay
-        )
+        self.device = model.tokens.weight.device
+        self.optimizer = adamw(self._groups(), train, self.device)
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
         self.ema = EMA(model, train.ema) if train.ema else None
         self.silence: Silence | None = Silence(recipe, model)
+        prepare_layers(model, train)
+        self.costs = Costs(model)
         self._resumed_at = 0
+        self._ahead: tuple[list[Row], list[Batch]] | None = None
+        self._place = self._packed()
         model.train()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -109,9 +117,12 @@ class Trainer:
         """Where it is, as JSON: its progress, and where the packer is in the stream."""
         return {
             "progress": asdict(self.progress),
-            "waiting": [place for place, _ in self.packer.waiting],
-            "arrived": self.packer.arrived,
+            **(self._packed() if self._ahead is None else self._place),
         }
+
+    def _packed(self) -> dict[str, Any]:
+        """Where the packer is in the stream."""
+        return {"waiting": [place for place, _ in self.packer.waiting], "arrived": self.packer.arrived}
 
     def save(self, run: RunFolder) -> None:
         """A checkpoint of this moment; the run's description is written apart, once."""
@@ -130,10 +141,10 @@ class Trainer:
             self._resumed_at = self.progress.step
             self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
             self.packer.arrived = state["arrived"]
-            self.rows = self.packer.rows(self.stream.sequences(self.packer.arrived))
+            self.rows, self._ahead = self.packer.rows(self.stream.sequences(self.packer.arrived)), None
         except (KeyError, TypeError) as error:
             raise TransfuseError(
-                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): restore it, or train again"
+                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): {CURE}"
             ) from error
         checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
@@ -167,61 +178,70 @@ class Trainer:
 
     def batch(self, row: Row) -> Batch:
         """A row with its noise drawn, on the model's device."""
-        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(
-            self.model.tokens.weight.device
-        )
+        return collate(row, self.modalities, self.key, self.recipe.model.rope).to(self.device)
+
+    def _made(self) -> tuple[list[Row], list[Batch]]:
+        """The rows of the next step, and their batches."""
+        self._place = self._packed()
+        rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
+        return rows, [self.batch(row) for row in rows]
 
     def step(self) -> dict[str, float]:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
-        Raises TransfuseError, before any weight is changed, where the loss or gradient is not finite.
+        On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
+        Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
         """
         started = time.process_time()
-        rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
+        train = self.recipe.train
+        rows, batches = self._ahead or self._made()
+        self._ahead = None
         if not self.progress.step:
             self._check_separate(rows)
-        batches = [self.batch(row) for row in rows]
         counts = add_counts(batch.counts for batch in batches)
         rate = learning_rate(
             self.recipe, self.progress.share(self.recipe) + 0.5 / max(1, self._steps_ahead())
         )
         self.optimizer.zero_grad(set_to_none=True)
-        means: dict[str, float] = {}
+        means: dict[str, Tensor] = {}
         for batch in batches:  # predictable for the whole step, so that its rows add up to one batch
             self.model.predictable[batch.targets] = True
         for batch in batches:
-            combined = self.combiner.combine(self.model.losses(batch), counts)
+            with computing_in(self.model, train.dtype):
+                combined = self.combiner.combine(self.model.losses(batch), counts)
             combined.total.backward()
-            for name, mean in combined.means.items():
-                means[name] = means.get(name, 0.0) + mean
+            for name, share in combined.shares.items():
+                means[name] = means[name] + share if name in means else share
         for parameter, factor in self.gradient_scales.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.train.clip))
-        self._check_finite(means, norm, rows)
-        if self.silence is not None:
-            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self.optimizer.step()
+        norm = clipped_step(self.optimizer, self.model.trained(), train.clip, means.values())
+        if self.silence is not None:
+            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         if self.ema is not None:
             self.ema.update()
+        if self.device.type == "cuda":
+            self._ahead = self._made()
+        read = dict(zip([*means, ""], torch.stack([*means.values(), norm]).tolist(), strict=True))
+        norm = read.pop("")
+        self._check_finite(read, norm, rows)
         self.progress.step += 1
-        self.progress.flops += sum(flops(self.model, row) for row in rows)
+        self.progress.flops += sum(self.costs.flops(row) for row in rows)
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
         self._say_silence()
         self.progress.seconds += time.process_time() - started
-        self.progress.peak_memory = max(
-            self.progress.peak_memory, peak_memory(self.model.tokens.weight.device)
-        )
-        return {**{f"loss_{name}": mean for name, mean in means.items()}, "lr": rate, "grad_norm": norm}
+        self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.device))
+        return {**{f"loss_{name}": mean for name, mean in read.items()}, "lr": rate, "grad_norm": norm}
 
     def _say_silence(self) -> None:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
         if self.silence is None:
             return
-        if self.silence.documents >= self.data.size("train") or (self.done and not self._resumed_at):
+        enough = max(ENOUGH, self.data.excerpt("train"))
+        if self.silence.documents >= enough or (self.done and not self._resumed_at):
             self.silence.say()
             self.silence = None
 

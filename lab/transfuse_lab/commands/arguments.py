@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from transfuse.errors import TransfuseError
 
 from transfuse_lab.device import AUTO
 
+DType = Literal["float32", "bfloat16"]
 TOKENS = 256
 """The most tokens of text in a sample, where nobody says."""
 CLOSING = {")": "(", "]": "[", "}": "{"}
@@ -21,6 +23,13 @@ class RecipeOnData:
     data: str
     overrides: tuple[str, ...] = ()
     registry: Path | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The recipe and its options, as a command takes them."""
+        sets = (word for override in self.overrides for word in ("--set", override))
+        registry = ["--registry", str(self.registry)] if self.registry else []
+        return [self.recipe, "--data", self.data, *sets, *registry]
 
 
 def recipe_on_data(
@@ -44,7 +53,7 @@ class SampleArguments:
     given: roles and values, in a document's order; ``@FILE`` is what the role's modality loads.
     want: ROLE, or ROLE:LABEL of one of its shapes. n: samples of each. tokens: the most tokens of text in one
     (None: `TOKENS`). out: a folder, or a file. overrides: of how samples are drawn, ``image.sampler=heun``.
-    device: what ``--device`` takes.
+    device: what ``--device`` takes. dtype: in what matrix products are computed.
     """
 
     run: Path
@@ -59,6 +68,7 @@ class SampleArguments:
     seed: int = 0
     overrides: tuple[str, ...] = ()
     device: str = AUTO
+    dtype: DType = "float32"
 
     def __post_init__(self) -> None:
         if sum(bool(given) for given in (self.prompts, self.given, self.image, self.document)) > 1:
@@ -80,6 +90,17 @@ def read_given(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
             )
         pairs.append((role.strip(), value))
     return tuple(pairs)
+
+
+def read_dtype(text: str) -> DType:
+    """In what matrix products are computed.
+
+    >>> read_dtype("bfloat16")
+    'bfloat16'
+    """
+    if text == "float32" or text == "bfloat16":
+        return text
+    raise TransfuseError(f"--dtype {text!r:.40}: write float32 or bfloat16")
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

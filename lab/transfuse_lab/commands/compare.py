@@ -99,7 +99,7 @@ def _compare(
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {len(places)} at once"
         f"{'' if places[0] == 'cpu' else ', on ' + ', '.join(places)}")  # fmt: skip
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
-    fit_codecs(todo, common)
+    fit_codecs(todo, common, places)
     train_and_evaluate(todo, common, places)
     records = [record for run in runs if (record := record_of(run))]
     figures, page = settings.out / "compare.json", settings.out / "report.html"

@@ -1,17 +1,24 @@
-"""`transfuse data`: data sets are built from the packages they come in, and packed into stores."""
+"""`transfuse data`: data sets are built from the packages they come in, shown, and packed into stores."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from transfuse.datasets import DataSet
+from transfuse.datasets import ENDLESS, SPLITS, DataSet
+from transfuse.documents import Document
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.datasets import open_data, open_section
 from transfuse_lab.datasets.opening import STORE_SUFFIX
+from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked_beside
-from transfuse_lab.output_paths import check_folder
+from transfuse_lab.output_paths import SHEETS, check_file, check_folder
+from transfuse_lab.progress import say
+from transfuse_lab.raw_drawing import draw
 
+ACROSS = 8  # drawings a row of a sheet
 BUILT = ("emoji",)  # data sets that are fetched and built once; the others are at hand
 
 
@@ -35,13 +42,74 @@ def build(name: str, out: Path | None) -> Path:
 def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
     """Packs the data set that ``--data NAME`` means into a new store at ``out``, and opens it, verified.
 
-    Raises TransfuseError where the data set is not there, ``out`` does not end in ``.zarr``, or a
-    finished store or anything else lies there already.
+    Raises TransfuseError where the data set is not there or has no end, ``out`` does not end in ``.zarr``, or
+    a finished store or anything else lies there already.
     """
     if Path(out).suffix != STORE_SUFFIX:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
     check_folder("--out", Path(out))
     source = open_data(name, plugins)
+    if ENDLESS in map(source.size, SPLITS):
+        raise TransfuseError(
+            f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
+        )
     report_account(source)
     with locked_beside(Path(out)):
         return open_section({"name": "store", "path": str(out)}, plugins, source=source)
+
+
+def show(name: str, split: str, n: int, out: Path | None, plugins: Plugins) -> None:
+    """Prints the first ``n`` documents of a split, an item a line; with ``out`` they are drawn on a sheet too.
+
+    Raises TransfuseError where the data set or the split is not there, or ``out`` cannot be written.
+    """
+    if out is not None:
+        check_file("--out", out, SHEETS)
+    data = open_data(name, plugins)
+    documents = [data.document(split, index) for index in range(min(n, data.size(split)))]
+    if not documents:
+        raise TransfuseError(f"data set {data.name!r}: split {split!r} is empty: give another --split")
+    png = out is not None and out.suffix.lower() == ".png"
+    drawn = [cells for document in documents if out is not None and (cells := _cells(document, png))]
+    if out is not None and not drawn:
+        raise TransfuseError(f"--out {out}: none of these is a picture: give a name that ends in .svg")
+    for document in documents:
+        for item in document.items:
+            say(f"{document.source}  {item.modality}: {_in_words(item.data)}")
+    if out is not None:
+        save_sheet(_in_rows(drawn), out, "--out")
+        say(f"{len(drawn)} of {len(documents)} documents: {out}")
+
+
+def _in_words(raw: Any) -> str:
+    return (
+        raw
+        if isinstance(raw, str)
+        else f"{getattr(raw, 'dtype', type(raw).__name__)} {getattr(raw, 'shape', '')}"
+    )
+
+
+def _cells(document: Document, pictures_only: bool) -> list[Cell]:
+    """A drawing of each item that is no text, the texts below the first; a text that stands alone is drawn itself."""
+    from transfuse_pictures.codec import is_image
+    from transfuse_pictures.files import image_bytes
+
+    drawings = [
+        image_bytes(item.data) if is_image(item.data) else draw(item.data)
+        for item in document.items
+        if not isinstance(item.data, str)
+    ]
+    texts = " / ".join(item.data for item in document.items if isinstance(item.data, str))
+    if not drawings:
+        return [] if pictures_only else [Cell(draw(texts))]
+    return [Cell(drawings[0], texts), *map(Cell, drawings[1:])]
+
+
+def _in_rows(drawn: Sequence[list[Cell]]) -> list[list[Cell]]:
+    """Documents beside each other, none broken over two rows unless it is longer than one."""
+    rows: list[list[Cell]] = [[]]
+    for cells in drawn:
+        if rows[-1] and len(rows[-1]) + len(cells) > ACROSS:
+            rows.append([])
+        rows[-1] += cells
+    return rows

@@ -29,11 +29,13 @@ def eval_command(
     registry_file: Path | None = None,
     data: str | None = None,
     device: str = AUTO,
+    dtype: str | None = None,
 ) -> None:
     """Prints the figures and leaves ``RUN/record.json``.
 
     grid: the file of a picture of real and made. tasks: instead of the recipe's or the data's. prompts: at most
-    so many a task. data: instead of what it was trained on; the record is then named after it.
+    so many a task. data: instead of what it was trained on; the record is then named after it. dtype: instead of
+    the recipe's ``eval.dtype``.
     """
     if grid is not None:
         check_file("--grid", grid)
@@ -42,7 +44,7 @@ def eval_command(
     metrics = registry.metrics()
     other = None if data is None else open_data(data, registry.plugins)
     trained = open_trained(RunFolder(run), registry.plugins, other, there)
-    asked = {"tasks": tasks or None, "prompts": prompts}
+    asked = {"tasks": tasks or None, "prompts": prompts, "dtype": dtype}
     asked = {key: value for key, value in asked.items() if value is not None}
     dump = trained.recipe.dump()
     recipe = Recipe.from_dump({**dump, "eval": {**dump["eval"], **asked}}, registry.plugins, "eval")

@@ -1,11 +1,12 @@
 """``transfuse sample``: any role of a trained run, given any others; what it is asked for, and how that is read."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from transfuse.checkpoints import RunFolder
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError, did_you_mean
-from transfuse.generation import GenerationConfig
+from transfuse.generation import GenerationConfig, generate_chunks
 from transfuse.modalities import seam
 from transfuse.model.model import Model
 from transfuse.registry import Registry
@@ -14,8 +15,10 @@ from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.commands.sample_output import check_place, output
 from transfuse_lab.device import open_device
+from transfuse_lab.progress import bar
 from transfuse_lab.runs.sampled import sampled_otherwise
-from transfuse_lab.runs.trained import generate_all
+
+MANY = 100  # samples from which on it is shown how many are drawn
 
 
 def sample_command(arguments: SampleArguments) -> None:
@@ -37,10 +40,13 @@ def sample_command(arguments: SampleArguments) -> None:
     elif arguments.tokens is not None:
         raise TransfuseError(f"--tokens is not used for {want}, which is no text: leave it out")
     out = output(arguments.out, want, files, arguments.prompts, arguments.n)
-    config = GenerationConfig(want=want, label=label, seed=arguments.seed, **tokens)
+    config = GenerationConfig(want=want, label=label, seed=arguments.seed, dtype=arguments.dtype, **tokens)
     asked = [prompt for prompt in prompts for _ in range(arguments.n)]
-    for number, made in enumerate(generate_all(model, asked, config)):
-        out.take(number, made, len(asked[number].items))
+    with bar("sample") if len(asked) >= MANY else nullcontext() as progress:
+        for number, made in enumerate(generate_chunks(model, asked, config)):
+            out.take(number, made, len(asked[number].items))
+            if progress is not None:
+                progress.update((number + 1) / len(asked), f"{number + 1:,} of {len(asked):,}")
     out.finish()
 
 
@@ -70,10 +76,11 @@ def _prompts(
 def _picture_role(files: DocumentFiles) -> str:
     roles = [role for role, modality in files.modalities.items() if ".png" in seam.call(modality, "suffixes")]
     if len(roles) != 1:
-        which = f"{' and '.join(roles)} do" if roles else "none does"
+        which = (
+            f"{' and '.join(roles)} do: say --given {roles[0]}=@FILE" if roles else "none does: leave it out"
+        )
         raise TransfuseError(
-            f"--image: of this model's roles ({', '.join(files.modalities)}) one should load pictures, and {which}: "
-            f"say --given {roles[0] if roles else 'ROLE'}=@FILE"
+            f"--image: of this model's roles ({', '.join(files.modalities)}) one should load pictures, and {which}"
         )
     return roles[0]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
-from transfuse.modalities.drawing import draw
 from transfuse.modalities.modality import Modality
 
 from transfuse_lab.commands.document_files import DocumentFiles, is_text
 from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.output_paths import SHEETS, check_file, check_folder
 from transfuse_lab.progress import say
+from transfuse_lab.raw_drawing import draw, drawn
 
 ENDED = "the model ended the document here"
 
@@ -143,7 +143,7 @@ class SheetOutput(Output):
         say(f"{of}: {self.out}")
 
     def _drawing(self, item: Item) -> str | bytes:
-        return seam.call(self.files.modalities[item.modality], "draw", item.data)
+        return drawn(self.files.modalities[item.modality], item.data)
 
 
 def output(

@@ -1,11 +1,13 @@
 """``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
@@ -13,6 +15,7 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities
+from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 
@@ -25,10 +28,12 @@ from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
+from transfuse_lab.raw_drawing import drawn
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.kept_fits import forget_fits
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
@@ -64,7 +69,19 @@ def train_command(
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+    """What can be done with a run, as commands."""
+    if data.size("heldout"):
+        yield shlex.join(["transfuse", "eval", str(out)])
+    want = (
+        []
+        if model.layout.marker_modality or len(model.modalities) == 1
+        else ["--want", [*model.modalities][0]]
+    )
+    yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
 
 def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
@@ -76,30 +93,34 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
         say(line)
 
 
-def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
-    """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
+    """Trains, or goes on with what ``out`` holds. Raises TransfuseError where that is something else: codecs are
+    not overwritten by others."""
     check_folder("--out", out)
+    there = open_device(device)
+    keep_freed_memory()
     recipe, data, _, _ = _resolve(chosen)
     data.identity()  # as in training
     with locked(out):
-        _train_codec(recipe, data, out)
-    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
+        _train_codec(recipe, data, out, there)
+    say(f"next: {shlex.join(['transfuse', 'train', *chosen.words, '--codecs', str(out), '--out', 'RUN'])}")
 
 
-def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
+def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device) -> None:
     if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
     if has_codecs(out):
         recipe = as_before(recipe, fit_from(out))
         modalities = build_modalities(recipe)
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
+        forget_fits(out)
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
         surveyed = survey(recipe, data, say)
         fitted = of_codecs(surveyed)
         check_room("--out", out, fitted.size)
         say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
-        modalities = fit_codecs(surveyed.recipe, data, out, say)
+        modalities = fit_codecs(surveyed.recipe, data, out, say, device)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)
 
@@ -123,11 +144,11 @@ def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
     error = np.mean([_squared(a, b).mean() for a, b in zip(originals, back, strict=True)])
     facts = modality.facts().get("codec", {})
     rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
-    drawn = [[Cell(seam.call(modality, "draw", raw)) for raw in some[:SHOWN]] for some in (originals, back)]
-    pictures = all(isinstance(cell.drawing, bytes) for cells in drawn for cell in cells)
+    shown = [[Cell(drawn(modality, raw)) for raw in some[:SHOWN]] for some in (originals, back)]
+    pictures = all(isinstance(cell.drawing, bytes) for cells in shown for cell in cells)
     path = out / f"{role}{'.png' if pictures else '.svg'}"
     across = ACROSS if pictures else PLOTS
-    rows = [cells[i : i + across] for i in range(0, len(drawn[0]), across) for cells in drawn]
+    rows = [cells[i : i + across] for i in range(0, len(shown[0]), across) for cells in shown]
     save_sheet(rows, path, "--out")
     say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out items{rest}; shown in {path}")
 

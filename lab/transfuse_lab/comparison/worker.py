@@ -32,7 +32,7 @@ def fit(job: dict[str, Any], registry: Registry) -> None:
     """Codecs of a recipe, left in ``job["folder"]``."""
     plugins = registry.plugins
     recipe = Recipe.from_dump(job["recipe"], plugins)
-    fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say)
+    fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say, job["device"])
 
 
 def run(job: dict[str, Any], registry: Registry) -> None:

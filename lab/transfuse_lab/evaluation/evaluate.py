@@ -10,11 +10,12 @@ from transfuse.config.recipe import EvalSettings
 from transfuse.datasets import DataSet, item_bytes, restrict
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
-from transfuse.generation import GenerationConfig
+from transfuse.generation import GenerationConfig, generate_chunks
 from transfuse.metrics import Evaluation, Figure, Task
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.model import Model
+from transfuse.model.precision import DType
 
 from transfuse_lab.evaluation.losses import LEVELS, losses
 from transfuse_lab.evaluation.spread import distinct_texts, evenly
@@ -28,7 +29,6 @@ from transfuse_lab.evaluation.tasks import (
     tasks_of,
 )
 from transfuse_lab.progress import bar
-from transfuse_lab.runs.trained import generate_all
 
 ALONE = 40  # documents of text that are written from nothing, to be shown
 FEW = 20_000  # prompts of training documents among which those that are asked are spread
@@ -110,7 +110,7 @@ def _put(
     report(f"{task}: {len(held)} held-out prompts{f', {len(seen)} of training documents' if seen else ''}"
            f"{', the most that eval.prompts allows' if len(held) == settings.prompts else ''}")  # fmt: skip
     nats, tokens = _losses_of_task(model, held, found)
-    made = _made(model, held, seed, lambda done: along(done / total, str(task)))
+    made = _made(model, held, seed, settings.dtype, lambda done: along(done / total, str(task)))
     modality = model.modalities[task.want]
     if task.want in model.token_modalities and task.given:
         pairs = zip(made, held.truth, strict=True)
@@ -122,7 +122,9 @@ def _put(
         )  # fmt: skip
     trained = None
     if seen is not None:
-        drawn = _made(model, seen, seed, lambda done: along((len(held) + done) / total, str(task)))
+        drawn = _made(
+            model, seen, seed, settings.dtype, lambda done: along((len(held) + done) / total, str(task))
+        )
         trained = Evaluation(task, seen.prompts, seen.truth, drawn, "train")
     return Evaluation(
         task=task,
@@ -162,13 +164,13 @@ def _seen(data: DataSet, task: Task, held: Asked, most: int) -> Asked | None:
     return replace(asked, instances=tuple(asked.instances[i] for i in evenly(len(asked), most)))
 
 
-def _made(model: Model, asked: Asked, seed: int, done: Callable[[int], None]) -> list[Any]:
+def _made(model: Model, asked: Asked, seed: int, dtype: DType, done: Callable[[int], None]) -> list[Any]:
     """What the model makes of each prompt, in the shape that the truth has."""
     role = asked.task.want
     text = role == model.layout.marker_modality
     if text and not asked.task.given:
         asked = replace(asked, instances=asked.instances[:ALONE])
-    config = GenerationConfig(want=role, seed=seed)
+    config = GenerationConfig(want=role, seed=seed, dtype=dtype)
     if text:
         longest = max(len(_encoded(model.modalities[role], truth)) for truth in asked.truth)
         config = replace(config, tokens=longest + 1, greedy=bool(asked.task.given))
@@ -178,7 +180,7 @@ def _made(model: Model, asked: Asked, seed: int, done: Callable[[int], None]) ->
     for label in dict.fromkeys(labels):
         places = [i for i in range(len(asked)) if labels[i] == label]
         questions = [asked.question(i) for i in places]
-        documents = generate_all(model, questions, replace(config, label=label), places)
+        documents = generate_chunks(model, questions, replace(config, label=label), indices=places)
         for i, question, document in zip(places, questions, documents, strict=True):
             made[i] = _last(document, question, role)
             finished += 1

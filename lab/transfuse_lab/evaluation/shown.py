@@ -5,11 +5,11 @@ from typing import Any
 
 from transfuse.errors import TransfuseError
 from transfuse.metrics import Evaluation, Task
-from transfuse.modalities import seam
 from transfuse.model.model import Model
 
 from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.spread import spread
+from transfuse_lab.raw_drawing import drawn
 from transfuse_lab.runs.records import Sample, Shown, data_uri
 
 SHOWN = 40  # of a task and a split
@@ -40,6 +40,6 @@ def shown(model: Model, role: str, raw: Any) -> Shown:
     if isinstance(raw, str):
         return Shown(role=role, text=raw)
     try:
-        return Shown(role=role, drawing=data_uri(seam.call(model.modalities[role], "draw", raw)))
+        return Shown(role=role, drawing=data_uri(drawn(model.modalities[role], raw)))
     except TransfuseError as error:
         return Shown(role=role, text=f"(not drawn: {error})")

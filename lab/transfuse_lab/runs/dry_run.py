@@ -5,19 +5,19 @@ from math import prod
 import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet, restrict
+from transfuse.datasets import ENDLESS, DataSet, restrict
+from transfuse.model.build import build
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
 from transfuse.training.counts import flops, parameter_counts
 
-from transfuse_lab.runs.training import prepare
 from transfuse_lab.visible import visible_line
 
 
 def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.device | str = "cpu") -> str:
     """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
     data = restrict(data, recipe.modalities)
-    model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
+    model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
     trainer = Trainer(recipe, model, data)
     trainer.check_mask()
     row = next(trainer.rows)
@@ -43,7 +43,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.devi
     steps = train.steps or (train.flops or 0) / each
     used = f"{row.used} of {train.budget}"
     lines = [
-        f"recipe       {recipe.name} on {data.name}: {data.size('train')} training, {data.size('heldout')} held-out",
+        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {data.size('heldout')} held-out",
         f"mask         {recipe.mask}",
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
         f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"
@@ -81,6 +81,11 @@ def spell(vocabulary, tokens) -> str:
         if token is not None:
             words.append(vocabulary.name(int(token)))
     return " ".join(words)
+
+
+def _documents(data: DataSet) -> str:
+    size = data.size("train")
+    return "endless" if size == ENDLESS else str(size)
 
 
 def _mib(size: float) -> str:

@@ -54,7 +54,8 @@ def of_codecs(surveyed: Surveyed) -> Forecast:
             if longer > ENOUGH:
                 break
         count = sum(
-            surveyed.data.document_roles("train", i).count(role) for i in range(surveyed.data.size("train"))
+            surveyed.data.document_roles("train", i).count(role)
+            for i in range(surveyed.data.excerpt("train"))
         )
         seconds = made * count / len(raws) + max(0.0, first - made - each) + each * steps
         found += Forecast(seconds, _bytes(modality.state_dict().values()))

@@ -129,7 +129,7 @@ def _form(raw: Any) -> Any:
 
 
 def _documents(data: Restriction, split: str, outlines: frozenset[str]) -> Iterator[Document]:
-    size = data.size(split)
+    size = data.excerpt(split)
     with bar(f"look at {data.name} {split}") if size >= MANY else nullcontext() as progress:
         for index in range(size):
             yield data.outline(split, index, outlines)

@@ -1,21 +1,16 @@
-"""A trained run, opened to be used: its model and data, and documents continued a hundred at a time."""
+"""A trained run, opened to be used: its model and the data that it was trained on."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
-from transfuse.documents import Document
 from transfuse.errors import TransfuseError
-from transfuse.generation import GenerationConfig, generate
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.datasets import open_section
-
-AT_ONCE = 100  # documents decoded together
 
 
 @dataclass(frozen=True)
@@ -47,13 +42,3 @@ def open_trained(
             f"now say --data"
         )
     return TrainedRun(folder, recipe, model, data)
-
-
-def generate_all(
-    model: Model, prompts: Sequence[Document], config: GenerationConfig, indices: Sequence[int] | None = None
-) -> Iterator[Document]:
-    """Each prompt continued, in order; randomness is keyed by its index, a prompt's place among all of them."""
-    keys = range(len(prompts)) if indices is None else indices
-    for start in range(0, len(prompts), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        yield from generate(model, prompts[part], config, indices=keys[part])

@@ -4,9 +4,10 @@ Where the folder holds the same run, it is resumed, step for step as if it had n
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
+from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Report
-from transfuse.model.build import build, build_modalities, build_model, report_left_out
+from transfuse.model.build import build_modalities, build_model, fit_modalities, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
@@ -28,6 +30,7 @@ from transfuse_lab.progress import bar, say
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
+from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
 from transfuse_lab.runs.survey import Surveyed, survey
 
@@ -44,15 +47,17 @@ def prepare(
     plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
-    effort: float = 1.0,
+    contexts: Mapping[str, FitContext] = MappingProxyType({}),
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
-    if codecs is None:
-        return build(recipe, data, plugins, report, effort)
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    report_left_out(restrict(data, modalities), recipe, report)
-    restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+    data = restrict(data, modalities)
+    report_left_out(data, recipe, report)
+    if codecs is None:
+        fit_modalities(modalities, data, 0, report, contexts=contexts)
+    else:
+        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
 
 
@@ -72,7 +77,8 @@ def open_run(
     """The run in a folder, resumed if the folder holds one; else begun, from the run in ``start`` if one is named.
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
-    to suit the data (`survey`). Codecs are fit on the CPU, then all of the model moves to the device.
+    to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
+    stopped.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
@@ -84,6 +90,7 @@ def open_run(
         trainer.resume(run.sound_checkpoint())
         step = trainer.progress.step
         report(f"{run.path}: going on after step {step}")
+        forget_fits(run.path)
         if changed:
             history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
             run.change_recipe(recipe, history=history)
@@ -106,24 +113,26 @@ def open_run(
         if ready is not None:
             ready(looked)
     began = time.process_time()
-    if start is None or there is None:
-        model = prepare(recipe, data, plugins, report, codecs)
-    else:
-        model = _from(RunFolder(start), there, recipe, plugins)
-    trainer = Trainer(recipe, model.to(device), data)
-    facts = {
-        "data": data.identity(),
-        "data_section": section,
-        "plugins": versions(plugins),
-        "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
-        "droppable": droppable_roles(data),
-    }
-    if start is not None:
-        facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
-    trainer.check_mask()
-    run.write_description(recipe, trainer.model, facts)
-    run.metrics_file.unlink(missing_ok=True)
-    trainer.save(run)
+    with kept_fits(recipe, data, run.path, report, device) as fits:
+        if start is None or there is None:
+            model = prepare(recipe, data, plugins, report, codecs, fits)
+        else:
+            model = _from(RunFolder(start), there, recipe, plugins)
+        spent = time.process_time() - began + sum(fit.before for fit in fits.values())
+        trainer = Trainer(recipe, model.to(device), data)
+        facts = {
+            "data": data.identity(),
+            "data_section": section,
+            "plugins": versions(plugins),
+            "codec_seconds": codec_seconds(codecs) if codecs else spent,
+            "droppable": droppable_roles(data),
+        }
+        if start is not None:
+            facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+        trainer.check_mask()
+        run.write_description(recipe, trainer.model, facts)
+        run.metrics_file.unlink(missing_ok=True)
+        trainer.save(run)
     return trainer
 
 
@@ -145,19 +154,19 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     Raises TransfuseError where the folder holds another recipe's run, or one on other data.
     """
     there, here = before.dump(), recipe.dump()
-    lawful = {**there, "eval": here["eval"]}
+    lawful = {**there, "eval": here["eval"], "attention": here["attention"]}
     lawful["train"] = there["train"] | {key: here["train"][key] for key in MAY_CHANGE}
     cure = "use another --out, or repeat the command that began it"
     if lawful != here:
         raise TransfuseError(
             f"{run.path} holds another run: {differing(lawful, here)}; {cure} (a run may go on under another "
-            f"{', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
+            f"attention, {', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
         )
     if run.description.get("data") != data.identity():
         unlike = differing(run.description.get("data"), data.identity())
         raise TransfuseError(f"{run.path} holds a run on other data: {unlike}; {cure}")
     pairs = {f"train.{key}": [there["train"][key], here["train"][key]] for key in MAY_CHANGE}
-    pairs["eval"] = [there["eval"], here["eval"]]
+    pairs |= {key: [there[key], here[key]] for key in ("attention", "eval")}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

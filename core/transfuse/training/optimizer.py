@@ -1,0 +1,44 @@
+"""AdamW, fused where torch has that for the device, its gradients clipped and checked without anybody waiting.
+
+Fused AdamW divides gradients by a number and leaves weights alone where a flag is set, both on the device: meant for
+loss scaling (`torch.amp.GradScaler`), they do for clipping, and for a step whose loss or gradient is not finite.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transfuse.config.recipe import TrainSettings
+
+FUSED = ("cpu", "cuda")
+"""Types of device whose fused AdamW takes that number and that flag."""
+
+
+def adamw(groups: list[dict[str, Any]], train: TrainSettings, device: torch.device) -> torch.optim.AdamW:
+    """The recipe's AdamW; its learning rate is set step by step."""
+    return torch.optim.AdamW(
+        groups, lr=0.0, betas=train.betas, eps=train.eps, weight_decay=train.weight_decay,
+        fused=device.type in FUSED,
+    )  # fmt: skip
+
+
+def clipped_step(
+    optimizer: torch.optim.AdamW, weights: Iterable[nn.Parameter], clip: float, losses: Iterable[Tensor]
+) -> Tensor:
+    """One step, its gradient no longer than ``clip``; the gradient's norm before that.
+
+    Where the norm or one of ``losses`` is not finite, no weight and no moment is changed.
+    """
+    weights = [weight for weight in weights if weight.grad is not None]
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    finite = torch.stack([norm, *losses]).isfinite().all()
+    if optimizer.defaults["fused"]:
+        marks: Any = optimizer
+        marks.grad_scale, marks.found_inf = (norm / clip).clamp_(min=1.0), (~finite).float()
+        optimizer.step()
+    elif finite:
+        torch.nn.utils.clip_grads_with_norm_(weights, clip, norm)
+        optimizer.step()
+    return norm

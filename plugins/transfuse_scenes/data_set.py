@@ -1,0 +1,128 @@
+"""The data set `scenes`: captioned pictures, edits and captions alone, as many as one likes; each by its number."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from transfuse.datasets import ENDLESS, DataSet, checked_index, checked_split, content_hash, in_either_order
+from transfuse.documents import Document, Item
+from transfuse.randomness import Key
+
+from transfuse_scenes import edits
+from transfuse_scenes.grammar import PRESETS, UNSEEN, Count, Description, Grammar, Listing, caption
+from transfuse_scenes.scenes import realise
+from transfuse_scenes.settings import BLOCK, ScenesSettings
+from transfuse_scenes.world import PAIRS, render
+
+HELD_OUT = {"tune": 512, "test": 512, "unseen_pairs": 512, "unseen_couples": 512, "edits": 256}
+"""How many documents each set that is kept apart has."""
+NUMBERED = 1 << 41
+"""Ids of held-out documents begin here, a set after another."""
+
+
+class Scenes(DataSet):
+    """Scenes of coloured shapes, of which 32×32 pictures ``[3, 32, 32]`` float32 are drawn, with their captions.
+
+    Split ``train`` has no end; ``heldout`` is one of `HELD_OUT`. A document is a pure function of its split and
+    number. No training document shows a colour and shape of `UNSEEN`, or a couple of pairs that are kept apart.
+    """
+
+    name = "scenes"
+
+    def __init__(self, settings: ScenesSettings) -> None:
+        self.settings, self.grammar = settings, PRESETS[settings.preset]
+        self.reversed_share = 0.2
+        self.tasks = ("image+text->image",) if settings.heldout == "edits" else ("text->image", "image->text")
+
+    def size(self, split: str) -> int:
+        return ENDLESS if checked_split(self.name, split) == "train" else HELD_OUT[self.settings.heldout]
+
+    def period(self, split: str) -> int:
+        return BLOCK
+
+    def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        checked_index(self.name, split, index, self.size(split))
+        kept = "train" if split == "train" else self.settings.heldout
+        key = Key(0)
+        own = key.rng(f"scenes {self.settings.preset} {kept}", index)
+        number = index if split == "train" else NUMBERED + list(HELD_OUT).index(kept) * ENDLESS + index
+        source = f"scenes {kept} {index}"
+        kind = self._kind(kept, index)
+        if kind == "edit":
+            return Document(_edit(self.grammar, own), number, source)
+        description = DRAWN.get(kept, Grammar.draw)(self.grammar, own)
+        text = Item("text", caption(description), droppable=True)
+        if kind == "caption":
+            return Document((Item("text", caption(description)),), number, source)
+        pair = Document((text, Item("image", render(realise(description, own)))), number, source)
+        return in_either_order(pair, self.reversed_share, rng)
+
+    def _kind(self, kept: str, index: int) -> Literal["pair", "edit", "caption"]:
+        if kept != "train":
+            return "edit" if kept == "edits" else "pair"
+        left = BLOCK - index % BLOCK
+        if left <= self.settings.captions:
+            return "caption"
+        return "edit" if left <= self.settings.captions + self.settings.edits else "pair"
+
+    def document_roles(self, split: str, index: int) -> list[str]:
+        kind = self._kind("train" if split == "train" else self.settings.heldout, index)
+        return {"pair": ["text", "image"], "edit": ["image", "text", "image"], "caption": ["text"]}[kind]
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            **self.settings.model_dump(mode="json"),
+            "content": content_hash(_First(self)),
+            "licence": "made by this program, and free to use",
+        }
+
+
+class _First(Scenes):
+    """The first documents of each split, whose hash tells another grammar or renderer."""
+
+    def __init__(self, whole: Scenes) -> None:
+        super().__init__(whole.settings)
+
+    def size(self, split: str) -> int:
+        return 10 * BLOCK
+
+
+def _edit(grammar: Grammar, rng: np.random.Generator) -> tuple[Item, ...]:
+    """A picture of a listing, an instruction, and the picture after it."""
+    while True:
+        description = grammar.draw(rng)
+        if isinstance(description, Listing):
+            break
+    before = realise(description, rng)
+    instruction, after = edits.draw(before, grammar, rng)
+    return (
+        Item("image", render(before), droppable=True),
+        Item("text", str(instruction), droppable=True),
+        Item("image", render(after)),
+    )
+
+
+def _unseen_pairs(grammar: Grammar, rng: np.random.Generator) -> Description:
+    """A description with at least one colour and shape that training never shows together."""
+    wide = Grammar(PAIRS, grammar.numbers, grammar.lengths, grammar.apart)
+    while True:
+        description = wide.draw(rng)
+        if UNSEEN & {*description.pairs}:
+            return description
+
+
+def _unseen_couples(grammar: Grammar, rng: np.random.Generator) -> Description:
+    """A description in which at least two trained pairs stand together that never do in training."""
+    wide = Grammar(grammar.pairs, grammar.numbers, grammar.lengths)
+    while True:
+        description = wide.draw(rng)
+        if not isinstance(description, Count) and not grammar.together(list(description.pairs)):
+            return description
+
+
+DRAWN: dict[str, Callable[[Grammar, np.random.Generator], Description]] = {
+    "unseen_pairs": _unseen_pairs,
+    "unseen_couples": _unseen_couples,
+}
+"""How held-out descriptions are drawn that training has not; all others as training's."""
