@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny.jobs import Here
+from tests.tiny.workers import Here
 
 README = Path(__file__).parents[2] / "README.md"
 SECTION = re.compile(r"^## Your own folder\n.*?^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -21,7 +21,6 @@ from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.lock import locked
 from transfuse_lab.runs.records import load_record, save_record
 
-from tests.tiny.jobs import Here
 from tests.tiny.recipes import sets
 from tests.tiny.workers import Here
 
