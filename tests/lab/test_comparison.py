@@ -14,7 +14,7 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison import jobs, worker
+from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
