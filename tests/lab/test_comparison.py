@@ -59,6 +59,7 @@ def compared(
     assert done.exit_code == 0, (done.stderr, done.stdout)
     assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
     assert "2 of 2 runs to do" in done.stdout
+    assert "training: less than a minute on this machine (an estimate" in done.stdout
     assert Here.started == ["fit", "fit", "run", "run"]
     return out, command
 

@@ -186,7 +186,7 @@ class TrainSettings(Settings):
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)
-    """Factors on the learning rate by part of the model (`transfuse.model.parameter_groups`); a part with
+    """Factors on the learning rate by part of the model (`transfuse.training.parameter_groups`); a part with
     factor 0 is frozen."""
     grad_scale: dict[Role, Scale | dict[Role, Scale]] | None = Field(default=None, max_length=100)
     """Factors on the gradient by part of the model, before it is clipped."""

@@ -4,7 +4,7 @@ Documents stand in rows, the same for all views: a call takes the first rows of 
 documents of a view at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from transfuse.generation.prompts import PackedPrompts
 from transfuse.masks import NONE
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Evaluate
+from transfuse.model.backbone import Attend
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
@@ -76,7 +77,7 @@ class IncrementalModel:
             self.device
         )
 
-    def layers(self, attend: object) -> list:
+    def layers(self, attend: Callable[..., Tensor]) -> list[Attend]:
         """An ``attend`` whose first argument is the layer, for each of them."""
         return [partial(attend, layer) for layer in range(self.model.settings.layers)]
 

@@ -56,7 +56,7 @@ def choose(role: str, modality: Chosen, raws: Sequence[Any]) -> Chosen:
             scaled, lengths = _scaled(role, modality, places, scale, raws)
             if (distance := _distance(lengths)) < least:
                 best, least = scaled, distance
-            elif least < OUTSIDE:
+            elif best is not modality and least < OUTSIDE:
                 break  # larger scales only lead away
         if least < OUTSIDE:
             break

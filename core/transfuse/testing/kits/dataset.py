@@ -75,24 +75,17 @@ def a_document_is_the_same_each_time(at: DataSetCase) -> None:
 @DATASET.check("change document so that it makes new arrays, or hands out ones that nobody else has")
 def documents_are_not_shared(at: DataSetCase) -> None:
     """Writing into a document's arrays changes no later reading of it."""
-    (document,) = at.documents("train", most=1)
-    arrays = [
-        item.data
-        for item in document.items
-        if isinstance(item.data, np.ndarray) and item.data.flags.writeable
-    ]
+    arrays = [array for array in _arrays(at) if array.flags.writeable]
     if not arrays:
         raise LeftOut("its first document holds no array that can be written")
-    kept = [array.copy() for array in arrays]
+    kept = [array.copy() for array in _arrays(at)]
     for array in arrays:
         array += 1
-    again = [
-        item.data for item in at.documents("train", most=1)[0].items if isinstance(item.data, np.ndarray)
-    ]
-    same = all(np.array_equal(a, b) for a, b in zip(kept, again, strict=False))
-    for array, old in zip(arrays, kept, strict=True):
-        array[...] = old
-    expect(same, f"{document.source} is another once its array was written into")
+    again = [array.copy() for array in _arrays(at)]
+    for array in arrays:
+        array -= 1
+    same = all(np.array_equal(a, b) for a, b in zip(kept, again, strict=True))
+    expect(same, "the first document is another once its arrays were written into")
 
 
 @DATASET.check("change document so that each has an id of its own over both splits: noise is drawn by it")
@@ -208,6 +201,12 @@ def heldout_documents_are_no_training_documents(at: DataSetCase) -> None:
     few = len(both) <= 0.02 * len(of["heldout"])  # what is small and discrete may repeat by chance
     first = next((of["heldout"][content] for content in both), "")
     expect(few, f"{len(both)} held-out documents are training documents too, such as {first}")
+
+
+def _arrays(at: DataSetCase) -> list[np.ndarray]:
+    """Those of the first training document, as it is read anew."""
+    (document,) = at.documents("train", most=1)
+    return [item.data for item in document.items if isinstance(item.data, np.ndarray)]
 
 
 def _content(document: Document) -> str:
