@@ -14,6 +14,7 @@ move with a shard that changes places with another, so the manifest lists every 
 
 import hashlib
 import json
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -95,11 +96,14 @@ class Store(DataSet):
         return self._manifest.train if split == "train" else self._manifest.heldout
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        return in_either_order(self.outline(split, index, ()), self.reversed_share, rng)
+
+    def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
+        """Shapes and types are those of the table of items: no data are read."""
         place = checked_index(self.name, split, index, self.size(split))
         row = place if split == "train" else self._manifest.train + place
-        items = tuple(self._item(number) for number in range(self._first[row], self._first[row + 1]))
-        plain = Document(items, int(self._ids[row]), f"{self._path.name} {split} {index}")
-        return in_either_order(plain, self.reversed_share, rng)
+        items = tuple(self._item(number, roles) for number in range(self._first[row], self._first[row + 1]))
+        return Document(items, int(self._ids[row]), f"{self._path.name} {split} {index}")
 
     def identity(self) -> dict[str, Any]:
         return {**self._manifest.origin, "name": self.name, "content": self._manifest.content, "store": True}
@@ -109,16 +113,23 @@ class Store(DataSet):
         if content_hash(self) != self._manifest.content:
             raise TransfuseError(f"store {self._path}: the documents are not the ones that were packed")
 
-    def _item(self, number: int) -> Item:
+    def _item(self, number: int, outlines: Collection[str]) -> Item:
         modality, flags, start, rank, *sides = (int(value) for value in self._items[number])
         shape = tuple(sides[:rank])
         stored = self._manifest.modalities[modality]
-        values = self._data[modality][start : start + prod(shape)]
+        if stored.kind == "array" and stored.name in outlines:
+            raw: Any = np.broadcast_to(np.zeros((), stored.dtype), shape)
+        else:
+            raw = self._read(number, stored.kind, self._data[modality][start : start + prod(shape)], shape)
+        return Item(stored.name, raw, bool(flags & LOSS), bool(flags & NOISED), bool(flags & DROPPABLE))
+
+    def _read(self, number: int, kind: str, values: np.ndarray, shape: tuple[int, ...]) -> Any:
+        if kind == "array":
+            return values.reshape(shape)
         try:
-            raw = values.tobytes().decode("utf-8") if stored.kind == "text" else values.reshape(shape)
+            return values.tobytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise TransfuseError(f"store {self._path}: item {number} is not UTF-8 text: {error}") from error
-        return Item(stored.name, raw, bool(flags & LOSS), bool(flags & NOISED), bool(flags & DROPPABLE))
 
     def _check_tables(self) -> None:
         first, items, count = self._first, self._items, self._manifest.train + self._manifest.heldout
@@ -149,7 +160,7 @@ def read_manifest(path: Path) -> Manifest:
             f"store {path}: no {MANIFEST}, so it was never finished; pack it again, which replaces it"
         )
     fields = read_mapping(
-        file, "store", "check", cap=LARGEST_MANIFEST, cure="pack it again, which replaces it"
+        file, "store", "check", cap=LARGEST_MANIFEST, cure="delete the store and pack it again"
     )
     try:
         manifest = Manifest.model_validate({key: fields[key] for key in fields if key != "check"})

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +65,11 @@ class DataSet(ABC):
         """The roles of a document's items, in order; to be overridden where reading a document costs."""
         return [item.modality for item in self.document(split, index).items]
 
+    def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
+        """The document in plain form, of whose arrays of these roles only shape and type need be true; to be overridden
+        where reading them costs."""
+        return self.document(split, index)
+
     def raw(self, split: str, modality: str) -> Iterator[Any]:
         """All raw data of one modality in a split's excerpt, in order: what codecs and tokenizers train on."""
         for index in range(self.excerpt(split)):
@@ -119,11 +124,17 @@ class Restriction(DataSet):
         return len(self._split(split).kept)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        found = self._split(split)
-        place = found.place(checked_index(self.name, split, index, found.size))
+        place = self._place(split, index)
         document = self._part(self.data.document(split, place, rng))
         # Where nothing is left of the form that this visit drew, the plain one is read.
         return document if document.items else self._part(self.data.document(split, place))
+
+    def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
+        return self._part(self.data.outline(split, self._place(split, index), roles))
+
+    def _place(self, split: str, index: int) -> int:
+        found = self._split(split)
+        return found.place(checked_index(self.name, split, index, found.size))
 
     def identity(self) -> dict[str, Any]:
         return self.data.identity()

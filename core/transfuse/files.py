@@ -12,7 +12,7 @@ from transfuse.errors import TransfuseError
 
 CAP = 64 << 20
 """Bytes of a file that are read, unless a reader says otherwise."""
-CURE = "restore it, or train again"
+CURE = "restore it, or train again with another --out"
 
 
 @contextmanager

@@ -2,6 +2,8 @@ from . import masks as masks
 from .attention import Backend as Backend
 from .attention import Plan as Plan
 from .attention import Request as Request
+from .checkpoints.checkpoint import optimizer_tensors as optimizer_tensors
+from .checkpoints.checkpoint import restore_optimizer as restore_optimizer
 from .config.parts import Chosen as Chosen
 from .config.parts import Part as Part
 from .config.parts import PartOf as PartOf
@@ -34,6 +36,7 @@ from .metrics import Metric as Metric
 from .metrics import Task as Task
 from .modalities.codec import Codec as Codec
 from .modalities.codec import GridModality as GridModality
+from .modalities.fit_context import FitContext as FitContext
 from .modalities.guidance import GuidanceSettings as GuidanceSettings
 from .modalities.loss import Loss as Loss
 from .modalities.modality import Column as Column
@@ -57,11 +60,6 @@ from .modalities.time_embedding import clock as clock
 from .model.backbone import Attend as Attend
 from .model.backbone import Backbone as Backbone
 from .model.backbone import RowContext as RowContext
-from .model.llama import Attention as Attention
-from .model.llama import FeedForward as FeedForward
-from .model.llama import LlamaBlock as LlamaBlock
-from .model.llama import draw_weights as draw_weights
-from .model.llama import rotary_tables as rotary_tables
 from .randomness import Key as Key
 from .randomness import draw as draw
 from .registry.hooks import hookimpl as hookimpl

@@ -20,6 +20,9 @@ from transfuse_lab.commands.arguments import (
     read_seeds,
     recipe_on_data,
 )
+from transfuse_lab.commands.data_group import data_app
+from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
+from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.device import AUTO, check_device
 from transfuse_lab.progress import complain, say
@@ -28,8 +31,8 @@ from transfuse_lab.visible import print_whatever_comes, visible_lines
 
 DEBUG = "--debug"
 HOW_TO_GO_ON = {
-    "train": "Nothing was trained yet: the same command begins anew.",
-    "train-codec": "No codec was kept: the same command begins anew.",
+    "train": "The same command goes on after what was saved; where nothing was, it begins anew.",
+    "train-codec": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "compare": "The same command goes on with what is missing.",
 }
 
@@ -66,8 +69,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Train, sample and compare models that predict the next token and diffuse the rest.",
 )
-plugins_app = typer.Typer(no_args_is_help=True, help="The plugins at hand.", rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Data sets and stores.", rich_markup_mode=None)
 
 
 @app.callback()
@@ -79,23 +80,6 @@ def options(
 
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(data_app, name="data")
-
-RegistryFile = Annotated[
-    Path | None, typer.Option("--registry", metavar="FILE", help="A registry laid over all others.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as loss.image=2; repeatable."),
-]
-Data = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
-]
-Device = Annotated[
-    str,
-    typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda or cuda:1."),
-]
-DTYPE = typer.Option("--dtype", metavar="DTYPE", help="Of matrix products in sampling: float32 or bfloat16.")
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training run.")]
 
 
 @app.command()
@@ -136,14 +120,18 @@ def train(
 def train_codec(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name; `transfuse recipes`.")],
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the codecs and a picture go.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where codecs and a picture go; goes on if there.")
+    ],
     overrides: Overrides = None,
     registry: RegistryFile = None,
+    device: Device = AUTO,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
     from transfuse_lab.commands.train import train_codec_command
 
-    train_codec_command(RecipeOnData(recipe, data, tuple(overrides or ()), registry), out)
+    chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
+    train_codec_command(chosen, out, check_device(device))
 
 
 @app.command()
@@ -270,18 +258,6 @@ def recipes(registry: RegistryFile = None) -> None:
     recipes_command(registry)
 
 
-@plugins_app.command(name="list")
-def plugins_list(registry: RegistryFile = None) -> None:
-    """List the plugins, what they offer, and why one is not loaded."""
-    from transfuse.registry.plugins import PluginWarning
-
-    from transfuse_lab.commands.listings import plugins_command
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PluginWarning)  # the table has the reasons
-        plugins_command(registry)
-
-
 @app.command()
 def doctor(registry: RegistryFile = None) -> None:
     """Show versions, threads, plugins, attention backends, registry files, packages; exit 1 on a fault."""
@@ -313,60 +289,28 @@ def mask(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
+    audited: Annotated[
+        str | None,
+        typer.Option(
+            "--audit", metavar="FILE.py:FUNCTION", help="Instead of EXPR: a mask of yours, audited."
+        ),
+    ] = None,
     registry: RegistryFile = None,
 ) -> None:
     """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
-    from transfuse_lab.commands.mask import mask_command
-
     on = recipe_on_data(recipe, data, overrides or (), registry)
-    for line in mask_command(expression, layout, out, registry, on).split("\n"):
+    if audited is not None:
+        from transfuse_lab.commands.audit import audit_command
+
+        lines, well = audit_command(audited, expression, layout, on, registry)
+    else:
+        from transfuse_lab.commands.mask import mask_command
+
+        lines, well = mask_command(expression, layout, out, registry, on).split("\n"), True
+    for line in lines:
         say(line)
-
-
-@data_app.command()
-def build(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set: emoji.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Instead of the cache, $TRANSFUSE_CACHE.")
-    ] = None,
-) -> None:
-    """Fetch a data set's packages by npm and build it, once, into the cache."""
-    from transfuse_lab.commands import data as data_command
-
-    say(f"built {name}: {data_command.build(name, out)}")
-
-
-@data_app.command()
-def pack(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
-    out: Annotated[Path, typer.Option("--out", metavar="STORE", help="The store to write, ending in .zarr.")],
-    registry: RegistryFile = None,
-) -> None:
-    """Pack a data set into a store."""
-    from transfuse.registry import Registry
-
-    from transfuse_lab.commands import data as data_command
-
-    data_command.pack(name, out, Registry.open(registry).plugins)
-    say(f"packed {name} into {out}")
-
-
-@data_app.command()
-def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
-    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or heldout.")] = "train",
-    n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="So many documents, from the first.")] = 16,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also a sheet of drawings: PNG or SVG.")
-    ] = None,
-    registry: RegistryFile = None,
-) -> None:
-    """Show documents of a data set: printed, and drawn on a sheet."""
-    from transfuse.registry import Registry
-
-    from transfuse_lab.commands import data as data_command
-
-    data_command.show(name, split, n, out, Registry.open(registry).plugins)
+    if not well:
+        raise typer.Exit(1)
 
 
 def main() -> None:

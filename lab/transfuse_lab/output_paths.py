@@ -1,6 +1,7 @@
 """Whether a command can write where it was told to: found out before anything is opened, trained or drawn."""
 
 import os
+import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,30 @@ def check_folder(option: str, folder: Path) -> None:
     """Raises TransfuseError, naming the option, where this neither is a folder to write in nor can become one."""
     if fault := _fault(folder):
         raise TransfuseError(f"{option} {folder} cannot be a folder: {fault}; give another")
+
+
+def check_room(option: str, folder: Path, size: int) -> None:
+    """Raises TransfuseError, naming the option, where so many bytes more have no room in a folder, which may still have
+    to be made."""
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if (free := shutil.disk_usage(place).free) < size:
+        raise TransfuseError(
+            f"{option} {folder}: {in_bytes(size)} are needed there for what is trained and its checkpoints, and "
+            f"{in_bytes(free)} are free: make room, or give a folder on another disk"
+        )
+
+
+def in_bytes(size: float) -> str:
+    """How people say it.
+
+    >>> in_bytes(999), in_bytes(1_234_000), in_bytes(5_600_000_000)
+    ('999 bytes', '1.23 MB', '5.6 GB')
+    """
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
 
 
 def _fault(folder: Path, name: str = "") -> str | None:

@@ -1,6 +1,6 @@
 """What the lab offers: its data sets and metrics come in through the door everybody uses."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from transfuse.config.parts import Part, Settings
@@ -18,12 +18,12 @@ class PicturesSettings(Settings):
 
     path: str
     """The folder."""
-    size: int | None = Field(None, ge=1, le=4096)
-    """Every image is resized to this square."""
+    size: Annotated[int, Field(ge=1, le=4096)] | Literal["own"] | None = None
+    """Every image is resized to this square, or keeps its own size; None: one that models can take is chosen."""
     channels: Literal[1, 3] = 3
     """1 grey, 3 colour."""
     fit: Literal["stretch", "crop", "pad"] = "stretch"
-    """How an image becomes a square: stretched, cut off at its longer sides, or with white beside it."""
+    """How an image changes its size: stretched, cut off at its longer sides, or with white beside it."""
     links: Literal["inside", "follow"] = "inside"
     """Links that lead out of the folder are refused, or followed."""
 

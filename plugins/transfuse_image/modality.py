@@ -60,8 +60,8 @@ class Image(GridModality, SpanModality):
         self.settings = settings
         if self.codec.codes:
             raise TransfuseError(
-                f"codec {settings.codec.name!r} gives codes, not latents; use codec kl or pixel, or a "
-                f"modality of kind vq"
+                f"codec {settings.codec.name!r} gives codes, not latents; use codec kl or pixel, or "
+                f"the modality image_vq"
             )
         self.diffusion = settings.objective.build()
         self.sampler = settings.sampler.build()

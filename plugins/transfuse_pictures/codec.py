@@ -27,14 +27,14 @@ class PictureCodec(Codec):
         write_bytes(path, image_bytes(raw, FORMATS[path.suffix.lower()]))
 
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The picture with the channels that the codec has; resized where ``shape`` is a square's.
+        """The picture with the channels that the codec has; resized to the height and width of ``shape``.
 
         Any name that does not end in .npy may be one of the formats that are read: its content says.
         """
         if path.suffix.lower() == ".npy":
             return super().load(path)
-        side = shape[1] if shape is not None and shape[1] == shape[2] else None
-        return read_image(path, self.image_channels, side).astype(np.float32) / 255
+        size = None if shape is None else (shape[1], shape[2])
+        return read_image(path, self.image_channels, size).astype(np.float32) / 255
 
     def draw(self, raw: np.ndarray) -> str | bytes | None:
         return image_bytes(raw) if is_image(raw) else super().draw(raw)

@@ -27,45 +27,47 @@ FORMATS = {
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 Fit = Literal["stretch", "crop", "pad"]
-"""How a picture becomes a square: its sides are scaled each by itself, or it is scaled as it is and what is too
+"""How a picture becomes one of a size: its sides are scaled each by itself, or it is scaled as it is and what is too
 long is cut off evenly, or what is missing is white."""
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations under which width and height change places
 ORIENTATION = 0x0112
 
 
-def read_image(path: Path, channels: int, side: int | None = None, fit: Fit = "stretch") -> np.ndarray:
-    """The image as uint8 ``[channels, height, width]``; made a square ``[channels, side, side]`` if asked.
+def read_image(path: Path, channels: int, size: Size | None = None, fit: Fit = "stretch") -> np.ndarray:
+    """The image as uint8 ``[channels, height, width]``, of that size if one is asked for.
 
     channels: 1 (grey) or 3 (RGB); whatever is transparent is laid on white. A photograph is turned as
     its EXIF orientation says. Of several frames or pages the first is read. Raises TransfuseError naming
     the file where it is of none of the ``FORMATS``, broken, truncated, or has more than 4096 x 4096 pixels.
     """
-    return decode_image(path, str(path), channels, side, fit)
+    return decode_image(path, str(path), channels, size, fit)
 
 
 def decode_image(
-    file: Path | BinaryIO, place: str, channels: int, side: int | None = None, fit: Fit = "stretch"
+    file: Path | BinaryIO, place: str, channels: int, size: Size | None = None, fit: Fit = "stretch"
 ) -> np.ndarray:
     """The same of a file or an open stream; errors name it as ``place``."""
     from PIL import Image, ImageOps
 
     with _opened(file, place) as opened:
         image = _eight_bit(ImageOps.exif_transpose(opened))
-        if side is not None and image.size != (side, side):
+        if size is not None and image.size != (made := size[::-1]):  # Pillow says the width first
             smooth = Image.Resampling.LANCZOS
             if fit == "crop":
-                image = ImageOps.fit(image, (side, side), smooth)
+                image = ImageOps.fit(image, made, smooth)
             elif fit == "pad":
-                image = ImageOps.pad(image, (side, side), smooth, color="white")
+                image = ImageOps.pad(image, made, smooth, color="white")
             else:
-                image = image.resize((side, side), smooth)
+                image = image.resize(made, smooth)
         image = image.convert("L" if channels == 1 else "RGB")
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> Size:
     """Height and width of what `read_image` reads of a file, from its header alone; raises as it does."""
     with _opened(path, str(path)) as opened:
         # Pillow turns a TIFF's size itself. It looks for a PNG's orientation behind its pixels, and would decode them.
@@ -91,10 +93,20 @@ def _opened(file: Path | BinaryIO, place: str) -> Iterator[Any]:
                 yield opened
         except TransfuseError:
             raise
-        except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
+        except OSError as error:
+            if error.errno is None:  # Pillow's own
+                raise _unreadable(place, error) from error
             raise TransfuseError(
-                f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
+                f"{place}: cannot be read ({error.strerror}): allow it, or name a file that is there"
             ) from error
+        except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, ...
+            raise _unreadable(place, error) from error
+
+
+def _unreadable(place: str, error: Exception) -> TransfuseError:
+    return TransfuseError(
+        f"{place}: not a readable image ({', '.join(FORMATS)}): {str(error)[:200]}; save it as one of these"
+    )
 
 
 def _eight_bit(image):

@@ -188,7 +188,9 @@ class Text(TokenModality):
         if not ids:
             raise TransfuseError(f"{place} has no ids")
         if self.settings.vocab not in (None, 1 + max(ids)):
-            raise TransfuseError(f"{place} has ids up to {max(ids)}, and vocab is {self.settings.vocab}")
+            raise TransfuseError(
+                f"{place} has ids up to {max(ids)}, and vocab is {self.settings.vocab}: say {self.name}.vocab=null"
+            )
         return tokenizer
 
     def _fitted(self) -> Tokenizer:

@@ -122,7 +122,9 @@ def test_a_missing_run_folder_checkpoint_or_file_is_named(run: Path, tmp_path: P
 def test_a_truncated_file_of_weights_is_named(run: Path, name: str, kept: int) -> None:
     path = run / "checkpoints" / "2" / name
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(TransfuseError, match=f"{name} is damaged .*restore it, or train again"):
+    with pytest.raises(
+        TransfuseError, match=f"{name} is damaged .*restore it, or train again with another --out"
+    ):
         back(run)
 
 

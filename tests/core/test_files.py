@@ -46,7 +46,10 @@ def test_the_cap_is_the_largest_size_that_is_read(path: Path) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"1" * 5000, b'{"a": 1, "b": {"a": 1, "a": 1}}'])
 def test_a_damaged_file_is_named_with_the_cure(path: Path, body: bytes) -> None:
     path.write_bytes(body)
-    for arguments, cure in (({}, "restore it, or train again"), ({"cure": "copy it again"}, "copy it again")):
+    for arguments, cure in (
+        ({}, "restore it, or train again with another --out"),
+        ({"cure": "copy it again"}, "copy it again"),
+    ):
         with pytest.raises(TransfuseError) as caught:
             read_json(path, "run", **arguments)
         assert str(caught.value).startswith(f"{path} is damaged (")
@@ -67,7 +70,10 @@ def test_what_is_not_utf8_is_named_with_its_byte(path: Path, body: bytes, byte: 
     path.write_bytes(body)
     with pytest.raises(TransfuseError) as caught:
         read_json(path, "run")
-    assert str(caught.value) == f"{path}: is not UTF-8 text (byte {byte}): restore it, or train again"
+    assert (
+        str(caught.value)
+        == f"{path}: is not UTF-8 text (byte {byte}): restore it, or train again with another --out"
+    )
     with pytest.raises(TransfuseError, match=rf"\(byte {byte}\): save it as UTF-8$"):
         read_text(path, "caption")
 

@@ -87,14 +87,17 @@ def test_all_captions_of_one_image_share_its_split(tmp_path: Path) -> None:
     assert sorted(ids) == list(range(90))
 
 
-def test_images_of_unlike_size_need_a_size_to_resize_to(tmp_path: Path) -> None:
+def test_images_that_keep_unlike_sizes_are_an_error_whose_cures_work(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / "b.png")
     save(tmp_path / "c.png", size=(9, 4))
     listing(tmp_path, *[line(f"{name}.png", split="train") for name in "abc"])
-    with pytest.raises(TransfuseError, match=r"c\.png is 9 x 4 pixels, others are 6 x 6; .*;size=32'"):
-        Folder(tmp_path)
-    assert {image.shape for image in Folder(tmp_path, side=5).raw("train", "image")} == {(3, 5, 5)}
+    with pytest.raises(
+        TransfuseError, match=r"c\.png is 9 x 4 pixels, others are 6 x 6; leave size=own out, or .*;size=32'"
+    ):
+        Folder(tmp_path, side="own")
+    for side, size in ((5, (5, 5)), (None, (6, 6))):
+        assert {image.shape for image in Folder(tmp_path, side=side).raw("train", "image")} == {(3, *size)}
 
 
 def test_grey_images(tmp_path: Path) -> None:

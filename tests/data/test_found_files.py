@@ -324,11 +324,67 @@ def test_two_listings_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_a_listing_deeper_in_the_folder_is_pointed_at(tmp_path: Path, installed: Plugins) -> None:
-    picture(tmp_path / "train" / "a.png")
-    lines(tmp_path / "train" / "metadata.jsonl", {"file_name": "a.png", "text": "b", "split": "train"})
-    with pytest.raises(TransfuseError, match=rf"or read train/metadata\.jsonl: --data '{tmp_path}/train'"):
+    picture(tmp_path / "more" / "a.png")
+    lines(tmp_path / "more" / "metadata.jsonl", {"file_name": "a.png", "text": "b", "split": "train"})
+    with pytest.raises(TransfuseError, match=rf"or read more/metadata\.jsonl: --data '{tmp_path}/more'"):
         Folder(tmp_path)
-    assert captions(open_data(f"{tmp_path}/train", installed)) == ["b"]
+    assert captions(open_data(f"{tmp_path}/more", installed)) == ["b"]
+
+
+def in_splits(data: DataSet) -> dict[str, list[str]]:
+    return {split: sorted(data.raw(split, "text")) for split in ("train", "heldout")}
+
+
+def test_the_folders_of_hugging_face_are_splits_of_one_data_set(tmp_path: Path) -> None:
+    for place in ("train", "validation", "test"):
+        picture(tmp_path / place / "sub" / "a.png")
+        record = {"file_name": "sub/a.png", "text": place, "label": 1}
+        lines(tmp_path / place / "metadata.jsonl", record)
+    data = Folder(tmp_path)
+    assert in_splits(data) == {"train": ["train"], "heldout": ["test", "validation"]}
+    assert data.account() == (
+        "6 files: 3 captioned pictures, 3 listings; in metadata.jsonl not read: label; "
+        "the folder train is trained on, test and validation held out"
+    )
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,text\nsub/a.png,b\n")
+    with pytest.raises(TransfuseError, match=r"holds train/metadata\.jsonl and train/metadata\.csv: leave"):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["classes", "text files", "a listing above"])
+def test_folders_called_train_and_test_are_splits_however_captions_are_given(
+    tmp_path: Path, form: str
+) -> None:
+    names = [
+        f"{place}/{what}/{n}.png" for place in ("train", "test") for what in ("cat", "dog") for n in range(3)
+    ]
+    for name in names:
+        picture(tmp_path / name)
+        if form == "text files":
+            (tmp_path / name).with_suffix(".txt").write_text(name.split("/")[1])
+    if form == "a listing above":
+        listed = [{"image": name, "caption": name.split("/")[1]} for name in names]
+        lines(tmp_path / "captions.jsonl", {**listed[0], "split": "train"}, *listed[1:])
+    data = Folder(tmp_path, classes=form == "classes")
+    assert in_splits(data) == dict.fromkeys(("train", "heldout"), ["cat"] * 3 + ["dog"] * 3)
+
+
+def test_without_one_of_each_a_folders_name_says_no_split(tmp_path: Path) -> None:
+    for n in range(20):
+        picture(tmp_path / "train" / f"{n}.png")
+    lines(tmp_path / "train" / "metadata.jsonl", *[{"file_name": f"{n}.png", "text": "a"} for n in range(20)])
+    data = Folder(tmp_path)
+    assert 0 < data.size("heldout") < 10 < data.size("train")
+    assert "held out" not in data.account()
+
+
+def test_a_picture_of_a_split_that_no_class_holds_is_named(tmp_path: Path) -> None:
+    for name in ("train/cat/a.png", "test/b.png"):
+        picture(tmp_path / name)
+    with pytest.raises(
+        TransfuseError, match=r"test/b\.png has no caption: move it into the folder of its class"
+    ):
+        Folder(tmp_path, classes=True)
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -427,7 +483,5 @@ def test_settings_reach_the_pictures(pets: Path, installed: Plugins) -> None:
     section = data_section(f"{pets};size=2;fit=crop;links=follow", installed)
     assert section["fit"] == "crop"
     assert next(open_data(f"{pets};size=2;fit=pad", installed).raw("train", "image")).shape == (3, 2, 2)
-    with pytest.raises(
-        TransfuseError, match="fit=crop says how to make squares of a size: give one, as in size=32"
-    ):
-        open_data(f"{pets};fit=crop", installed)
+    with pytest.raises(TransfuseError, match="fit=crop says how images change their size, and size=own that"):
+        open_data(f"{pets};size=own;fit=crop", installed)

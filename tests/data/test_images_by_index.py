@@ -91,11 +91,11 @@ def test_what_a_header_tells_is_an_error_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(images, "HELD", held)
     Image.new("RGB", (9, 4)).save(folder / "7.png")
-    with pytest.raises(TransfuseError, match=r"7\.png is 9 x 4 pixels, others are 6 x 6; give a size"):
-        Folder(folder)
+    with pytest.raises(TransfuseError, match=r"7\.png is 9 x 4 pixels, others are 6 x 6; leave size=own out"):
+        Folder(folder, side="own")
     Folder(folder, side=4)
     (folder / "7.png").write_bytes(b"no picture")
-    for side in (None, 4):
+    for side in (None, "own", 4):
         with pytest.raises(TransfuseError, match=r"7\.png: not a readable image"):
             Folder(folder, side=side)
 

@@ -173,7 +173,7 @@ def test_what_else_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (9, 4)).save(folder / "wide.png")
     write(folder, items({"image": "a.png"}, {"image": "sub/b.png"}, {"image": "wide.png"}, split="train"))
     with pytest.raises(TransfuseError, match=r"wide\.png is 9 x 4 pixels, others are 8 x 8; .*;size=32'"):
-        Interleaved(folder)
+        Interleaved(folder, side="own")
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -18,6 +18,7 @@ from transfuse.documents import Document, Item
 from transfuse.generation import generate
 from transfuse.model.build import build
 from transfuse.model.model import Model
+from transfuse.plugin import FitContext
 from transfuse.randomness import Key
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
@@ -25,7 +26,8 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.vocabulary import begin_marker
-from transfuse.training import Combiner
+from transfuse.training import Combiner, Trainer
+from transfuse_image.codecs import quantised
 from transfuse_lab.datasets import data_section, open_section
 
 from tests.tiny.datasets import Shapes
@@ -34,8 +36,8 @@ from tests.tiny.pretended import pretended, put, zeros
 from tests.tiny.recipes import overrides
 
 DEVICE = "meta"
-LOGGED = {"combiner.Combiner.combine": lambda share: 1.0}
-"""The loss that is logged, and must be finite before any weight is changed: a read a modality a row."""
+LOGGED = {"trainer.Trainer.step": lambda number: 1.0}
+"""What a step measured, all in one read, when all of it and the next step's batches are on their way."""
 GUIDED = {"guidance.GuidanceSettings.denoiser": lambda inside: True}
 """Whether any span's time lies in guidance's interval: where none does, only the whole documents are evaluated."""
 MASKED = ("image=image_masked", "mask=bidirectional", "model.qk_norm=false", "image.codec.codes=16")
@@ -89,7 +91,7 @@ def made(installed: Plugins, fitted: Callable) -> Callable[..., tuple[Recipe, Mo
 )
 def test_losses_and_gradients(made: Callable, name: str, emoji: bool) -> None:
     recipe, model, batch = made(name, emoji=emoji)
-    with pretended(LOGGED) as mode:
+    with pretended() as mode:
         put(model, mode, DEVICE)
         model.train()
         moved = batch.to(DEVICE)
@@ -99,7 +101,42 @@ def test_losses_and_gradients(made: Callable, name: str, emoji: bool) -> None:
         for parameter in model.trained():
             assert parameter.grad is None or parameter.grad.device.type == DEVICE
         assert any(parameter.grad is not None for parameter in model.trained())
-    assert set(combined.means) == set(recipe.loss)
+    assert set(combined.shares) == set(recipe.loss)
+
+
+@pytest.mark.parametrize("name", ["transfusion", "transfusion, experts", "chameleon"])
+def test_a_step_reads_once_when_all_is_on_its_way(
+    made: Callable, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW is told on the device by what to divide the gradient, and whether to leave the weights alone."""
+    recipe, model, _ = made(name, "train.rows=2")
+    real, order = Trainer(recipe, model, Shapes()), []
+    batches = iter([real._made() for _ in range(3)])  # noise is drawn on the CPU
+
+    def moved() -> Any:
+        order.append("batches")
+        rows, drawn = next(batches)
+        return rows, [batch.to(DEVICE) for batch in drawn]
+
+    with pretended(LOGGED) as mode:
+        put(model, mode, DEVICE)
+        trainer = Trainer(recipe, model, Shapes())
+        trainer.optimizer.defaults["fused"] = True  # as it is where a device is really there
+        trainer.device = Cuda()
+        monkeypatch.setattr(trainer.optimizer, "step", lambda: order.append("weights"))
+        monkeypatch.setattr(trainer, "_made", moved)
+        monkeypatch.setattr(trainer, "_check_finite", lambda *given: order.append("read"))
+        for _ in range(2):
+            assert trainer.step().keys() == {*(f"loss_{role}" for role in recipe.loss), "lr", "grad_norm"}
+        marks: Any = trainer.optimizer
+        assert {mark.device.type for mark in (marks.grad_scale, marks.found_inf)} == {DEVICE}
+    assert order == ["batches", *["weights", "batches", "read"] * 2]
+
+
+class Cuda:
+    """What a trainer asks of its device."""
+
+    type = "cuda"
 
 
 # -- sampling
@@ -213,6 +250,49 @@ def test_a_codec_goes_where_its_weights_are(name: str) -> None:
         assert codec.decode(payload).shape == (1, 8, 8)
 
 
+TERMS = {"l1": 1, "l2": 1, "perceptual": 1, "gan": 0.5}
+COUNTED = (
+    dict.fromkeys(  # AdamW counts its steps on the CPU, which is pretended too; and what is told at the end
+        (
+            f"autoencoder_training.AutoencoderTraining.{name}"
+            for name in ("_learn_features", "_learn_codec", "_heed_critic")
+        ),
+        lambda step: 1.0,
+    )
+)
+TOLD = {**COUNTED, "terms.Means.dump": lambda total: 1.0}  # five times in a training
+LIBRARY = lambda asked: 0 if asked.dtype.is_floating_point or asked.dtype == torch.int64 else False  # noqa: E731
+FIT = {
+    "kl": {"kl.KLCodec.settle": lambda bound: 1.0, **CODECS["kl"]},
+    "vq": {
+        "autoencoder_training._OnCPU.__torch_function__": LIBRARY,
+        **CODECS["vq"],
+    },
+    "fsq": {"fsq.FSQCodec.make": lambda codes: 8 * 6 * 5, **CODECS["fsq"]},
+}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_a_codec_is_fit_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a context that keeps nothing; in a step itself nothing is read of the device."""
+    small = {"width": 8, "batch": 4, "steps": 5, "features": {"width": 8, "steps": 2}, "critic": {"width": 8}}
+    section = {"name": name, "loss": TERMS, **small}
+    codec = plugins().choose("codec", section, "codec").build()
+    monkeypatch.setattr(
+        quantised, "codebook_use", lambda codes, size: {}
+    )  # how many codes occur is of the values
+    with pretended({**TOLD, **FIT[name], **DECODED}) as mode:
+
+        def to(module: torch.nn.Module, *device: Any, **how: Any) -> torch.nn.Module:
+            for one in device:
+                put(module, mode, str(one))
+            return module
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)  # torch's own swaps no tensors that are pretended
+        codec.fit([picture(i, side=8) for i in range(6)], 0, lambda line: None, context=FitContext(DEVICE))
+        assert {weights.device.type for weights in codec.state_dict().values()} == {DEVICE}
+
+
 # -- a stranger's modality
 
 
@@ -224,7 +304,7 @@ def test_a_strangers_modality_is_trained_and_drawn_there(series_plugins: Plugins
     row = next(Packer(256).rows(model.layout.sequence(data.document("train", i)) for i in range(4)))
     batch = collate(row, model.modalities, Key(0), recipe.model.rope)
     prompts = [Document((Item("text", "wave", droppable=True),))]
-    with pretended({**LOGGED, **DRAWN, **GUIDED, **next_is(model, "series")}) as mode:
+    with pretended({**DRAWN, **GUIDED, **next_is(model, "series")}) as mode:
         put(model, mode, DEVICE)
         combined = Combiner(recipe.loss).combine(model.train().losses(batch.to(DEVICE)), batch.counts)
         combined.total.backward()

@@ -141,7 +141,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "name", "line"),
         [
-            (("train", "r", "--data", "d", "--out", "x"), "train_command", "Nothing was trained yet: the same command begins anew."),
+            (("train", "r", "--data", "d", "--out", "x"), "train_command", "The same command goes on after what was saved; where nothing was, it begins anew."),
             (("compare", "--data", "d", "--out", "x"), "compare_command", "The same command goes on with what is missing."),
             (("eval", "x"), "eval_command", "interrupted."),
         ],

@@ -22,6 +22,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.runs.records import load_record, save_record
 
 from tests.tiny.recipes import sets
+from tests.tiny.workers import Here
 
 BUDGET = "train.flops=3e8"
 PROMISED = {
@@ -31,21 +32,6 @@ PROMISED = {
 
 
 BOTH = sets("transfusion", "image.codec.steps=6", BUDGET, pixels=False)  # with an autoencoder each, and alike
-
-
-class Here:
-    """A job that was done in this process, as if it had been started; ``started`` has their kinds."""
-
-    returncode = 0
-    started: list[str] = []  # noqa: RUF012
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        work = json.loads(Path(command[-1]).read_text())
-        self.started.append(work["kind"])
-        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open())
-
-    def poll(self) -> int:
-        return 0
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +59,7 @@ def compared(
     assert done.exit_code == 0, (done.stderr, done.stdout)
     assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
     assert "2 of 2 runs to do" in done.stdout
+    assert "training: less than a minute on this machine (an estimate" in done.stdout
     assert Here.started == ["fit", "fit", "run", "run"]
     return out, command
 
@@ -160,15 +147,30 @@ def test_a_record_that_is_not_of_its_run_is_made_again(
 
 
 def test_a_run_that_fails_says_why(compared: tuple[Path, tuple], cli: Callable) -> None:
-    """In a process of its own, with the codecs there are."""
+    """In a process of its own, over codecs that are damaged."""
     out, command = compared
     before = (out / "compare.json").read_text()
-    done = cli("compare", "transfusion", *command[3:], "--set", "mask=same(doc)")
+    files = {path: path.read_bytes() for path in out.glob("codecs/*/image.safetensors")}
+    for path, body in files.items():
+        path.write_bytes(body[:-1] + b"x")
+    done = cli("compare", "chameleon", *command[3:], "--set", "loss.image=2")
+    for path, body in files.items():
+        path.write_bytes(body)
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: transfusion, seed 0 failed:")
-    assert "the token it is to predict" in done.stderr
+    assert done.stderr.startswith("error: chameleon, seed 0 failed:")
+    assert "image.safetensors is damaged" in done.stderr
     assert "Traceback" not in done.stderr
     assert (out / "compare.json").read_text() == before
+
+
+def test_a_mask_that_shows_what_is_to_be_predicted_is_told_before_a_job_is_started(
+    compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    done = cli("compare", "transfusion", *compared[1][3:], "--set", "mask=same(doc)")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: transfusion: mask same(doc): ")
+    assert "the token it is to predict" in done.stderr
 
 
 class TestPlan:

@@ -1,5 +1,6 @@
 """The terms of an autoencoder's loss, each against what it must be by hand, and their sum as settings say it."""
 
+import copy
 import re
 from collections.abc import Callable
 
@@ -9,19 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
-from transfuse.randomness import Key
+from transfuse.plugin import FitContext, Key
 from transfuse.registry.plugins import Plugins
-from transfuse_image.codecs.kl import divergence
+from transfuse_image.codecs.autoencoder_training import (
+    AutoencoderTraining,
+    comparisons,
+    last_weights,
+    weighed,
+)
+from transfuse_image.codecs.kl import KLCodec, KLSettings, divergence
 from transfuse_image.codecs.quantised import codebook_use
 from transfuse_image.losses.patch_gan import (
-    Adversary,
     Critic,
-    CriticSettings,
     adversarial_loss,
     balance,
     critic_loss,
 )
-from transfuse_image.losses.perceptual import FeatureSettings, distance, train_features, views
+from transfuse_image.losses.perceptual import Features, distance, recognition, views
 from transfuse_image.losses.terms import PIXELS, Means
 from transfuse_lab.datasets.digits import Digits
 
@@ -34,8 +39,19 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def features(images: torch.Tensor):
+    return trained(images, 60)
+
+
+def trained(images: torch.Tensor, steps: int) -> Features:
     torch.manual_seed(0)
-    return train_features(images, FeatureSettings(width=8), Key(0), lambda line: None, 60)
+    network = Features(1, 8)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    for step in range(steps):
+        loss, _ = recognition(network, images, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.requires_grad_(False)
 
 
 # -- pixels, KL, codes
@@ -128,11 +144,7 @@ def test_the_distance_by_hand() -> None:
 
 def test_its_network_learns_to_tell_images_apart(images: torch.Tensor) -> None:
     def recognised(steps: int) -> float:
-        torch.manual_seed(0)
-        network = train_features(images, FeatureSettings(width=8), Key(0), lambda line: None, steps)
-        generator = torch.Generator().manual_seed(1)
-        one, two = (network.names(views(images, generator)) for _ in range(2))
-        return float(((one @ two.mT).argmax(dim=1) == torch.arange(len(images))).float().mean())
+        return float(recognition(trained(images, steps), images, torch.Generator().manual_seed(1000))[1])
 
     assert recognised(60) > 1.5 * recognised(0)
 
@@ -170,23 +182,60 @@ def test_the_critic_judges_patches(side: int, patches: int) -> None:
     torch.testing.assert_close(critic(x)[:1], critic(x[:1]))  # no verdict depends on the batch
 
 
-def test_the_critic_learns_what_is_made() -> None:
-    torch.manual_seed(0)
-    adversary = Adversary(CriticSettings(width=8, lr=1e-2), (1, 8, 8), 100)
-    real, made = torch.ones(4, 1, 8, 8), -torch.ones(4, 1, 8, 8)
-    losses = [float(adversary.learn(real, made)) for _ in range(30)]
-    assert losses[-1] < 0.1 * losses[0]
-    assert adversary.critic(real).mean() > adversary.critic(made).mean()
-    assert adversary.start == 50
-
-
 def test_the_adaptive_weight_makes_gradients_equal() -> None:
     last = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-    others, adversarial = (3 * last[0] + 4 * last[1]), 0.5 * last[0]
-    weight = balance(others, adversarial, last)
-    assert float(weight) == pytest.approx(5 / 0.5, rel=1e-3)
+    others, adversarial = torch.tensor([3.0, 4.0]), torch.tensor([0.5, 0.0])
+    weight = balance(2 * last, others, adversarial, last)
+    assert float(weight) == pytest.approx(10 / 1.0, rel=1e-3)
     assert not weight.requires_grad
-    assert float(balance(others, 0 * last.sum(), last)) == 1e4
+    assert float(balance(2 * last, others, 0 * others, last)) == 1e4
+
+
+def training(codec: KLCodec, images: torch.Tensor, steps: int) -> AutoencoderTraining:
+    torch.manual_seed(0)
+    codec.make(1)
+    codec.train()
+    return AutoencoderTraining(codec, (images + 1) / 2, Key(0), steps, torch.device("cpu"))
+
+
+def test_the_critic_joins_after_its_share_and_learns_what_is_made(images: torch.Tensor) -> None:
+    section = {
+        "width": 8,
+        "batch": 8,
+        "lr": 1e-9,
+        "loss": {"gan": 1},
+        "critic": {"width": 8, "start": 0.1, "lr": 1e-2},
+    }
+    made = training(KLCodec(KLSettings.model_validate(section)), images, 40)
+    made.run(lambda line: None, FitContext())
+    assert made.joins == 4
+    real = made._batch(torch.arange(8))
+    drawn = made.codec.decoder(made.codec.encoder(real)[:, :4])
+    assert made.parts["critic"](real).mean() > made.parts["critic"](drawn).mean() + 0.5
+
+
+def test_the_slopes_are_those_of_the_loss_as_a_whole(images: torch.Tensor) -> None:
+    """A step's gradients, put together from slopes at the reconstructions, against one backward of the sum."""
+    loss = {"l1": 1, "l2": 0.5, "perceptual": 1, "gan": 0.5, "kl": 1e-3}
+    small = {"features": {"width": 8, "steps": 1}, "critic": {"width": 8, "start": 0}}
+    settings = KLSettings.model_validate({"width": 8, "batch": 8, "loss": loss, **small})
+    made = training(KLCodec(settings), images, 4)
+    made._learn_features(lambda line: None)
+    codec, critic = made.codec, copy.deepcopy(made.parts["critic"])
+    generator = made.key.generator("codec batches", 0)
+    batch = made._batch(torch.randint(len(images), (8,), generator=generator))
+    latents, own = codec.bottleneck(codec.encoder(batch), generator)
+    out = codec.decoder(latents)
+    compared = weighed(comparisons(out, batch, loss, made.parts["features"]), loss)
+    term = adversarial_loss(critic(out))
+    last = last_weights(codec.decoder)
+    norms = [torch.autograd.grad(each, last, retain_graph=True)[0].norm() for each in (compared, term)]
+    weight = (norms[0] / (norms[1] + 1e-4)).detach()
+    wanted = torch.autograd.grad(compared + weighed(own, loss) + 0.5 * weight * term, [*codec.parameters()])
+    made._learn_codec(lambda line: None)
+    for (name, parameter), grad in zip(codec.named_parameters(), wanted, strict=True):
+        assert (parameter.grad - grad).norm() <= 1e-4 * grad.norm() + 1e-7, name
+    assert made.terms["balance"] == pytest.approx(float(weight), rel=1e-4)
 
 
 # -- together

@@ -130,14 +130,14 @@ def test_a_square_is_stretched_cut_or_padded(tmp_path: Path, wide: bool, channel
     Image.fromarray(levels if wide else levels.transpose(1, 0, 2)).save(tmp_path / "a.png")
 
     def line(fit: Any) -> list[int]:
-        read = read_image(tmp_path / "a.png", channels, 4, fit)
+        read = read_image(tmp_path / "a.png", channels, (4, 4), fit)
         assert read.shape == (channels, 4, 4)
         return (read[0] if wide else read[0].T)[1].astype(int).tolist()
 
     assert min(line("crop")) > 120
     stretched = line("stretch")
     assert max(stretched[0], stretched[3]) < 40 < 100 < min(stretched[1:3])
-    padded = read_image(tmp_path / "a.png", channels, 4, "pad")[0]
+    padded = read_image(tmp_path / "a.png", channels, (4, 4), "pad")[0]
     padded = padded if wide else padded.T
     assert (padded[[0, 3]] == 255).all()  # white beside it
     assert padded[1:3].max() < 160

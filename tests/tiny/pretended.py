@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from transfuse.testing.pretended import put as put
 
 ROOT = Path(__file__).parents[2]
 READS = {
@@ -67,19 +68,3 @@ def pretended(allowed: Mapping[str, Callable[[Tensor], Any]] | None = None) -> I
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, reads:
         yield mode
     assert reads.seen == set(reads.allowed), f"allowed, and not read: {set(reads.allowed) - reads.seen}"
-
-
-def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
-    """What ``module.to(device)`` does: parameters and buffers go there, and nothing else that a module holds."""
-    once: dict[int, Tensor] = {}
-
-    def there(tensor: Tensor) -> Tensor:
-        if id(tensor) not in once:
-            moved = mode.from_tensor(tensor.detach()).to(device)
-            trained = isinstance(tensor, nn.Parameter)
-            once[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if trained else moved
-        return once[id(tensor)]
-
-    for each in module.modules():
-        for held in (each._parameters, each._buffers):
-            held.update({name: there(tensor) for name, tensor in held.items() if tensor is not None})

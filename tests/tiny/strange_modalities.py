@@ -1,5 +1,6 @@
 """Deliberately strange modalities that strain the interface, one that follows a script, and a sampler that listens."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class MaskedIds(Blob):
 
     clean_time = 0.0
     codes = 5
+    does_not: Mapping[str, str] = {"draw": "it fills in the likeliest ids"}
 
     def connect(self, dim: int) -> None:
         self.table, self.out = nn.Embedding(self.codes + 1, dim), nn.Linear(dim, self.codes)

@@ -35,8 +35,8 @@ def check_provenance(folder: Path, there: Mapping[str, Any], here: Mapping[str, 
     unlike = differing(before, now) or differing({"data": there["data"]}, {"data": here["data"]})
     if unlike:
         raise TransfuseError(
-            f"{folder} holds codecs fit otherwise: {unlike}; fit these with `transfuse train-codec`, or "
-            f"repeat the settings and data of those"
+            f"{folder} holds codecs fit otherwise: {unlike}; fit these into another folder with "
+            f"`transfuse train-codec`, or repeat the settings and data of those"
         )
 
 

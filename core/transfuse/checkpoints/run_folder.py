@@ -7,7 +7,6 @@ evaluation leaves. No pickle is read or written.
 """
 
 import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,20 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE, Checkpoint, optimizer_tensors
-from transfuse.checkpoints.weights import module_tensors, save_tensors
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, Checkpoint, optimizer_tensors
+from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import (
-    checksum,
-    read_checked,
-    read_json,
-    replace,
-    write_checked,
-    write_json,
-    write_text,
-    writing,
-)
+from transfuse.files import CURE, checksum, read_checked, read_json, write_checked, write_json, write_text
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
@@ -102,15 +92,13 @@ class RunFolder:
             vocabulary = Vocabulary.from_dump(described["vocabulary"])
             size = vocabulary.size
         except (LookupError, TypeError, ValueError) as error:
-            raise TransfuseError(f"{path} is damaged ({error!r}): restore it, or train again") from error
+            raise TransfuseError(f"{path} is damaged ({error!r}): {CURE}") from error
         with seam.at(path):
             for name, modality in modalities.items():
                 seam.call(modality, "restore", facts[name])
             lacks = vocabulary_for(modalities, vocabulary).size - size
         if lacks:
-            raise TransfuseError(
-                f"{path} is damaged (its vocabulary lacks {lacks} ids): restore it, or train again"
-            )
+            raise TransfuseError(f"{path} is damaged (its vocabulary lacks {lacks} ids): {CURE}")
         return build_model(recipe, modalities, plugins, vocabulary, start=False)
 
     def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:
@@ -158,28 +146,18 @@ class RunFolder:
     def sound_checkpoint(self, *files: str) -> Checkpoint:
         """The same, of which these files are whole; all, if none is named: training goes on from one."""
         for last_try in (False, True):
-            newest, faults = self.latest, list[TransfuseError]()
+            newest = self.latest
             if newest is None:
-                raise TransfuseError(
-                    f"{self.path} holds no checkpoint: train it first, or name the folder of a run"
-                )
+                lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
+                raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
             # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
             older = [path for path in self._steps() if 0 < int(path.name) < int(newest.name)]
-            for folder in sorted({newest, *older}, key=lambda path: -int(path.name)):
-                try:
-                    checkpoint = Checkpoint.read(folder)
-                    checkpoint.check(*files)
-                except TransfuseError as error:
-                    faults.append(error)
-                    continue
-                if faults:
-                    warnings.warn(
-                        f"{faults[0]}; going on from step {folder.name}, which is whole", stacklevel=2
-                    )
-                return checkpoint
-            self._read_anew("latest")  # a run that trains may have moved on meanwhile
-            if last_try or self.latest == newest:
-                raise faults[0]
+            try:
+                return Checkpoint.newest({newest, *older}, *files)
+            except TransfuseError:
+                self._read_anew("latest")  # a run that trains may have moved on meanwhile
+                if last_try or self.latest == newest:
+                    raise
         raise AssertionError
 
     def _steps(self) -> list[Path]:
@@ -217,23 +195,15 @@ class RunFolder:
         Training goes on only from one with its optimiser and state; a model can be used without.
         """
         home = self.path / "checkpoints"
-        fresh, final = home / f".{step}.new", home / str(step)
-        before = self.latest
+        final, before = home / str(step), self.latest
         if final.is_dir() and before == final:
             return  # saved already: a step has one state
-        for leftover in (fresh, final):  # of a process that died before ``latest`` moved
-            shutil.rmtree(leftover, ignore_errors=True)
-        with writing(fresh):
-            fresh.mkdir(parents=True)
         tensors = {MODEL: module_tensors(model)}
         if optimizer is not None:
             tensors[OPTIMIZER] = optimizer_tensors(model, optimizer)
         if average is not None:
             tensors[EMA_FILE] = dict(average)
-        files = {name: save_tensors(fresh / name, each) for name, each in tensors.items()}
-        write_checked(fresh / STATE, {"step": step, **(state or {}), "files": files})
-        with writing(final):
-            replace(fresh, final)
+        Checkpoint.write(final, tensors, state or {})
         write_text(home / "latest", str(step))
         self._read_anew("latest", "checkpoint")
         for old in home.iterdir():

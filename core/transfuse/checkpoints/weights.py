@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
-from transfuse.files import digest, sync, writing
+from transfuse.files import CURE, digest, sync, writing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -30,24 +30,28 @@ def check_file(path: Path, sha256: str) -> None:
             return
     except OSError as error:
         fault = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise TransfuseError(f"{path} {fault}: restore it, or train again") from None
-    raise TransfuseError(f"{path} is damaged (its checksum is another): restore it, or train again")
+        raise TransfuseError(f"{path} {fault}: {CURE}") from None
+    raise TransfuseError(f"{path} is damaged (its checksum is another): {CURE}")
 
 
-def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The inverse. Raises TransfuseError naming the file where it is missing, damaged, or holds NaN or infinity."""
-    check_file(path, sha256)
+def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The inverse. Raises TransfuseError naming the file where it is missing, damaged, or holds NaN or infinity.
+
+    sha256: None where `check_file` was asked before.
+    """
+    if sha256 is not None:
+        check_file(path, sha256)
     try:
         tensors = load_file(path)
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise TransfuseError(
                     f"{path}: {name!r} holds NaN or infinity: the run had diverged when it was saved; train again "
-                    f"with a lower train.lr"
+                    f"with a lower train.lr and another --out"
                 )
         return tensors
     except SafetensorError as error:
-        raise TransfuseError(f"{path} is damaged ({error}): restore it, or train again") from None
+        raise TransfuseError(f"{path} is damaged ({error}): {CURE}") from None
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -57,19 +61,19 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name not in second}
 
 
-def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
+def load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
     """All of a module's weights from a file that holds just these; else TransfuseError, and no weight changed."""
     module.load_state_dict(_fitting(module_tensors(module), path, sha256), strict=False)
 
 
-def load_average(module: nn.Module, path: Path, sha256: str) -> None:
+def load_average(module: nn.Module, path: Path, sha256: str | None) -> None:
     """The same of its trained parameters alone: those that are averaged over training."""
     trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     for name, tensor in _fitting(trained, path, sha256).items():
         trained[name].copy_(tensor)
 
 
-def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str) -> dict[str, Tensor]:
+def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str | None) -> dict[str, Tensor]:
     weights = read_tensors(path, sha256)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:

@@ -43,6 +43,21 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
 
+    def scaled(self, by: int) -> "Settings | None":
+        """These settings so that the part makes sides of raw data ``by`` times smaller, such as an autoencoder's
+        ``down`` or a patcher's ``patch``; None where it has no say in that, or where it was said already
+        (``model_fields_set``). So the lab chooses, from the data's shapes, what nobody set.
+
+        Raises InvalidSettings where the part cannot make them so much smaller.
+        """
+        return None
+
+    def changed(self, **values: Any) -> Any:
+        """The same settings but for these values. Raises InvalidSettings where they are wrong."""
+        there = {name: getattr(self, name) for name in type(self).model_fields}
+        valid = validate(type(self), there | values)
+        return self.model_copy(update={name: getattr(valid, name) for name in values})
+
     @model_validator(mode="before")
     @classmethod
     def _section(cls, values: Any) -> Any:

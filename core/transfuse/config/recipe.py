@@ -151,7 +151,7 @@ class TrainSettings(Settings):
     """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
     """Rows a step."""
-    budget: int = Field(default=1408, ge=2, le=1 << 24)
+    budget: int = Field(default=528, ge=2, le=1 << 24)
     """Positions a row."""
     warmup: Share = 0.05
     """Share of the budget in which the learning rate rises from 0."""
@@ -186,7 +186,7 @@ class TrainSettings(Settings):
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)
-    """Factors on the learning rate by part of the model (`transfuse.model.parameter_groups`); a part with
+    """Factors on the learning rate by part of the model (`transfuse.training.parameter_groups`); a part with
     factor 0 is frozen."""
     grad_scale: dict[Role, Scale | dict[Role, Scale]] | None = Field(default=None, max_length=100)
     """Factors on the gradient by part of the model, before it is clipped."""

@@ -51,9 +51,12 @@ def validate(model: type[Model], section: Any, context: object = None) -> Model:
 def _faults(invalid: ValidationError, section: Any) -> list[tuple[Loc, str]]:
     faults: list[tuple[Loc, str]] = []
     wanted: dict[tuple[Loc, str], list[str]] = {}
-    for error in invalid.errors(include_url=False):
+    errors = invalid.errors(include_url=False)
+    for error in errors:
         loc = tuple(_place(error["loc"], section))
-        kind, message = error["type"], error["msg"].partition(" after validation")[0]
+        kind, (message, counted, _) = error["type"], error["msg"].partition(" after validation")
+        if counted and any(error["loc"] == one["loc"][:-1] for one in errors):
+            continue  # too few are left since others are wrong, which is said of them
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, InvalidSettings):
             faults += (((*loc, *inner), sentence) for inner, sentence in cause.faults)

@@ -10,6 +10,7 @@ import numpy as np
 
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
+from transfuse.modalities.fit_context import CPU, FitContext
 from transfuse.modalities.interface import Interface
 from transfuse.modalities.modality import Modality, Report
 from transfuse.modalities.raw import RawData
@@ -38,7 +39,11 @@ class Codec(RawData, Interface):
 
     @abstractmethod
     def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        """Train on all raw data of the training split, then freeze. ``effort``: the share of it to do."""
+        """Train on all raw data of the training split, then freeze. ``effort``: the share of it to do.
+
+        A ``fit`` that has a further parameter ``context`` is told a `FitContext`: it trains on its device, and goes
+        on where it was stopped.
+        """
 
     @abstractmethod
     def restore(self, facts: dict[str, Any]) -> None:
@@ -79,16 +84,19 @@ class GridModality(Modality):
         super().__init__(name)
         self.codec = codec
         self.suffixes = seam.call(codec, "suffixes")
+        self.round_trip_error, self.does_not = codec.round_trip_error, codec.does_not
         self.sizes: list[tuple[int, ...]] = []
 
-    def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
+    def fit(
+        self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0, context: FitContext = CPU
+    ) -> None:
         kept = raws if isinstance(raws, Sequence) else list(raws)
         if not kept:
             raise TransfuseError(
                 f"modality {self.name!r}: the data holds nothing of it to train the codec on"
             )
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
-        seam.call(self.codec, "fit", kept, seed, told, effort)
+        seam.fit(self.codec, kept, seed, told, effort, context)
         self.sizes = sorted({tuple(seam.call(self.codec, "grid", raw.shape)) for raw in kept})
         if odd := [size for size in self.sizes if any(side % self.patch for side in size)]:
             raise TransfuseError(

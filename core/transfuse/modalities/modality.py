@@ -84,7 +84,8 @@ class Modality(RawData, Interface):
     def fit(self, raws: Iterable[Any], seed: int, report: Report, effort: float = 1.0) -> None:
         """Learn the codec from all raw data of the training split: a tokenizer, an autoencoder.
 
-        effort: the share of its training to do; 0 only makes what has the right shapes.
+        effort: the share of its training to do; 0 only makes what has the right shapes. A ``fit`` that has a
+        further parameter ``context`` is told a `FitContext`.
         """
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """How raw data are written to files and read back: arrays and text, unless a modality has a way of its own."""
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ class RawData:
 
     suffixes: of the files that it loads. Samples are written with the first; a string with ``.txt``, if that is
         among them. Where ``.txt`` is the first, raw data are text.
+    round_trip_error: how far ``decode(encode(raw))`` may be from ``raw``, as a share of its spread.
+    does_not: what `transfuse.testing` checks and it does not do, with the reason: ``{"round trip": "..."}``.
     """
 
     suffixes: tuple[str, ...] = (".npy", ".txt")
+    round_trip_error: float = 1e-5
+    does_not: Mapping[str, str] = {}
 
     def save(self, raw: Any, path: Path) -> None:
         """Write raw data in the form that the name of ``path`` ends in, one of ``suffixes``.

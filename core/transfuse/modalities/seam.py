@@ -21,8 +21,9 @@ from torch import Tensor
 from transfuse.config.origin import origin_of, told
 from transfuse.documents import Item, View
 from transfuse.errors import TransfuseError
+from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.loss import Loss
-from transfuse.modalities.modality import Column, Modality, Span, SpanModality, TokenModality
+from transfuse.modalities.modality import Column, Modality, Report, Span, SpanModality, TokenModality
 
 
 def title(part: Any) -> str:
@@ -129,6 +130,11 @@ def wrong(part: Any, method: str, found: Any, but: str, did: str = "returned") -
 # -- before the model
 
 
+def fit(part: Any, raws: Any, seed: int, report: Report, effort: float, context: FitContext) -> None:
+    """A modality or codec learns what is learnt before the model."""
+    call(part, "fit", raws, seed, report, effort, **accepted(part.fit, context=context))
+
+
 def facts(part: Any) -> dict[str, Any]:
     """Facts that JSON gives back."""
     found = call(part, "facts")
@@ -218,14 +224,14 @@ def corrupt(modality: SpanModality, clean: Tensor, *how: list) -> tuple[Tensor, 
 
 def embed(modality: Any, x_t: Tensor, t: Tensor, copy: str, n: int, width: int) -> tuple[Tensor, Any]:
     """Vectors [B, n, width], and what the head needs of them."""
-    vectors, state = call(modality, "embed", x_t, t, **_told_copy(modality.embed, copy))
+    vectors, state = call(modality, "embed", x_t, t, **accepted(modality.embed, copy=copy))
     of = f" for {len(t)} spans of {n} positions of width {width}"
     return _tensor(modality, "embed", vectors, of, t, (len(t), n, width)), state
 
 
 def head(modality: Any, hidden: Tensor, state: Any, t: Tensor, copy: str) -> Tensor:
     """Predictions of B spans."""
-    found = call(modality, "head", hidden, state, t, **_told_copy(modality.head, copy))
+    found = call(modality, "head", hidden, state, t, **accepted(modality.head, copy=copy))
     return _tensor(modality, "head", found, f" for {len(t)} spans", t, (len(t), *found.shape[1:]))
 
 
@@ -236,7 +242,7 @@ def score(modality: Any, prediction: Tensor, target: Tensor, *t: Tensor, copy: s
         warnings.warn(
             f"{title(modality)}: head returned {text}: each must be compared with its own", stacklevel=2
         )
-    found = call(modality, "objective", prediction, target, *t, **_told_copy(modality.objective, copy))
+    found = call(modality, "objective", prediction, target, *t, **accepted(modality.objective, copy=copy))
     scalar = isinstance(found.sum, Tensor) and found.sum.numel() == 1
     of = " as the sum of a loss, which is one number"
     _tensor(modality, "objective", found.sum, of, prediction, found.sum.shape if scalar else ())
@@ -295,13 +301,14 @@ def choose_each(modality: TokenModality, logits: Tensor, generators: list, left:
 
 
 @lru_cache(maxsize=1024)
-def _takes_copy(function: Callable[..., Any]) -> bool:
-    return "copy" in inspect.signature(function).parameters
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
-def _told_copy(method: Callable[..., Any], copy: str) -> dict[str, str]:
-    """The copy, for a method that has a parameter of that name."""
-    return {"copy": copy} if _takes_copy(getattr(method, "__func__", method)) else {}
+def accepted(method: Callable[..., Any], **more: Any) -> dict[str, Any]:
+    """Those of the further arguments for which a method has a parameter of that name."""
+    taken = _parameters(getattr(method, "__func__", method))
+    return {name: value for name, value in more.items() if name in taken}
 
 
 def _tensor(

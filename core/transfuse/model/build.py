@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transfuse.attention import BUILT_IN, Backend
@@ -13,11 +14,10 @@ from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, Restriction, restrict
 from transfuse.errors import RawError, TransfuseError
 from transfuse.modalities import seam
+from transfuse.modalities.fit_context import CPU, FitContext
 from transfuse.modalities.guidance import check_views
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.model import Model
-from transfuse.model.parameter_groups import freeze
-from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
@@ -63,28 +63,39 @@ def build_modalities(recipe: Recipe) -> dict[str, Modality]:
 
 
 def fit_modalities(
-    modalities: Mapping[str, Modality], data: DataSet, seed: int, report: Report, effort: float = 1.0
+    modalities: Mapping[str, Modality],
+    data: DataSet,
+    seed: int,
+    report: Report,
+    effort: float = 1.0,
+    contexts: Mapping[str, FitContext] = MappingProxyType({}),
 ) -> Mapping[str, Modality]:
     """Each codec trained on all raw data of its role in the training split, by a share ``effort``.
 
-    Raises TransfuseError naming document and item where raw data cannot be used, or a role of which there are
-    none and that predicts no markers either.
+    contexts: by role, where to train and to keep the state of it; without one on the CPU, and nowhere.
+
+    Raises TransfuseError naming document and item where raw data cannot be used, and as `check_roles` does.
     """
+    check_roles(modalities, data)
+    for role, modality in modalities.items():
+        try:
+            seam.fit(modality, data.raw("train", role), seed, report, effort, contexts.get(role, CPU))
+        except RawError as error:
+            raise TransfuseError(f"{place_of(data, role, error.number)}: {error}") from error
+    return modalities
+
+
+def check_roles(modalities: Mapping[str, Modality], data: DataSet) -> None:
+    """Raises TransfuseError for a role of which the training split has nothing and that predicts no markers either."""
     for role in restrict(data, modalities).lacks():
         if not modalities[role].predicts_markers:
             raise TransfuseError(
                 f"data set {data.name!r}: no training document has an item of role {role!r}; leave it out of the "
                 f"recipe with --set {role}=null, or call it what the data do"
             )
-    for role, modality in modalities.items():
-        try:
-            seam.call(modality, "fit", data.raw("train", role), seed, report, effort)
-        except RawError as error:
-            raise TransfuseError(f"{_place(data, role, error.number)}: {error}") from error
-    return modalities
 
 
-def _place(data: DataSet, role: str, number: int) -> str:
+def place_of(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
     whole = (
         data.data if isinstance(data, Restriction) else data
@@ -140,6 +151,5 @@ def build_model(
         backends=offered,
     )
     if start and recipe.model.pretrained is not None:
-        load_pretrained(model, Path(recipe.model.pretrained))
-    freeze(model, recipe.train.lr_scale)
+        model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
     return model

@@ -20,8 +20,8 @@ from transfuse.modalities import seam
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Modality, SpanModality, TokenModality
 from transfuse.model.backbone import Attend, Backbone, RowContext
-from transfuse.model.llama import Llama
 from transfuse.randomness import Key
+from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, SpanGroup
 from transfuse.sequences.item_checks import check_items
 from transfuse.sequences.layout import Layout
@@ -87,7 +87,7 @@ class Model(nn.Module):
     def _backbone(self) -> Backbone:
         chosen, names = self.settings.block, tuple(self.modalities)
         if not isinstance(chosen, Chosen):
-            return Llama(self.settings)
+            chosen = Plugins.load(only=(chosen,)).choose("block", chosen)
         return replace(chosen, builds=Backbone).build(
             model=self.settings, modalities=names, marker_modality=self.marker_modality
         )

@@ -1,4 +1,4 @@
-"""Two plain modalities, small enough to check by eye: letters as tokens, blobs of numbers as spans."""
+"""Two plain modalities, small enough to check by eye, letters as tokens and blobs as spans; and an objective."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from transfuse.documents import Document, Item
 from transfuse.masks import NONE
 from transfuse.modalities.loss import Loss
 from transfuse.modalities.modality import Column, Evaluate, Report, Span, SpanModality, TokenModality
+from transfuse.modalities.objective import SpanObjective, broadcast_like
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
 from transfuse.sequences.vocabulary import vocabulary_for
@@ -137,6 +138,33 @@ class Blob(SpanModality):
         for time in (1.0, 0.5):
             x = evaluate(x, torch.full((len(x),), time))[0]
         return x
+
+
+class StraightPath(SpanObjective):
+    """x_t = (1 - t)·x0 + t·ε; it predicts ε - x0, scored by its square (rectified flow, arXiv 2209.03003)."""
+
+    clean_time = 0.0
+
+    def draw_time(self, generator: torch.Generator, is_context: bool) -> float:
+        return float(torch.rand((), generator=generator)) * (0.5 if is_context else 1)
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - t.double(), t.double()
+
+    def share(self, t: Tensor) -> Tensor:
+        return t.double()
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return eps - x0
+
+    def score(self, prediction: Tensor, target: Tensor, t: Tensor) -> Loss:
+        return Loss((prediction - target).square().flatten(1).mean(dim=1).sum(), float(len(target)))
+
+    def estimate(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        return x_t - broadcast_like(t, x_t) * prediction
+
+    def times(self, evaluations: int) -> Tensor:
+        return torch.linspace(1, 0, evaluations + 1, dtype=torch.float64)[:-1]
 
 
 def layout(*modalities: TokenModality | SpanModality) -> Layout:

@@ -10,6 +10,8 @@ from transfuse.model.model import Model
 
 NAMED = 6
 """So many weights are named."""
+ENOUGH = 100
+"""So many documents, or all there are if those are more, show whether a role has a loss in some."""
 
 
 class Silence:
@@ -33,8 +35,8 @@ class Silence:
         for role, weight in self.roles.items():
             warnings.warn(
                 f"role {role!r} weighs {weight:g} in the loss and had none in {self.documents:,} documents: no item of "
-                f"it was to be predicted (loss=True, and noised where it is diffused); mend the data, or say "
-                f"loss.{role}: 0",
+                f"it was to be predicted (loss=True, and noised where it is diffused); train for longer, mend the data, "
+                f"or say loss.{role}: 0",
                 stacklevel=2,
             )
         if self.weights:

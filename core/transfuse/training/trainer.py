@@ -22,8 +22,8 @@ from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
+from transfuse.files import CURE
 from transfuse.model.model import Model
-from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.model.precision import computing_in
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
@@ -35,8 +35,9 @@ from transfuse.training.ema import EMA
 from transfuse.training.layers import prepare_layers
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
+from transfuse.training.parameter_groups import factor_by_parameter, freeze
 from transfuse.training.schedules import learning_rate
-from transfuse.training.silence import Silence
+from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
 
 
@@ -78,6 +79,7 @@ class Trainer:
         self.recipe, self.model, self.progress = recipe, model, Progress()
         self.data = restrict(data, model.modalities)
         train = recipe.train
+        freeze(model, train.lr_scale)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
@@ -143,7 +145,7 @@ class Trainer:
             self.rows, self._ahead = self.packer.rows(self.stream.sequences(self.packer.arrived)), None
         except (KeyError, TypeError) as error:
             raise TransfuseError(
-                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): restore it, or train again"
+                f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): {CURE}"
             ) from error
         checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
@@ -239,7 +241,8 @@ class Trainer:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
         if self.silence is None:
             return
-        if self.silence.documents >= self.data.excerpt("train") or (self.done and not self._resumed_at):
+        enough = max(ENOUGH, self.data.excerpt("train"))
+        if self.silence.documents >= enough or (self.done and not self._resumed_at):
             self.silence.say()
             self.silence = None
 

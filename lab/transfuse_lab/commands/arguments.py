@@ -24,6 +24,13 @@ class RecipeOnData:
     overrides: tuple[str, ...] = ()
     registry: Path | None = None
 
+    @property
+    def words(self) -> list[str]:
+        """The recipe and its options, as a command takes them."""
+        sets = (word for override in self.overrides for word in ("--set", override))
+        registry = ["--registry", str(self.registry)] if self.registry else []
+        return [self.recipe, "--data", self.data, *sets, *registry]
+
 
 def recipe_on_data(
     recipe: str | None, data: str | None, overrides: Sequence[str], registry: Path | None

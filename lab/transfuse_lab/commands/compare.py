@@ -1,10 +1,15 @@
 """``transfuse compare``: recipes trained on one stream to one FLOP budget, evaluated, and reported."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from transfuse.datasets import DataSet
+import torch
+from transfuse.checkpoints import has_codecs
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.comparison.compare import (
@@ -23,10 +28,11 @@ from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.device import open_devices
 from transfuse_lab.evaluation.tasks import checked_evaluable
 from transfuse_lab.lock import locked
-from transfuse_lab.output_paths import check_folder
+from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
-from transfuse_lab.runs.survey import survey
+from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.survey import Surveyed, survey_all
 
 
 def compare_command(settings: ComparisonSettings) -> None:
@@ -38,22 +44,46 @@ def compare_command(settings: ComparisonSettings) -> None:
     data = open_section(section, registry.plugins)
     report_account(data)
     with locked(settings.out):
-        identity = data.identity()
-        runs = plan(settings, registry, identity)
-        todo = missing(runs)
-        _check(todo, data)
+        identity, found = data.identity(), dict[str, Surveyed]()
+
+        def suit(recipes: Mapping[str, Recipe], bases: Mapping[str, Recipe]) -> dict[str, Recipe]:
+            for recipe in recipes.values():
+                checked_evaluable(data, recipe.modalities, recipe.eval)
+            found.update(survey_all(recipes, data, say, bases))
+            return {entry: surveyed.recipe for entry, surveyed in found.items()}
+
+        runs = plan(settings, registry, identity, suit)
         registry.metrics()
-        _compare(settings, runs, todo, section, identity, places or ["cpu"] * cores())
+        todo, places = missing(runs), places or ["cpu"] * cores()
+        _forecast(settings.out, todo, found, registry.plugins, places)
+        _compare(settings, runs, todo, section, identity, places)
 
 
-def _check(runs: list[Run], data: DataSet) -> None:
-    """Raises TransfuseError, naming the entry, where a run could not be trained or evaluated."""
-    for run in {run.entry: run for run in runs}.values():
-        checked_evaluable(data, run.recipe.modalities, run.recipe.eval)
-        try:
-            survey(run.recipe, data, say)
-        except TransfuseError as error:
-            raise TransfuseError(f"{run.entry}: {error}") from error
+def _forecast(
+    out: Path, todo: list[Run], found: Mapping[str, Surveyed], plugins: Plugins, places: list[str]
+) -> None:
+    """Says how long it takes. Raises TransfuseError, naming the entry, where a run could not be trained, or all of them
+    have no room."""
+    if not todo:
+        return
+    codecs, runs, threads = dict[Path, Forecast](), dict[str, Forecast](), torch.get_num_threads()
+    try:
+        if places[0] == "cpu":
+            torch.set_num_threads(1)  # as jobs have
+        for run in todo:
+            try:
+                if run.codecs not in codecs:
+                    codecs[run.codecs] = Forecast() if has_codecs(run.codecs) else of_codecs(found[run.entry])
+                if run.entry not in runs:
+                    runs[run.entry] = of_training(found[run.entry], plugins, places[0])
+            except TransfuseError as error:
+                raise TransfuseError(f"{run.entry}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)
+    fitted, trained = sum(codecs.values(), Forecast()), sum((runs[run.entry] for run in todo), Forecast())
+    check_room("--out", out, fitted.size + trained.size)
+    seconds = fitted.seconds / min(len(codecs), cores()) + trained.seconds / min(len(todo), len(places))
+    say(f"training: {in_time(seconds)} on this machine ({ESTIMATE}); evaluation comes on top")
 
 
 def _compare(
@@ -69,7 +99,7 @@ def _compare(
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {len(places)} at once"
         f"{'' if places[0] == 'cpu' else ', on ' + ', '.join(places)}")  # fmt: skip
     common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
-    fit_codecs(todo, common)
+    fit_codecs(todo, common, places)
     train_and_evaluate(todo, common, places)
     records = [record for run in runs if (record := record_of(run))]
     figures, page = settings.out / "compare.json", settings.out / "report.html"

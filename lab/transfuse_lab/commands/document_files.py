@@ -39,7 +39,7 @@ class DocumentFiles:
 
     def read(self, path: Path) -> Document:
         """Raises TransfuseError naming the file and the entry."""
-        cure = f"write a list such as [{', '.join(map(self._form, self.modalities))}]"
+        cure = f"write a list such as [{', '.join(map(self._form, self.modalities))}], in UTF-8"
         entries = read_json(path, "document", cure=cure)
         if not isinstance(entries, list):
             raise TransfuseError(f"--document {path}: must be a list: {cure}")

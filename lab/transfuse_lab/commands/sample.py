@@ -76,10 +76,11 @@ def _prompts(
 def _picture_role(files: DocumentFiles) -> str:
     roles = [role for role, modality in files.modalities.items() if ".png" in seam.call(modality, "suffixes")]
     if len(roles) != 1:
-        which = f"{' and '.join(roles)} do" if roles else "none does"
+        which = (
+            f"{' and '.join(roles)} do: say --given {roles[0]}=@FILE" if roles else "none does: leave it out"
+        )
         raise TransfuseError(
-            f"--image: of this model's roles ({', '.join(files.modalities)}) one should load pictures, and {which}: "
-            f"say --given {roles[0] if roles else 'ROLE'}=@FILE"
+            f"--image: of this model's roles ({', '.join(files.modalities)}) one should load pictures, and {which}"
         )
     return roles[0]
 

@@ -1,11 +1,13 @@
 """``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
@@ -13,6 +15,7 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities
+from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 
@@ -23,12 +26,15 @@ from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
-from transfuse_lab.output_paths import check_folder
+from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
 from transfuse_lab.raw_drawing import drawn
-from transfuse_lab.runs.codecs import fit_codecs
+from transfuse_lab.runs.choices import as_before
+from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
-from transfuse_lab.runs.survey import survey
+from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.kept_fits import forget_fits
+from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out arrays on which reconstruction is measured
@@ -49,42 +55,72 @@ def train_command(
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
+
+    def ready(surveyed: Surveyed) -> None:
+        fitted = of_codecs(surveyed) if codecs is None and start is None else Forecast()
+        trained = of_training(surveyed, plugins, there)
+        check_room("--out", out, fitted.size + trained.size)
+        parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
+        say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
+
     with locked(out):
-        trainer = train(recipe, data, section, out, plugins, codecs=codecs, start=start, device=there)
+        trainer = train(
+            recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
+        )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: transfuse eval {out}   or   transfuse sample {out} --n 16 --out samples")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+    """What can be done with a run, as commands."""
+    if data.size("heldout"):
+        yield shlex.join(["transfuse", "eval", str(out)])
+    want = (
+        []
+        if model.layout.marker_modality or len(model.modalities) == 1
+        else ["--want", [*model.modalities][0]]
+    )
+    yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
 
 def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    survey(recipe, data, say)
+    recipe = survey(recipe, data, say).recipe
     for line in describe(recipe, data, plugins, there).split("\n"):
         say(line)
 
 
-def train_codec_command(chosen: RecipeOnData, out: Path) -> None:
-    """Raises TransfuseError where ``out`` holds something else: codecs are not overwritten by others."""
+def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
+    """Trains, or goes on with what ``out`` holds. Raises TransfuseError where that is something else: codecs are
+    not overwritten by others."""
     check_folder("--out", out)
+    there = open_device(device)
+    keep_freed_memory()
     recipe, data, _, _ = _resolve(chosen)
     data.identity()  # as in training
     with locked(out):
-        _train_codec(recipe, data, out)
-    say(f"next: transfuse train {chosen.recipe} --data {chosen.data} --codecs {out} --out RUN")
+        _train_codec(recipe, data, out, there)
+    say(f"next: {shlex.join(['transfuse', 'train', *chosen.words, '--codecs', str(out), '--out', 'RUN'])}")
 
 
-def _train_codec(recipe: Recipe, data: DataSet, out: Path) -> None:
+def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device) -> None:
     if RunFolder(out).recipe_file.is_file():
         raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
     if has_codecs(out):
+        recipe = as_before(recipe, fit_from(out))
         modalities = build_modalities(recipe)
         restore_codecs(out, modalities, provenance(recipe, data.identity()))
+        forget_fits(out)
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
-        survey(recipe, data, say)
-        modalities = fit_codecs(recipe, data, out, say)
+        surveyed = survey(recipe, data, say)
+        fitted = of_codecs(surveyed)
+        check_room("--out", out, fitted.size)
+        say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
+        modalities = fit_codecs(surveyed.recipe, data, out, say, device)
     for role, modality in modalities.items():
         _judge(role, modality, data, out)
 

@@ -9,7 +9,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
@@ -36,13 +38,17 @@ def main() -> None:
     from transfuse_lab.visible import print_whatever_comes
 
     print_whatever_comes()
+    job: dict[str, Any] = {}
     try:
         obey_as_ctrl_c()
         end_with_parent()
         from transfuse_lab.comparison.worker import work
 
-        work(read_json(Path(sys.argv[1]), "job"))
+        job = read_json(Path(sys.argv[1]), "job")
+        work(job)
     except TransfuseError as error:
+        if job.get("debug"):
+            complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
         complain(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:

@@ -43,8 +43,9 @@ def record_of(run: Run) -> RunRecord | None:
     return None if unlike else record
 
 
-def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
-    """Each set of codecs that some run needs and nobody has fit, once. common: what every job is given."""
+def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[str]) -> None:
+    """Each set of codecs that some run needs and nobody has fit, once. common: what every job is given. places: a
+    device for each that is fit at once."""
     jobs = {
         run.codecs: Job(
             f"the codecs of {run.entry}",
@@ -57,7 +58,9 @@ def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any]) -> None:
     if jobs:
         with bar("codecs") as progress:
             run_all(
-                list(jobs.values()), lambda active, done: progress.update(done / len(jobs), _names(active))
+                list(jobs.values()),
+                lambda active, done: progress.update(done / len(jobs), _names(active)),
+                places,
             )
 
 

@@ -1,7 +1,8 @@
 """The runs of a comparison: one for each recipe, value of an axis and seed, all of one budget."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
 from transfuse_lab.comparison.settings import ComparisonSettings
+from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.records import entry_name
 from transfuse_lab.runs.training import versions
 
@@ -38,8 +40,18 @@ def mask_file(folder: RunFolder) -> Path:
     return folder.path / "mask.json"
 
 
-def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str, Any]) -> list[Run]:
-    """Every run, seed by seed, so that an early stop leaves pairs. identity: the data set's.
+Suit = Callable[[Mapping[str, Recipe], Mapping[str, Recipe]], Mapping[str, Recipe]]
+"""Recipes by entry, and of some the recipe that they vary: with what nobody set chosen to suit the data."""
+
+
+def plan(
+    settings: ComparisonSettings,
+    registry: Registry,
+    identity: Mapping[str, Any],
+    suit: Suit = lambda recipes, bases: recipes,
+) -> list[Run]:
+    """Every run, seed by seed, so that an early stop leaves pairs. identity: the data set's. suit: is asked once, of
+    one seed.
 
     Folders carry a hash of recipe, data, and versions of transfuse, torch and plugins, so that other
     settings never meet old results. Work on the code itself is not seen: use another ``out`` then.
@@ -55,44 +67,55 @@ def plan(settings: ComparisonSettings, registry: Registry, identity: Mapping[str
         raise TransfuseError(
             f"compare: recipe {twice[0]!r} stands twice; give it once, and what varies as --axis"
         )
-    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **versions(registry.plugins)}
-    runs = []
+    cells, bases = list[tuple[str, Recipe]](), dict[str, Recipe]()
     for seed, name, values in product(settings.seeds, recipes, product(*settings.axes.values())):
         chosen = dict(zip(settings.axes, values, strict=True))
         by_axes = [f"{key}={value}" for key, value in chosen.items()]
         overrides = [*settings.overrides, *by_axes, f"train.seed={seed}"]
         recipe = registry.recipe(name, overrides, identity["name"])
         entry = entry_name(name, chosen)
+        cells.append((entry, recipe))
+        if settings.axes and entry not in bases:
+            with suppress(TransfuseError):  # a value of an axis may be what makes it whole
+                bases[entry] = registry.recipe(name, settings.overrides, identity["name"])
+    _check_axes(cells, settings.axes)
+    _check_budgets(cells, settings.axes)
+    firsts = dict[str, Recipe]()
+    for entry, recipe in cells:
+        firsts.setdefault(entry, recipe)
+    suited = suit(firsts, bases)
+    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **versions(registry.plugins)}
+    runs = []
+    for entry, recipe in cells:
+        recipe = as_before(recipe, suited[entry].dump())
         slug = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80]
         digest = _hash({"recipe": recipe.dump(), "data": identity, "by": made_by})
-        folder = RunFolder(settings.out / "runs" / f"{slug}-seed{seed}-{digest}")
+        folder = RunFolder(settings.out / "runs" / f"{slug}-seed{recipe.train.seed}-{digest}")
         codecs = settings.out / "codecs" / _hash(provenance(recipe, identity))
         runs.append(Run(entry, recipe, folder, codecs))
-    _check_axes(runs, settings.axes)
-    _check_budgets(runs, settings.axes)
     return runs
 
 
-def _check_axes(runs: Sequence[Run], axes: Mapping[str, Sequence[str]]) -> None:
+def _check_axes(cells: Sequence[tuple[str, Recipe]], axes: Mapping[str, Sequence[str]]) -> None:
     """Raises TransfuseError where two entries are one and the same recipe, under labels that say otherwise."""
     entries: dict[str, str] = {}
-    for run in runs:
-        entry = entries.setdefault(_hash(run.recipe.dump()), run.entry)
-        if entry != run.entry:
+    for name, recipe in cells:
+        entry = entries.setdefault(_hash(recipe.dump()), name)
+        if entry != name:
             raise TransfuseError(
-                f"compare: {entry} and {run.entry} are one and the same recipe, so --axis "
+                f"compare: {entry} and {name} are one and the same recipe, so --axis "
                 f"{' --axis '.join(axes)} would compare it with itself: leave one value out"
             )
 
 
-def _check_budgets(runs: Sequence[Run], axes: Mapping[str, Sequence[str]]) -> None:
-    by_steps = sorted({run.entry for run in runs if run.recipe.train.flops is None})
+def _check_budgets(cells: Sequence[tuple[str, Recipe]], axes: Mapping[str, Sequence[str]]) -> None:
+    by_steps = sorted({entry for entry, recipe in cells if recipe.train.flops is None})
     if by_steps:
         raise TransfuseError(
             f"compare: {by_steps[0]} has a budget of steps, and steps of different recipes cost different "
             f"compute; give every recipe the same one with --set train.flops=2e12"
         )
-    budgets = {run.recipe.train.flops for run in runs}
+    budgets = {recipe.train.flops for _, recipe in cells}
     if len(budgets) > 1 and "train.flops" not in axes:
         raise TransfuseError(
             f"compare: the recipes have unequal budgets of {sorted(b or 0 for b in budgets)} FLOPs; "

@@ -32,7 +32,7 @@ def fit(job: dict[str, Any], registry: Registry) -> None:
     """Codecs of a recipe, left in ``job["folder"]``."""
     plugins = registry.plugins
     recipe = Recipe.from_dump(job["recipe"], plugins)
-    fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say)
+    fit_codecs(recipe, open_section(job["data"], plugins), Path(job["folder"]), say, job["device"])
 
 
 def run(job: dict[str, Any], registry: Registry) -> None:
@@ -41,8 +41,9 @@ def run(job: dict[str, Any], registry: Registry) -> None:
     folder = RunFolder(Path(job["folder"]))
     recipe, data = Recipe.from_dump(job["recipe"], plugins), open_section(job["data"], plugins)
     trainer = train(
-        recipe, data, job["data"], folder.path, plugins, codecs=Path(job["codecs"]), device=job["device"]
-    )
+        recipe, data, job["data"], folder.path, plugins, codecs=Path(job["codecs"]), device=job["device"],
+        surveyed=True,
+    )  # fmt: skip
     trained = TrainedRun(folder, recipe, trainer.model, data)
     with trainer.averaged_weights():
         evaluated = evaluate(trainer.model, data, recipe.train.seed, recipe.eval, say)

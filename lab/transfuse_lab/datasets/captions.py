@@ -1,7 +1,7 @@
 """The captions of a folder of images: a listing, `a.txt` beside `a.png`, or the name of the folder each lies in."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from transfuse.errors import TransfuseError
@@ -20,6 +20,8 @@ METADATA = (
 LISTINGS = (LISTING, *METADATA)
 LONGEST_CAPTION = 10_000  # characters
 NAMES = {"file_name": "image", "text": "caption"}  # Hugging Face's names of keys, and ours
+SPLIT_FOLDERS = {"train": "train"} | dict.fromkeys(("validation", "valid", "val", "dev", "test"), "heldout")
+"""Folders, directly in the data's, whose name says the split of what lies in them, where there is one of each."""
 KEYS = ("image", "caption", "split", *NAMES)
 EXAMPLE = '{"image": "a.png", "caption": "a cat"}'
 
@@ -74,30 +76,70 @@ def captions_of(folder: Path, links: Links = "inside", classes: bool = False) ->
         raise TransfuseError(
             f"data folder {folder}: no image ({', '.join(SUFFIXES)}) in it: {found.account({})}"
         )
-    listings = [name for name in LISTINGS if name in found.names]
-    if len(listings) > 1:
-        raise TransfuseError(
-            f"data folder {folder}: holds {' and '.join(listings)}: leave the one that is meant, and move the rest"
-        )
+    places = [*(["."] if _listing(folder, found) else SPLIT_FOLDERS)]
+    listings = [name for place in places if (name := _listing(folder, found, place))]
+    splits = _split_folders(images)
     if classes:
-        read = _Read(_named(folder, images), "move it into the folder of its class")
+        read = _Read(_named(folder, images, splits), "move it into the folder of its class")
     elif listings:
-        read = _listed(folder, folder / listings[0], links)
+        read = _all_listed(folder, listings, links)
     else:
         read = _beside(folder, images, found)
     if bare := sorted(set(images) - {file.image for file in read.files}):
         more = f" (nor have {len(bare) - 1} others)" if len(bare) > 1 else ""
         raise TransfuseError(f"data folder {folder}: {in_text(bare[0])} has no caption{more}: {read.cure}")
     used = dict.fromkeys((file.image for file in read.files), "captioned picture") | read.read
-    return Captions(read.files, found.account(used) + read.note)
+    files = [replace(file, split=file.split or splits.get(_top(file.image))) for file in read.files]
+    return Captions(files, found.account(used) + read.note + _said(splits))
 
 
-def _named(folder: Path, images: Sequence[str]) -> list[CaptionedFile]:
+def _top(image: str) -> str:
+    """The folder, directly in the data's, that it lies in; its own name where it lies in none."""
+    return PurePosixPath(image).parts[0]
+
+
+def _split_folders(images: Sequence[str]) -> dict[str, str]:
+    """The split of each folder whose name says one, where both splits have such a folder."""
+    found = {top: SPLIT_FOLDERS[top] for image in images if (top := _top(image)) in SPLIT_FOLDERS}
+    return found if len(set(found.values())) == 2 else {}
+
+
+def _said(splits: Mapping[str, str]) -> str:
+    held = [name for name, split in splits.items() if split == "heldout"]
+    return f"; the folder train is trained on, {' and '.join(held)} held out" if held else ""
+
+
+def _listing(folder: Path, found: FoundFiles, place: str = ".") -> str | None:
+    """The listing in a folder of the data's. Raises TransfuseError where there are two."""
+    names = [path for name in LISTINGS if (path := (PurePosixPath(place) / name).as_posix()) in found.names]
+    if len(names) > 1:
+        raise TransfuseError(
+            f"data folder {folder}: holds {' and '.join(names)}: leave the one that is meant, and move the rest"
+        )
+    return names[0] if names else None
+
+
+def _named(folder: Path, images: Sequence[str], splits: Mapping[str, str]) -> list[CaptionedFile]:
     return [
-        CaptionedFile(image, _caption(in_text(parent), str(folder / image)), None, str(folder / image))
+        CaptionedFile(image, _caption(in_text(parent.name), str(folder / image)), None, str(folder / image))
         for image in images
-        if (parent := PurePosixPath(image).parent.name)
+        if (parent := PurePosixPath(image).parent).name and str(parent) not in splits
     ]
+
+
+def _all_listed(folder: Path, listings: Sequence[str], links: Links) -> _Read:
+    """What the listings say, each of the images beside it and below."""
+    files, read, notes = [], {}, set[str]()
+    for name in listings:
+        one, place = (
+            _listed(folder / PurePosixPath(name).parent, folder / name, links),
+            PurePosixPath(name).parent,
+        )
+        files += [replace(file, image=(place / file.image).as_posix()) for file in one.files]
+        read[name] = "listing"
+        notes.add(one.note)
+    cure = f"add a line to {' or '.join(listings)}, or move the image out of the folder"
+    return _Read(files, cure, read, "".join(sorted(notes)))
 
 
 def _listed(folder: Path, listing: Path, links: Links) -> _Read:
@@ -122,8 +164,7 @@ def _listed(folder: Path, listing: Path, links: Links) -> _Read:
         caption = _caption(record["caption"], source)
         files.append(CaptionedFile(image, caption, given_split(record, source), source))
     note = f"; in {listing.name} not read: {', '.join(sorted(strange))}" if strange else ""
-    cure = f"add a line to {listing.name}, or move the image out of the folder"
-    return _Read(files, cure, {listing.name: "listing"}, note)
+    return _Read(files, "", {}, note)
 
 
 def _beside(folder: Path, images: Sequence[str], found: FoundFiles) -> _Read:

@@ -1,6 +1,6 @@
 """A data set from a folder of captioned images that a user brings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ from transfuse_pictures.files import Fit
 from transfuse_lab.datasets.captions import CaptionedFile, captions_of
 from transfuse_lab.datasets.file_names import in_text
 from transfuse_lab.datasets.found_files import Links
-from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder, Side
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 
 
 class Folder(ListedDataSet[CaptionedFile]):
-    """The images of a folder with their captions; images are float32 ``[channels, side, side]``.
+    """The images of a folder with their captions; images are float32 ``[channels, height, width]``, all of one size.
 
     path: the folder; the captions' formats are in ``transfuse_lab.datasets.captions``.
-    side: every image is resized to this square; None takes images as they are, all of one size.
-    channels: 1 for grey, 3 for colour. fit: how an image becomes a square.
+    side: every image is resized to this square; ``own``: images are taken as they are; None: they are made of one
+    size that models can take (`transfuse_lab.datasets.picture_size`).
+    channels: 1 for grey, 3 for colour. fit: how an image becomes one of another size.
     links: whether links that lead out of the folder are followed.
     classes: an image's caption is the name of the folder it lies in.
 
@@ -37,7 +38,7 @@ class Folder(ListedDataSet[CaptionedFile]):
     def __init__(
         self,
         path: str | Path,
-        side: int | None = None,
+        side: Side = None,
         channels: int = 3,
         fit: Fit = "stretch",
         links: Links = "inside",
@@ -47,16 +48,26 @@ class Folder(ListedDataSet[CaptionedFile]):
         form.check(folder)
         captions = captions_of(folder, links, classes)
         files = _with_splits(captions.files)
-        self._account = captions.account
         self._images = Pictures(folder, sorted({file.image for file in files}), form)
+        self._account = captions.account + self._images.note
         empty = f"data folder {folder}: no image is left to train on, all are held out"
         super().__init__(in_text(folder.resolve().name), files, empty)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        image = self._images[self.entry(split, index)[1].image]
+        return in_either_order(self._with(image, split, index), self.reversed_share, rng)
+
+    def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
+        return (
+            self._with(self._images.outline(), split, index)
+            if "image" in roles
+            else self.document(split, index)
+        )
+
+    def _with(self, image: np.ndarray, split: str, index: int) -> Document:
         number, file = self.entry(split, index)
-        items = (Item("text", file.caption, droppable=True), Item("image", self._images[file.image]))
-        plain = Document(items, number, f"{self.name} {split} {index} ({file.image})")
-        return in_either_order(plain, self.reversed_share, rng)
+        items = (Item("text", file.caption, droppable=True), Item("image", image))
+        return Document(items, number, f"{self.name} {split} {index} ({file.image})")
 
     def document_roles(self, split: str, index: int) -> list[str]:
         return ["text", "image"]

@@ -106,5 +106,5 @@ def refuse_leading_out(folder: Path, name: str, links: Links, root: Path | None 
     if not real.is_relative_to(root or folder.resolve()):
         raise TransfuseError(
             f"data folder {folder}: {in_text(name)} is a link that leads out of the folder, to {real}: copy that here, "
-            "or have such links followed by ;links=follow behind the folder: --data 'FOLDER;links=follow'"
+            f"or have such links followed: --data '{folder};links=follow'"
         )

@@ -1,7 +1,7 @@
 """A data set of documents that a user writes: texts and images in any order, each with its own flags."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from transfuse_pictures.files import Fit
 
 from transfuse_lab.datasets.file_names import Spellings, in_text
 from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
-from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder
+from transfuse_lab.datasets.images import PictureForm, Pictures, PicturesInOrder, Side
 from transfuse_lab.datasets.listed import ListedDataSet, choose_splits
 from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects
 
@@ -35,7 +35,7 @@ class Line:
 
 
 class Interleaved(ListedDataSet[Line]):
-    """Documents from ``documents.jsonl``, one a line; images are float32 ``[channels, side, side]``.
+    """Documents from ``documents.jsonl``, one a line; images are float32 ``[channels, height, width]``.
 
     path: the folder that holds ``documents.jsonl``, or a file of that form; images are paths beside it.
     texts, images: the roles whose data is text, or an image file; as the recipe's modalities are named.
@@ -51,7 +51,7 @@ class Interleaved(ListedDataSet[Line]):
     def __init__(
         self,
         path: str | Path,
-        side: int | None = None,
+        side: Side = None,
         channels: int = 3,
         texts: Sequence[str] = ("text",),
         images: Sequence[str] = ("image",),
@@ -73,16 +73,16 @@ class Interleaved(ListedDataSet[Line]):
         shown = {item.data for line in lines for item in line.entries if item.modality in self._image_roles}
         self._images = Pictures(folder, sorted(shown), form)
         used = {listing.name: "listing"} | dict.fromkeys(shown, "picture")
-        self._account = found.account(used)
+        self._account = found.account(used) + self._images.note
         super().__init__(name, lines, f"data {listing}: no document is left to train on")
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+        return self.outline(split, index, ())
+
+    def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
         number, line = self.entry(split, index)
-        return Document(
-            tuple(map(self._with_pixels, line.entries)),
-            number,
-            f"{self.name} {split} {index} ({line.source})",
-        )
+        items = tuple(self._with_pixels(entry, entry.modality in roles) for entry in line.entries)
+        return Document(items, number, f"{self.name} {split} {index} ({line.source})")
 
     def document_roles(self, split: str, index: int) -> list[str]:
         return [entry.modality for entry in self.entry(split, index)[1].entries]
@@ -95,10 +95,10 @@ class Interleaved(ListedDataSet[Line]):
     def account(self) -> str:
         return self._account
 
-    def _with_pixels(self, entry: Item) -> Item:
+    def _with_pixels(self, entry: Item, outline: bool) -> Item:
         if entry.modality not in self._image_roles:
             return entry
-        return replace(entry, data=self._images[entry.data])
+        return replace(entry, data=self._images.outline() if outline else self._images[entry.data])
 
 
 def _check_roles(listing: Path, texts: Sequence[str], images: Sequence[str]) -> None:

@@ -95,10 +95,10 @@ def _applies(said: AppliesTo, one: Evaluation, model: Model) -> bool:
     prompts, truths = list(islice(one.prompts, LOOKED_AT)), list(islice(one.truth, LOOKED_AT))
     given = [item.data for prompt in prompts for item in prompt]
     one_shape = len({np.shape(raw) for raw in truths if isinstance(raw, np.ndarray)}) == 1
-    return _may_mean(said, one.task, given, truths) and (one_shape or not said.one_shape)
+    return may_mean(said, one.task, given, truths) and (one_shape or not said.one_shape)
 
 
-def _may_mean(said: AppliesTo, task: Task, given: Sequence[Any], wanted: Sequence[Any]) -> bool:
+def may_mean(said: AppliesTo, task: Task, given: Sequence[Any], wanted: Sequence[Any]) -> bool:
     """Whether a task with such raw data is meant, as far as raw data tell."""
     if said.want not in (None, task.want) or said.given not in (None, task.given):
         return False
@@ -115,7 +115,7 @@ def _suffix(said: AppliesTo, task: Task, evaluated: Evaluated) -> str:
     raws = evaluated.roles
 
     def meant(one: Task) -> bool:
-        return _may_mean(said, one, [raws[role] for role in one.given], [raws[one.want]])
+        return may_mean(said, one, [raws[role] for role in one.given], [raws[one.want]])
 
     first = next(filter(meant, evaluated.tasks), task)
     if said.once_a_role:

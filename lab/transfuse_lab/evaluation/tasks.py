@@ -27,7 +27,7 @@ def tasks_of(data: DataSet, roles: Collection[str], named: Sequence[str] | None 
     """
     if named is None and data.tasks:
         parsed = [Task.parse(text) for text in data.tasks]
-        found = [task for task in parsed if {*task.given, task.want} <= set(roles)]
+        found = [task for task in parsed if {*task.given, task.want} <= set(roles)] or _suggested(data, roles)
     elif named is not None:
         found = [Task.parse(text) for text in named]
     else:
@@ -35,7 +35,8 @@ def tasks_of(data: DataSet, roles: Collection[str], named: Sequence[str] | None 
     if not found:
         raise TransfuseError(
             f"data set {data.name!r} holds no task for a model of {', '.join(roles)}: its documents have none of "
-            f"these roles; name what is to be asked, as in --set 'eval.tasks=[text->image]'"
+            f"these roles in training; name what is to be asked, such as `eval --task 'text->image'` or --set "
+            f"'eval.tasks=[text->image]'"
         )
     return tuple(dict.fromkeys(found))
 
@@ -181,7 +182,7 @@ def checked_evaluable(data: DataSet, roles: Collection[str], settings: EvalSetti
     data = restrict(data, roles)
     if not data.size("heldout"):
         raise TransfuseError(
-            f"data set {data.name!r}: split 'heldout' is empty, and evaluation needs some of it: mark a few "
-            f'documents "split": "heldout"'
+            f"data set {data.name!r}: split 'heldout' holds nothing of {', '.join(roles)}, and evaluation needs some: "
+            f'mark a few documents that do "split": "heldout", or give other data'
         )
     return tasks_of(data, roles, settings.tasks)

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import ENDLESS, DataSet, restrict
+from transfuse.model.build import build
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
 from transfuse.training.counts import flops, parameter_counts
 
-from transfuse_lab.runs.training import prepare
 from transfuse_lab.visible import visible_line
 
 
 def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.device | str = "cpu") -> str:
     """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
     data = restrict(data, recipe.modalities)
-    model = prepare(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
+    model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
     trainer = Trainer(recipe, model, data)
     trainer.check_mask()
     row = next(trainer.rows)

@@ -4,8 +4,10 @@ Where the folder holds the same run, it is resumed, step for step as if it had n
 """
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
+from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Report
-from transfuse.model.build import build, build_modalities, build_model, report_left_out
+from transfuse.model.build import build_modalities, build_model, fit_modalities, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
@@ -24,10 +27,12 @@ from transfuse.training import Trainer
 
 from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
-from transfuse_lab.runs.codecs import codec_seconds
+from transfuse_lab.runs.choices import as_before
+from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
+from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
-from transfuse_lab.runs.survey import survey
+from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
     "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
@@ -42,15 +47,17 @@ def prepare(
     plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
-    effort: float = 1.0,
+    contexts: Mapping[str, FitContext] = MappingProxyType({}),
 ) -> Model:
     """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
-    if codecs is None:
-        return build(recipe, data, plugins, report, effort)
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    report_left_out(restrict(data, modalities), recipe, report)
-    restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+    data = restrict(data, modalities)
+    report_left_out(data, recipe, report)
+    if codecs is None:
+        fit_modalities(modalities, data, 0, report, contexts=contexts)
+    else:
+        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
 
 
@@ -64,19 +71,26 @@ def open_run(
     codecs: Path | None = None,
     start: Path | None = None,
     device: torch.device | str = "cpu",
+    ready: Callable[[Surveyed], None] | None = None,
+    surveyed: bool = False,
 ) -> Trainer:
     """The run in a folder, resumed if the folder holds one; else begun, from the run in ``start`` if one is named.
 
-    Codecs are fit on the CPU, then all of the model moves to the device.
+    What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
+    to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
+    stopped.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
     if run.description_file.is_file() and run.latest:
-        changed = _changed(run, recipe, data, plugins)
+        before = run.recipe(plugins)
+        recipe = as_before(recipe, before.dump())
+        changed = _changed(run, before, recipe, data)
         trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
         trainer.resume(run.sound_checkpoint())
         step = trainer.progress.step
         report(f"{run.path}: going on after step {step}")
+        forget_fits(run.path)
         if changed:
             history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
             run.change_recipe(recipe, history=history)
@@ -88,23 +102,37 @@ def open_run(
             f"{run.path} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
             f"restore them, or use another --out"
         )
-    survey(recipe, data, report)
+    there = None if start is None else RunFolder(start).recipe(plugins)
+    if there is not None:
+        recipe = as_before(recipe, there.dump())
+    elif codecs is not None:
+        recipe = as_before(recipe, fit_from(codecs))
+    if not surveyed:
+        looked = survey(recipe, data, report)
+        recipe = looked.recipe
+        if ready is not None:
+            ready(looked)
     began = time.process_time()
-    model = prepare(recipe, data, plugins, report, codecs) if start is None else _from(start, recipe, plugins)
-    trainer = Trainer(recipe, model.to(device), data)
-    facts = {
-        "data": data.identity(),
-        "data_section": section,
-        "plugins": versions(plugins),
-        "codec_seconds": codec_seconds(codecs) if codecs else time.process_time() - began,
-        "droppable": droppable_roles(data),
-    }
-    if start is not None:
-        facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
-    trainer.check_mask()
-    run.write_description(recipe, trainer.model, facts)
-    run.metrics_file.unlink(missing_ok=True)
-    trainer.save(run)
+    with kept_fits(recipe, data, run.path, report, device) as fits:
+        if start is None or there is None:
+            model = prepare(recipe, data, plugins, report, codecs, fits)
+        else:
+            model = _from(RunFolder(start), there, recipe, plugins)
+        spent = time.process_time() - began + sum(fit.before for fit in fits.values())
+        trainer = Trainer(recipe, model.to(device), data)
+        facts = {
+            "data": data.identity(),
+            "data_section": section,
+            "plugins": versions(plugins),
+            "codec_seconds": codec_seconds(codecs) if codecs else spent,
+            "droppable": droppable_roles(data),
+        }
+        if start is not None:
+            facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+        trainer.check_mask()
+        run.write_description(recipe, trainer.model, facts)
+        run.metrics_file.unlink(missing_ok=True)
+        trainer.save(run)
     return trainer
 
 
@@ -120,41 +148,39 @@ def versions(plugins: Plugins) -> dict[str, str]:
     return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
-def _changed(run: RunFolder, recipe: Recipe, data: DataSet, plugins: Plugins) -> dict[str, list[Any]]:
+def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> dict[str, list[Any]]:
     """What is set otherwise than so far: what it was, and what it is now.
 
     Raises TransfuseError where the folder holds another recipe's run, or one on other data.
     """
-    there, here = run.recipe(plugins).dump(), recipe.dump()
-    lawful = {**there, "eval": here["eval"]}
+    there, here = before.dump(), recipe.dump()
+    lawful = {**there, "eval": here["eval"], "attention": here["attention"]}
     lawful["train"] = there["train"] | {key: here["train"][key] for key in MAY_CHANGE}
     cure = "use another --out, or repeat the command that began it"
     if lawful != here:
         raise TransfuseError(
             f"{run.path} holds another run: {differing(lawful, here)}; {cure} (a run may go on under another "
-            f"{', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
+            f"attention, {', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
         )
     if run.description.get("data") != data.identity():
         unlike = differing(run.description.get("data"), data.identity())
         raise TransfuseError(f"{run.path} holds a run on other data: {unlike}; {cure}")
     pairs = {f"train.{key}": [there["train"][key], here["train"][key]] for key in MAY_CHANGE}
-    pairs["eval"] = [there["eval"], here["eval"]]
+    pairs |= {key: [there[key], here[key]] for key in ("attention", "eval")}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _from(start: Path, recipe: Recipe, plugins: Plugins) -> Model:
+def _from(run: RunFolder, there: Recipe, recipe: Recipe, plugins: Plugins) -> Model:
     """The recipe's model with the codecs and the weights of a trained run, averaged if that averages them.
 
     Raises TransfuseError naming the role or the weights that the run has not so.
     """
-    run = RunFolder(start)
-    there = run.recipe(plugins)
     for role, chosen in recipe.modalities.items():
         before = there.modalities.get(role)
         if before is None or before.learnt() != chosen.learnt():
             what = "has no such role" if before is None else differing(before.learnt(), chosen.learnt())
             raise TransfuseError(
-                f"--from {start}: role {role!r}: {what}; its codec is that run's, or begin without"
+                f"--from {run.path}: role {role!r}: {what}; its codec is that run's, or begin without"
             )
     model = run.build_model(recipe, plugins)
     run.checkpoint.load_weights(model)
@@ -174,19 +200,24 @@ def train(
     codecs: Path | None = None,
     start: Path | None = None,
     device: torch.device | str = "cpu",
+    ready: Callable[[Surveyed], None] | None = None,
+    surveyed: bool = False,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
-    trained; a run may go on on another. Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM,
-    SIGHUP), it finishes the step, saves and raises KeyboardInterrupt, which says so; the second time it raises at
-    once. One process a folder: who calls it holds the folder's lock (`lock.locked`).
+    trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
+    recipe was found to go with the data, as a comparison does for all of its runs.
+
+    Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and
+    raises KeyboardInterrupt, which says so; the second time it raises at once. One process a folder: who calls it
+    holds the folder's lock (`lock.locked`).
     """
     make_folder(folder)
     run, data = RunFolder(folder), restrict(data, recipe.modalities)
-    trainer = open_run(recipe, data, section, run, plugins, report, codecs, start, device)
-    progress = trainer.progress
+    trainer = open_run(recipe, data, section, run, plugins, report, codecs, start, device, ready, surveyed)
+    recipe, progress = trainer.recipe, trainer.progress
     keep_until(run.metrics_file, progress.step, report)
     with (
         closing(Log(run.metrics_file)) as log,

@@ -1,18 +1,18 @@
 """A codec that is an autoencoder trained here: what its bottlenecks share."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transfuse.plugin import InvalidSettings, Key, Report, Settings, TransfuseError
+from transfuse.plugin import FitContext, InvalidSettings, Key, Report, Settings, TransfuseError
 from transfuse_pictures.codec import PictureCodec
 
 from transfuse_image.codecs.autoencoder import decoder, encoder
-from transfuse_image.codecs.autoencoder_training import train_autoencoder
+from transfuse_image.codecs.autoencoder_training import AutoencoderTraining
 from transfuse_image.codecs.raw_images import check_image, training_images
 from transfuse_image.losses.patch_gan import CriticSettings
 from transfuse_image.losses.perceptual import FeatureSettings
@@ -38,6 +38,8 @@ class AutoencoderSettings(Settings):
     """Images a step."""
     lr: float = Field(2e-3, gt=0, le=1)
     """The training's learning rate."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the training's convolutions; weights, losses and what is encoded stay float32."""
     loss: ImageLoss = ImageLoss()
     """Weights of the training's terms."""
     features: FeatureSettings = FeatureSettings()
@@ -60,6 +62,12 @@ class AutoencoderSettings(Settings):
             raise InvalidSettings(faults)
         return self
 
+    def scaled(self, by: int) -> "AutoencoderSettings | None":
+        """A stem of half of it: the layers then work at twice the latent's size, and no larger."""
+        if "down" in self.model_fields_set:
+            return None
+        return self.changed(down=by, stem=self.stem if "stem" in self.model_fields_set else max(1, by // 2))
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Of the layers at each size, from the image's (or the stem's) to the latent's."""
@@ -76,6 +84,9 @@ class Autoencoder(PictureCodec):
     encoder: nn.Sequential
     decoder: nn.Sequential
     moments: int
+    does_not: Mapping[str, str] = {
+        "round trip": "what an autoencoder loses is a fact of its training: reconstruction"
+    }
 
     def __init__(self, settings: Any) -> None:
         super().__init__()
@@ -96,22 +107,34 @@ class Autoencoder(PictureCodec):
         self.image_channels = image_channels
         self.encoder = encoder(image_channels, s.widths, self.moments, s.stem)
         self.decoder = decoder(image_channels, s.widths, self.channels, s.stem)
+        self.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
 
-    def fit(self, raws: Sequence[np.ndarray], seed: int, report: Report, effort: float = 1.0) -> None:
-        images = training_images(raws, report)
+    def fit(
+        self,
+        raws: Sequence[np.ndarray],
+        seed: int,
+        report: Report,
+        effort: float = 1.0,
+        context: FitContext = FitContext(),  # noqa: B008
+    ) -> None:
+        images = np.stack(training_images(raws, report))
         self.grid(images[0].shape)
-        x = torch.from_numpy(np.stack(images))
-        key, s = Key(seed), self.settings
+        key, s, steps = Key(seed), self.settings, round(self.settings.steps * effort)
         with torch.random.fork_rng(devices=[]):  # layers and codebooks draw from the global state
-            torch.manual_seed(key.number("codec weights"))
-            self.make(x.shape[1])
-            terms = train_autoencoder(self, x * 2 - 1, key, report, round(s.steps * effort))
-        self.requires_grad_(False).eval()
-        with torch.no_grad():
-            moments = torch.cat([self.encoder(part * 2 - 1) for part in x.split(s.batch)])
-            self._facts = {"channels": x.shape[1], **self.settle(moments)}
+            torch.default_generator.manual_seed(key.number("codec weights"))
+            self.make(images.shape[1])
+            training = AutoencoderTraining(self, torch.from_numpy(images), key, steps, context.device)
+            training.run(report, context)
+            self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
+            seen = torch.from_numpy(images if steps else images[: s.batch])
+            with torch.no_grad():
+                parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))
+                moments = torch.cat([self.encoder(part) for part in parts])
+                self._facts = {"channels": images.shape[1], **self.settle(moments), "terms": training.terms}
+        if not steps:
+            return
         error = np.mean([np.square(self.decode(self.encode(i)) - i).mean() for i in images[:MEASURED]])
-        self._facts |= {"reconstruction": float(error), "terms": terms}
+        self._facts["reconstruction"] = float(error)
         use = "".join(f", {k} {self._facts[k]:.3g}" for k in ("usage", "perplexity") if k in self._facts)
         weights = sum(p.numel() for p in self.parameters())
         report(f"autoencoder of {weights:,} weights: mean squared error {error:.5f}{use}")

@@ -162,7 +162,9 @@ class BlockCodesCodec(BlocksCodec):
             raise TransfuseError(
                 f"{len(learnt)} blocks of the training images are too few for {self.codes} codes: set codec.codes lower"
             )
-        means = MiniBatchKMeans(self.codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40)
+        means = MiniBatchKMeans(
+            self.codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40
+        )
         self.centres.copy_(torch.from_numpy(means.fit(learnt).cluster_centers_))
         self._facts |= codebook_use(self._nearest(latents), self.codes)
 

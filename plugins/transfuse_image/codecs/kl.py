@@ -58,7 +58,7 @@ class KLCodec(Autoencoder):
 
     def bottleneck(self, moments: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         mean, log_variance = split_moments(moments)
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
         return mean + (0.5 * log_variance).exp() * noise, {"kl": divergence(mean, log_variance)}
 
     def settle(self, moments: Tensor) -> dict[str, Any]:

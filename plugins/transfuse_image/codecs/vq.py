@@ -40,7 +40,10 @@ class VQCodec(QuantisedAutoencoder):
         self.channels = self.moments = settings.channels
 
     def make(self, image_channels: int) -> None:
+        from loguru import logger
         from vector_quantize_pytorch import VectorQuantize
+
+        logger.disable("vector_quantize_pytorch")  # it warns of few vectors, as small data and a trial have
 
         super().make(image_channels)
         self.quantizer: Any = VectorQuantize(

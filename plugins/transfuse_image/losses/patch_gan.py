@@ -45,24 +45,6 @@ class Critic(nn.Module):
         return self.layers(x)
 
 
-class Adversary:
-    """A critic with its optimiser, and when it joins."""
-
-    def __init__(self, settings: CriticSettings, shape: tuple[int, int, int], steps: int) -> None:
-        channels, height, width = shape
-        self.critic = Critic(channels, settings.width, min(height, width))
-        self._optimizer = torch.optim.AdamW(self.critic.parameters(), lr=settings.lr, betas=(0.5, 0.9))
-        self.start = round(settings.start * steps)
-
-    def learn(self, real: Float[Tensor, "B c h w"], made: Float[Tensor, "B c h w"]) -> Tensor:
-        """One step of the critic; the loss it had."""
-        loss = critic_loss(self.critic(real), self.critic(made.detach()))
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        return loss.detach()
-
-
 def critic_loss(real: Float[Tensor, "..."], made: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     """Hinge: real logits should reach 1, made ones -1; the mean of both sides."""
     return (F.relu(1 - real).mean() + F.relu(1 + made).mean()) / 2
@@ -73,7 +55,16 @@ def adversarial_loss(made: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     return -made.mean()
 
 
-def balance(others: Float[Tensor, ""], adversarial: Float[Tensor, ""], last: Tensor) -> Float[Tensor, ""]:
-    """λ = |∇ others| / (|∇ adversarial| + 1e-4) at the weights ``last``, at most `LARGEST`; a constant."""
-    norms = [torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (others, adversarial)]
-    return (norms[0] / (norms[1] + 1e-4)).clamp(max=LARGEST).detach()
+def balance(
+    out: Float[Tensor, "*out"],
+    others: Float[Tensor, "*out"],
+    adversarial: Float[Tensor, "*out"],
+    last: Tensor,
+) -> Float[Tensor, ""]:
+    """λ = |∇ others| / (|∇ adversarial| + 1e-4) at the weights ``last``, at most `LARGEST`; a constant.
+
+    Each is given by its slope at the reconstructions ``out``, from which there are few steps to the last weights.
+    """
+    slopes = (torch.autograd.grad(out, last, slope, retain_graph=True)[0] for slope in (others, adversarial))
+    of_others, of_adversarial = (slope.norm() for slope in slopes)
+    return (of_others / (of_adversarial + 1e-4)).clamp(max=LARGEST)

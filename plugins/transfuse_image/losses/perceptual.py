@@ -7,14 +7,12 @@ arXiv 2002.05709). To name an image among look-alikes it must see what sets them
 which weighs little in a squared error; and it must not mind by how much a view was moved.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from transfuse.plugin import Key, Report, Settings
+from transfuse.plugin import Settings
 
 TEMPERATURE = 0.1
 MOVE, TURN, SCALE, TINT = 0.1, 0.2, 0.15, 0.2
@@ -64,8 +62,10 @@ def distance(
 ) -> Float[Tensor, ""]:
     """Channels made unit vectors, squared differences averaged over places, summed over layers; mean over B."""
     total = a.new_zeros(())
-    for one, two in zip(features(a), features(b), strict=True):
-        total = total + (_unit(one) - _unit(two)).square().sum(dim=1).mean()
+    with torch.no_grad():
+        found = features(b)
+    for one, two in zip(features(a), found, strict=True):
+        total = total + (_unit(one.float()) - _unit(two.float())).square().sum(dim=1).mean()
     return total
 
 
@@ -83,32 +83,18 @@ def views(x: Float[Tensor, "B c h w"], generator: torch.Generator) -> Float[Tens
     )
     cos, sin = ((1 + scale) * part(turn) for part in (torch.cos, torch.sin))
     rows = torch.stack([torch.cat([cos, -sin, move[:, :1]], 1), torch.cat([sin, cos, move[:, 1:]], 1)], 1)
+    rows, tint = rows.to(x.device), tint.to(x.device)
     places = F.affine_grid(rows, list(x.shape), align_corners=False)
     moved = F.grid_sample(x, places, padding_mode="border", align_corners=False)
     return moved * (1 + tint)[:, :, None, None]
 
 
-def train_features(
-    x: Float[Tensor, "N c h w"], settings: FeatureSettings, key: Key, report: Report, steps: int
-) -> Features:
-    """A network fit to images in [-1, 1] and frozen. The caller seeds torch's global state for its layers."""
-    features = Features(x.shape[1], settings.width)
-    optimizer = torch.optim.AdamW(features.parameters(), lr=settings.lr)
-    generator = key.generator("codec features")
-    batch = min(settings.batch, len(x))
-    right = math.nan
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * (1 - step / steps)
-        chosen = x[torch.randperm(len(x), generator=generator)[:batch]]  # no image twice: it is its own class
-        one, two = (features.names(views(chosen, generator)) for _ in range(2))
-        alike = one @ two.mT / TEMPERATURE
-        same = torch.arange(batch)
-        loss = (F.cross_entropy(alike, same) + F.cross_entropy(alike.mT, same)) / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        right = float((alike.argmax(dim=1) == same).float().mean())
-    if steps:
-        report(f"perceptual features: {right:.0%} of the last batch of {batch} recognised in another view")
-    return features.requires_grad_(False)
+def recognition(
+    features: Features, x: Float[Tensor, "B c h w"], generator: torch.Generator
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Of two views of each image, find which belong together: the loss, and the share that were found."""
+    one, two = (features.names(views(x, generator)) for _ in range(2))
+    alike = one.float() @ two.float().mT / TEMPERATURE
+    same = torch.arange(len(x), device=x.device)
+    loss = (F.cross_entropy(alike, same) + F.cross_entropy(alike.mT, same)) / 2
+    return loss, (alike.argmax(dim=1) == same).float().mean()

@@ -4,9 +4,10 @@ The paper's is L1 + LPIPS + 0.5 GAN + 0.2 ID + 1e-6 KL, and for its VQ twin 0.25
 (section 4.1). ID compares faces by a network that knows faces; there is none to be had, so it is left out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
+import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -42,18 +43,29 @@ PIXELS: dict[str, Compare] = {
 
 
 class Means:
-    """Means of named values over the steps since they were last taken."""
+    """Means of named values over the steps since they were last taken. Nothing is read from a device before that."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = total + float(value.detach()), count + 1
+            self._sums[name] = total + value.detach().double(), count + 1
 
     def take(self) -> dict[str, float]:
         """The means by name; the next begin anew."""
-        means = {name: total / count for name, (total, count) in self._sums.items()}
+        means = {name: total / count for name, (total, count) in self.dump().items()}
         self._sums = {}
         return means
+
+    def dump(self) -> dict[str, tuple[float, int]]:
+        """Sums and counts, as JSON."""
+        return {name: (float(total), count) for name, (total, count) in self._sums.items()}
+
+    def restore(self, dumped: Mapping[str, Sequence[float]]) -> None:
+        """The inverse."""
+        self._sums = {
+            name: (torch.tensor(total, dtype=torch.float64), int(count))
+            for name, (total, count) in dumped.items()
+        }

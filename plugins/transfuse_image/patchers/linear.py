@@ -22,6 +22,9 @@ class LinearSettings(Settings):
     """Each patch is given its row and column, besides the order that the rotary positions have (the paper has
     only those)."""
 
+    def scaled(self, by: int) -> "LinearSettings | None":
+        return None if "patch" in self.model_fields_set else self.changed(patch=by)
+
 
 class LinearPatcher(Patcher):
     """Paper, section 3.2, alternative (1): a time embedding and one linear layer each way.

@@ -34,6 +34,9 @@ class UNetSettings(Settings):
     blocks: int = Field(2, ge=1, le=16)
     """Residual blocks a level, down and up alike."""
 
+    def scaled(self, by: int) -> "UNetSettings | None":
+        return None if "patch" in self.model_fields_set else self.changed(patch=by)
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, 0 … L."""

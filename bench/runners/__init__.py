@@ -1,0 +1,1 @@
+"""What bench/peer.py compares: transfuse, transfusion-pytorch, and a plain padded model, each behind one interface."""

@@ -1,0 +1,293 @@
+"""What holds of a SpanModality in a forward pass: corrupt, embed, head and objective, one by one."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transfuse.modalities import seam
+from transfuse.modalities.modality import SpanModality
+from transfuse.testing.kits.modality_case import ModalityCase, Noised, seeds
+from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
+
+FORWARD: Kit[ModalityCase] = Kit("modality")
+DRAWS = 8
+"""So many times are drawn for each span where a law is to hold at every time."""
+CLOSE = 1e-4
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Equal but for rounding."""
+    a, b = a.detach(), b.detach()
+    return a.shape == b.shape and bool(((a - b).abs() <= CLOSE * (1 + b.abs())).all())
+
+
+@FORWARD.check(
+    "change corrupt so that x_t and target have the payload's shape and dtype, and t is a float a span",
+    of=SpanModality,
+)
+def corruption_keeps_shapes(at: ModalityCase) -> None:
+    """corrupt gives x_t and target as the clean payloads are, and a finite time for each span."""
+    at.noised()
+
+
+@FORWARD.check(
+    "change corrupt so that it draws each span's time and noise from that span's generator", of=SpanModality
+)
+def corruption_is_fixed_by_its_generators(at: ModalityCase) -> None:
+    """Equal generators, equal noise."""
+    one, two = at.noised(), at.noised()
+    expect(one.x_t.equal(two.x_t) and one.t.equal(two.t), "generators of equal seeds gave other noise")
+
+
+@FORWARD.check("change corrupt so that it draws noise and time from the generators", of=SpanModality)
+def corruption_is_drawn(at: ModalityCase) -> None:
+    """Other generators, other noise."""
+    one, two = at.noised(), at.noised(first=50)
+    expect(not one.x_t.equal(two.x_t), "generators of other seeds gave the same noise")
+
+
+@FORWARD.check("change corrupt so that span i draws from generators[i] and from no other", of=SpanModality)
+def spans_are_corrupted_apart(at: ModalityCase) -> None:
+    """A span's noise does not rest on the others of its batch, nor on their order."""
+    whole = at.noised()
+    for i in range(len(at.clean)):
+        alone = at.noised(i, at.clean[i : i + 1])
+        same = close(alone.x_t[0], whole.x_t[i].to(alone.x_t)) and alone.t[0] == whole.t[i]
+        expect(same, f"span {i} of a batch is corrupted otherwise than alone, from an equal generator")
+
+
+@FORWARD.check(
+    "change corrupt so that it draws from the generators alone: torch.randn(shape, generator=g)",
+    of=SpanModality,
+)
+def corruption_leaves_global_randomness_alone(at: ModalityCase) -> None:
+    """corrupt draws nothing from a global random state."""
+    at.connected  # noqa: B018, its weights are drawn from torch's
+    with global_randomness_untouched():
+        at.noised()
+
+
+@FORWARD.check("change corrupt so that it makes new tensors and writes into none", of=SpanModality)
+def corruption_leaves_clean_data_as_they_are(at: ModalityCase) -> None:
+    """corrupt writes nothing into the clean payloads."""
+    clean = at.clean
+    kept = clean.clone()
+    at.noised(clean=clean)
+    expect(clean.equal(kept), "corrupt changed the clean payloads in place")
+
+
+@FORWARD.check(
+    "change corrupt so that x_t holds noise, more of it at some times than at others", of=SpanModality
+)
+def corruption_noises(at: ModalityCase) -> None:
+    """x_t is another than the clean payload."""
+    far = max(float((at.noised(i).x_t != at.clean).float().mean()) for i in range(DRAWS))
+    expect(far > 0, "x_t is the clean payload at every time that was drawn")
+
+
+@FORWARD.check(
+    "change noise_share so that it is 0 at clean_time and 1 at pure noise, whatever the times count in",
+    of=SpanModality,
+)
+def noise_share_is_a_share(at: ModalityCase) -> None:
+    """noise_share is 0 at clean_time, and within 0 and 1 at every time that is drawn."""
+    clean = torch.tensor([float(seam.call(at.connected, "clean_time"))])
+    zero = float(seam.call(at.connected, "noise_share", clean))
+    expect(abs(zero) < 1e-3, f"noise_share is {zero:.3g} at the clean time {float(clean):g}")
+    for i in range(DRAWS):
+        share = seam.call(at.connected, "noise_share", at.noised(i).t)
+        expect(
+            ((share >= 0) & (share <= 1)).all(),
+            f"noise_share is {share.tolist()} for times that corrupt drew",
+        )
+
+
+@FORWARD.check(
+    "change corrupt and noise_share so that a span at a time of more noise is further from clean",
+    of=SpanModality,
+)
+def more_noise_is_further_from_clean(at: ModalityCase) -> None:
+    """Over many draws, spans of a larger share of noise lie further from the clean payload."""
+    shares, far = [], []
+    for i in range(4 * DRAWS):
+        spans = at.noised(7 * i)
+        shares += seam.call(at.connected, "noise_share", spans.t).double().tolist()
+        far += (spans.x_t.double() - at.clean.double()).abs().flatten(1).mean(dim=1).tolist()
+    if len({*shares}) < 3:
+        raise LeftOut("it has fewer than three times")
+    like = float(torch.corrcoef(torch.tensor([shares, far], dtype=torch.float64))[0, 1])
+    expect(like > 0, f"share of noise and distance from clean correlate by {like:.2f}")
+
+
+@FORWARD.check(
+    "change embed so that it returns B × n vectors of the model's width, and the head's state",
+    of=SpanModality,
+)
+def embedding_gives_a_vector_a_position(at: ModalityCase) -> None:
+    """embed gives finite vectors, one a position."""
+    vectors, _ = at.embed(at.noised())
+    expect(vectors.isfinite().all(), "embed gave NaN or infinity")
+
+
+@FORWARD.check("change embed so that all of x_t reaches the vectors or the state", of=SpanModality)
+def embedding_heeds_all_of_x_t(at: ModalityCase) -> None:
+    """Every element of x_t changes what is predicted, through the vectors or the state."""
+    spans = at.noised()
+    if not spans.x_t.is_floating_point():
+        raise LeftOut("x_t are whole numbers, without gradients")
+    x_t = spans.x_t.clone().requires_grad_()
+    moved = Noised(x_t, spans.t, spans.target)
+    vectors, state = at.embed(moved)
+    (grad,) = torch.autograd.grad((_mixed(vectors) + _mixed(at.head(vectors, state, moved))), x_t)
+    blind = int((grad[0] == 0).sum())
+    expect(not blind, f"{blind} of {grad[0].numel()} elements of x_t change nothing")
+
+
+@FORWARD.check(
+    "change embed or head so that they are told the time, or say does_not = {'time': reason}",
+    ability="time",
+    of=SpanModality,
+)
+def predictions_heed_the_time(at: ModalityCase) -> None:
+    """The time changes what is predicted of one x_t. Ids of which some are hidden show how many."""
+    spans = at.noised()
+    if not spans.x_t.is_floating_point():
+        raise LeftOut("x_t are whole numbers, which show how many of them are hidden")
+    clean = torch.full_like(spans.t, float(seam.call(at.connected, "clean_time")))
+    expect(
+        not close(at.predict(spans), at.predict(Noised(spans.x_t, clean, spans.target))), "t changes nothing"
+    )
+
+
+@FORWARD.check(
+    "change embed and head so that spans of a batch do not meet: no mean over the first axis", of=SpanModality
+)
+def spans_are_embedded_apart(at: ModalityCase) -> None:
+    """A batch of B is B batches of 1, from x_t to the prediction."""
+    spans = at.noised()
+    whole, (vectors, _) = at.predict(spans), at.embed(spans)
+    for i in range(len(spans.t)):
+        one = Noised(*(x[i : i + 1] for x in (spans.x_t, spans.t, spans.target)))
+        expect(
+            close(at.embed(one)[0][0], vectors[i]), f"span {i} of a batch is embedded otherwise than alone"
+        )
+        expect(close(at.predict(one)[0], whole[i]), f"span {i} of a batch is predicted otherwise than alone")
+
+
+@FORWARD.check("change head so that what it predicts depends on hidden, at every position", of=SpanModality)
+def the_head_heeds_hidden(at: ModalityCase) -> None:
+    """Every position of the transformer's output changes what is predicted."""
+    spans = at.noised()
+    vectors, state = at.embed(spans)
+    hidden = torch.randn(vectors.shape, generator=seeds(1)[0]).requires_grad_()
+    prediction = _mixed(at.head(hidden, state, spans))
+    expect(prediction.requires_grad, "the prediction does not depend on hidden")
+    (grad,) = torch.autograd.grad(prediction, hidden, allow_unused=True)
+    expect(grad is not None, "the prediction does not depend on hidden")
+    deaf = [j for j in range(hidden.shape[1]) if not grad[:, j].any()]
+    expect(not deaf, f"positions {deaf[:4]} of {hidden.shape[1]} change nothing of the prediction")
+
+
+@FORWARD.check("change embed and head so that they use no dropout or noise of their own", of=SpanModality)
+def predicting_twice_is_the_same(at: ModalityCase) -> None:
+    """embed and head are functions of what they are given."""
+    spans = at.noised()
+    expect(at.predict(spans).equal(at.predict(spans)), "one x_t, t and hidden gave two predictions")
+
+
+@FORWARD.check(
+    "change objective so that it returns a finite sum, with the number of spans as its count", of=SpanModality
+)
+def the_loss_is_finite_and_counted(at: ModalityCase) -> None:
+    """The loss is finite at every time, not negative, and its count is B."""
+    for i in range(DRAWS):
+        spans = at.noised(i)
+        loss = float(at.score(at.predict(spans), spans).sum.detach())
+        expect(0 <= loss < float("inf"), f"a loss of {loss} at the times {spans.t.tolist()}")
+
+
+@FORWARD.check("change objective so that the prediction enters it without detach", of=SpanModality)
+def the_objective_heeds_the_prediction(at: ModalityCase) -> None:
+    """The loss has a gradient of the prediction of every span."""
+    spans = at.noised()
+    prediction = at.predict(spans).detach().requires_grad_()
+    loss = at.score(prediction, spans).sum
+    (grad,) = torch.autograd.grad(loss, prediction, allow_unused=True)
+    expect(grad is not None, "the loss does not depend on the prediction")
+    deaf = [i for i in range(len(grad)) if not grad[i].any()]
+    expect(not deaf, f"the predictions of spans {deaf} change nothing of the loss")
+
+
+@FORWARD.check("change objective so that it is 0 where prediction and target are equal", of=SpanModality)
+def a_perfect_prediction_costs_nothing(at: ModalityCase) -> None:
+    """The loss of a perfect prediction is 0, at every time."""
+    for i in range(DRAWS):
+        spans = at.noised(i)
+        loss = float(at.score(_perfect(at, spans), spans).sum.detach())
+        expect(abs(loss) < 1e-3, f"a perfect prediction costs {loss:.3g} at the times {spans.t.tolist()}")
+
+
+@FORWARD.check("change objective so that a prediction further from its target costs more", of=SpanModality)
+def worse_predictions_cost_more(at: ModalityCase) -> None:
+    """The loss grows with the distance from the target."""
+    spans = at.noised()
+    right = _perfect(at, spans, sure=4.0)
+    wrong = torch.randn(right.shape, generator=seeds(1)[0])
+    losses = [
+        float(at.score(right + share * (wrong - right), spans).sum.detach()) for share in (0.1, 0.5, 1.0)
+    ]
+    expect(
+        losses[0] < losses[1] < losses[2], f"ever worse predictions cost {[f'{loss:.3g}' for loss in losses]}"
+    )
+
+
+@FORWARD.check(
+    "change objective so that it adds up a mean for each span: flatten(1).mean(1).sum()", of=SpanModality
+)
+def losses_add_up_over_spans(at: ModalityCase) -> None:
+    """The loss of B spans is the sum of the losses of each."""
+    spans = at.noised()
+    prediction = at.predict(spans).detach()
+    whole = at.score(prediction, spans).sum
+    cut = [slice(i, i + 1) for i in range(len(spans.t))]
+    parts = [at.score(prediction[s], Noised(spans.x_t[s], spans.t[s], spans.target[s])).sum for s in cut]
+    total = torch.stack([part.reshape(()) for part in parts]).sum()
+    expect(
+        close(whole.reshape(()), total),
+        f"{float(whole):.4g} for all spans, and {float(total):.4g} one by one",
+    )
+
+
+@FORWARD.check(
+    "change objective so that it takes the mean over a span's elements, not their sum", of=SpanModality
+)
+def long_spans_weigh_as_short_ones(at: ModalityCase) -> None:
+    """The same error at every element costs the same in a span of twice the size."""
+    spans = at.noised()
+    if spans.target.dim() != 2 or at.predict(spans).shape != spans.target.shape:
+        raise LeftOut("its targets are no rows of numbers, which could be made longer")
+    double = Noised(spans.x_t.repeat(1, 2), spans.t, spans.target.repeat(1, 2))
+    short, long = (at.score(s.target + 1, s).sum for s in (spans, double))
+    expect(
+        close(short, long),
+        f"an error of 1 costs {float(short):.3g}, and {float(long):.3g} in spans twice as long",
+    )
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A number that every element changes, each by another amount."""
+    x = x.double()
+    return (x * torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype).reshape(x.shape)).sum()
+
+
+def _perfect(at: ModalityCase, spans: Noised, sure: float = 100.0) -> Tensor:
+    """The prediction that equals the target; of ids logits that are so ``sure`` of it."""
+    prediction, target = at.predict(spans).detach(), spans.target
+    if prediction.shape == target.shape and target.is_floating_point():
+        return target.clone()
+    ids = target.flatten(1)
+    if not target.is_floating_point() and prediction.shape[:-1] == ids.shape:
+        return sure * F.one_hot(ids.clamp(min=0), prediction.shape[-1]).float()
+    raise LeftOut(
+        f"predictions {list(prediction.shape)} are of another kind than targets {list(target.shape)}"
+    )

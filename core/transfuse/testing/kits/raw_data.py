@@ -1,0 +1,244 @@
+"""What holds of a modality or a codec before any model: raw data to payloads and back, files, facts."""
+
+import json
+import tempfile
+from collections.abc import Iterable
+from copy import deepcopy
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from transfuse.errors import TransfuseError
+from transfuse.modalities import seam
+from transfuse.modalities.codec import Codec
+from transfuse.modalities.modality import Modality
+from transfuse.modalities.raw import as_numbers
+from transfuse.testing.kits.runner import Kit, expect, global_randomness_untouched
+
+TRIED = 12
+"""So many of the raw data are tried."""
+FILES = 0.01
+"""So far, as a share of their spread, raw data may be from what was saved, where files round (PNG)."""
+
+
+class RawDataCase:
+    """A modality or a codec with raw data that it takes.
+
+    part: as it is built. fit: it is to be fit to ``raws``, without training (``effort=0``); False: it was, and is
+        taken as it is. Then ``facts`` and ``restore`` are tried on a copy that knows what they are to say: hand over
+        one that is not fit where there is a choice.
+    """
+
+    def __init__(self, part: Modality | Codec, raws: Iterable[Any], fit: bool = True) -> None:
+        self.part, self.untouched, self.to_fit = part, deepcopy(part), fit
+        self.raws = list(islice(raws, TRIED))
+
+    def unfit(self) -> Any:
+        """Another as it was handed over."""
+        return deepcopy(self.untouched)
+
+    def fit(self, part: Any) -> Any:
+        seam.call(part, "fit", self.raws, 0, lambda line: None, 0.0)
+        return part.eval()
+
+    @cached_property
+    def fitted(self) -> Any:
+        """It, fit, and not connected to a model."""
+        if not self.raws:
+            raise TransfuseError("there are no raw data: hand over a few, of every shape that the data have")
+        return self.fit(self.unfit()) if self.to_fit else self.part
+
+    @cached_property
+    def payloads(self) -> list[np.ndarray]:
+        return [seam.payload(self.fitted, "encode", raw) for raw in self.raws]
+
+
+RAW_DATA: Kit[RawDataCase] = Kit("modality")
+
+
+def off(found: Any, wanted: Any) -> float:
+    """How far raw data are from others: root mean square, as a share of the others' spread; ∞ where unlike."""
+    a, b = as_numbers(found), as_numbers(wanted)
+    if a is None or b is None or isinstance(found, str) or isinstance(wanted, str):
+        return 0.0 if type(found) is type(wanted) and repr(found) == repr(wanted) else np.inf
+    if a.shape != b.shape:
+        return np.inf
+    error = np.sqrt(np.mean(np.square(a.astype(float) - b.astype(float))))
+    return float(error / max(float(np.std(b)), float(np.abs(b).max(initial=0)), 1e-9))
+
+
+def shown(raw: Any) -> str:
+    """Raw data in a few words."""
+    return f"an array {list(raw.shape)} of {raw.dtype}" if isinstance(raw, np.ndarray) else f"{raw!r:.40}"
+
+
+@RAW_DATA.check("change fit and encode so that what fit has seen of the training split can be encoded")
+def fitting_makes_it_take_the_raw_data(at: RawDataCase) -> None:
+    """Once it was fit to raw data it encodes them."""
+    expect(len(at.payloads) == len(at.raws), "some raw data were not encoded")
+
+
+@RAW_DATA.check("change fit so that all it draws comes from the seed that it is given")
+def fitting_is_fixed_by_its_seed(at: RawDataCase) -> None:
+    """Two of the same settings, fit with one seed, are equal."""
+    facts, states = zip(
+        *((seam.facts(m), _state(m)) for m in (at.fit(at.unfit()) for _ in "ab")), strict=True
+    )
+    expect(facts[0] == facts[1], "two of them, fit to the same data with the same seed, have other facts")
+    same = states[0].keys() == states[1].keys() and all(states[0][k].equal(states[1][k]) for k in states[0])
+    expect(same, "two of them, fit to the same data with the same seed, have other weights")
+
+
+@RAW_DATA.check(
+    "change fit so that it draws from a generator of its own, torch.Generator().manual_seed(seed)"
+)
+def fitting_leaves_global_randomness_alone(at: RawDataCase) -> None:
+    """fit draws nothing from a global random state."""
+    fresh = at.unfit()
+    with global_randomness_untouched():
+        at.fit(fresh)
+
+
+@RAW_DATA.check("change encode so that it returns an array with at least one element, all of them finite")
+def payloads_are_finite_numbers(at: RawDataCase) -> None:
+    """A payload is a numpy array of finite numbers."""
+    for raw, payload in zip(at.raws, at.payloads, strict=True):
+        expect(payload.size, f"encode made nothing of {shown(raw)}")
+        expect(np.isfinite(payload).all(), f"encode made NaN or infinity of {shown(raw)}")
+
+
+@RAW_DATA.check(
+    "change encode so that it rests on its argument alone: no random numbers, no state that it changes"
+)
+def encoding_twice_is_the_same(at: RawDataCase) -> None:
+    """encode is a function of the raw data."""
+    for raw, first in zip(at.raws, at.payloads, strict=True):
+        again = seam.payload(at.fitted, "encode", raw)
+        same = first.dtype == again.dtype and np.array_equal(first, again)
+        expect(same, f"encode gave two payloads of {shown(raw)}")
+
+
+@RAW_DATA.check("change encode so that it works on a copy (raw.astype(np.float32) makes one)")
+def encoding_leaves_raw_data_as_they_are(at: RawDataCase) -> None:
+    """encode writes nothing into the raw data."""
+    for raw in at.raws:
+        kept = deepcopy(raw)
+        seam.payload(at.fitted, "encode", raw)
+        expect(off(raw, kept) == 0, f"encode changed {shown(raw)} in place")
+
+
+@RAW_DATA.check("change encode so that it raises TransfuseError saying what raw data must be")
+def what_is_no_raw_data_is_refused(at: RawDataCase) -> None:
+    """encode does not take an object of no kind for raw data."""
+    try:
+        found = at.fitted.encode(object())
+    except Exception:
+        return
+    expect(False, f"encode made {shown(found)} of object()")
+
+
+@RAW_DATA.check("change encode and decode so that they draw nothing, or from a torch.Generator of their own")
+def the_codec_leaves_global_randomness_alone(at: RawDataCase) -> None:
+    """encode and decode draw nothing from a global random state."""
+    at.fitted  # noqa: B018, what it is fit with is checked elsewhere
+    with global_randomness_untouched():
+        for raw in at.raws[:2]:
+            seam.call(at.fitted, "decode", seam.payload(at.fitted, "encode", raw))
+
+
+@RAW_DATA.check(
+    "change decode so that it is the inverse of encode, state the error as round_trip_error, or say does_not"
+    " = {'round trip': reason}",
+    ability="round trip",
+)
+def decoding_inverts_encoding(at: RawDataCase) -> None:
+    """decode gives back what was encoded, within the error that it states (``round_trip_error``)."""
+    stated = at.fitted.round_trip_error
+    for raw, payload in zip(at.raws, at.payloads, strict=True):
+        back = seam.call(at.fitted, "decode", payload)
+        far = off(back, raw)
+        expect(
+            far <= stated,
+            f"{shown(raw)} came back as {shown(back)}, off by {far:.2g} where {stated:g} is stated",
+        )
+
+
+@RAW_DATA.check("change decode so that it works on a copy of the payload")
+def decoding_leaves_payloads_as_they_are(at: RawDataCase) -> None:
+    """decode writes nothing into the payload."""
+    for payload in at.payloads:
+        kept = payload.copy()
+        seam.call(at.fitted, "decode", payload)
+        expect(np.array_equal(payload, kept), f"decode changed {shown(payload)} in place")
+
+
+@RAW_DATA.check(
+    "change decode so that it gives what encode takes, of the same type and shape as the raw data"
+)
+def what_is_decoded_can_be_encoded(at: RawDataCase) -> None:
+    """What decode gives is raw data again, and of the same shape."""
+    for payload in at.payloads:
+        again = seam.payload(at.fitted, "encode", seam.call(at.fitted, "decode", payload))
+        expect(
+            again.shape == payload.shape, f"a payload {list(payload.shape)} came back as {list(again.shape)}"
+        )
+
+
+@RAW_DATA.check("change save, load and suffix_for so that load(path) is what save(raw, path) was given")
+def files_give_back_what_was_saved(at: RawDataCase) -> None:
+    """load is the inverse of save, and suffix_for is one of suffixes."""
+    suffixes = seam.call(at.fitted, "suffixes")
+    with tempfile.TemporaryDirectory() as folder:
+        for raw in at.raws[:3]:
+            suffix = seam.call(at.fitted, "suffix_for", raw)
+            expect(suffix in suffixes, f"suffix_for gave {suffix!r}, and suffixes are {suffixes}")
+            path = Path(folder) / f"raw{suffix}"
+            seam.call(at.fitted, "save", raw, path)
+            found = seam.call(at.fitted, "load", path)
+            expect(off(found, raw) <= FILES, f"{shown(raw)}, saved as {suffix}, was loaded as {shown(found)}")
+
+
+@RAW_DATA.check("change draw so that it returns SVG as text, a PNG as bytes, or None")
+def raw_data_are_drawn(at: RawDataCase) -> None:
+    """draw gives a drawing, or None."""
+    for raw in at.raws[:2]:
+        seam.call(at.fitted, "draw", raw)
+
+
+@RAW_DATA.check("change facts so that it is a dict of what JSON holds: texts, numbers, lists and dicts")
+def facts_are_json(at: RawDataCase) -> None:
+    """facts come back from JSON as they were, and are the same each time."""
+    facts = seam.facts(at.fitted)
+    back = json.loads(json.dumps(facts))
+    seen = f"facts() is {str(facts)[:60]}, and comes back from JSON as {str(back)[:60]}"
+    expect(json.dumps(back, sort_keys=True) == json.dumps(seam.facts(at.fitted), sort_keys=True), seen)
+
+
+@RAW_DATA.check(
+    "change facts and restore so that restore(facts()) sets all that fit found, but for saved weights"
+)
+def facts_and_weights_restore_it(at: RawDataCase) -> None:
+    """One that was never fit, given the facts through JSON and the saved weights, encodes and decodes alike."""
+    fresh = at.unfit()
+    seam.call(fresh, "restore", json.loads(json.dumps(seam.facts(at.fitted))))
+    fresh.load_state_dict(_state(at.fitted))
+    for raw, payload in zip(at.raws, at.payloads, strict=True):
+        again = seam.payload(fresh.eval(), "encode", raw)
+        expect(np.array_equal(again, payload), f"restored, it encodes {shown(raw)} otherwise")
+        there, here = (seam.call(m, "decode", payload) for m in (fresh, at.fitted))
+        expect(off(there, here) < 1e-6, f"restored, it decodes {shown(payload)} otherwise")
+
+
+@RAW_DATA.check("change fit so that it freezes what it trained: p.requires_grad_(False) for its parameters")
+def nothing_is_trained_before_it_is_connected(at: RawDataCase) -> None:
+    """Before connect all weights are a codec's, which is frozen."""
+    loose = [name for name, p in at.fitted.named_parameters() if p.requires_grad]
+    expect(not loose, f"after fit these would be trained with the model: {', '.join(loose[:4])}")
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

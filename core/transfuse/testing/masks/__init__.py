@@ -1,0 +1,1 @@
+"""For people who test masks of their own: published ones, comparison with a picture, audits."""
