@@ -130,8 +130,9 @@ class InTurn:
         span = np.where(own["span"] == NONE, NONE, streams)
         columns = {**own, "span": span, "doc": streams, "sample": streams, "idx": streams}
         positions = torch.from_numpy(np.stack([columns[axis] for axis in model.settings.rope], axis=1))
-        none, many = torch.zeros(0, dtype=torch.long), len(ids) // len(self.views)
-        batch = Batch(columns, torch.from_numpy(ids), positions, none, none, none.numpy(), (), {})
+        none, many = np.zeros(0, np.int64), len(ids) // len(self.views)
+        nothing = torch.from_numpy(none)
+        batch = Batch(columns, torch.from_numpy(ids), positions, nothing, nothing, none, (), {})
         batch = batch.to(incremental.device)
         step = _Step(incremental, self.views, many, [1] * len(self.views), batch, own)
         hidden, _ = step.run(batch)
