@@ -1,4 +1,5 @@
 """A person's own folder, as it comes: what is said of each fault in it, done as it says, and it is read."""
+# ruff: noqa: UP031 (lines of JSON, which are full of braces)
 
 import os
 import re

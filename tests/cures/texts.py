@@ -17,7 +17,8 @@ VERBS = (
     "train", "use", "wait", "write",
 )  # fmt: skip
 CURE = re.compile(
-    rf"(^|[:;,(.] |\b(or|and|then|otherwise) |`transfuse )({'|'.join(VERBS)})\b|did_you_mean\(|hint\}}|[-A-Za-z]+ is missing:|\bsay --",
+    rf"(^|[:;,(.] |\b(or|and|then|otherwise) |`transfuse )({'|'.join(VERBS)})\b"
+    r"|did_you_mean\(|hint\}|[-A-Za-z]+ is missing:|\bsay --",
     re.IGNORECASE,
 )
 """An imperative where a clause begins, or what finds the nearest name."""
