@@ -79,7 +79,7 @@ def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
     want = (
         []
         if model.layout.marker_modality or len(model.modalities) == 1
-        else ["--want", [*model.modalities][0]]
+        else ["--want", next(iter(model.modalities))]
     )
     yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
