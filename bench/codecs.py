@@ -12,7 +12,7 @@ the same steps on pictures of the emoji, or of shapes where those are not at han
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def training(
     made = AutoencoderTraining(codec, torch.from_numpy(images), Key(seed), steps, torch.device("cpu"))
     if way == "before":
         made.layout = torch.contiguous_format
-        made.parts.to(memory_format=made.layout)
+        made.parts.to(memory_format=made.layout)  # type: ignore[reportCallIssue]
     if way in ("before", "channels last"):
         for part, optimizer in made.optimizers.items():
             kept = {
@@ -78,7 +78,7 @@ def training(
     return made
 
 
-def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def medians(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Milliseconds of CPU time of each, in turns; the first round warms up."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
@@ -132,7 +132,7 @@ def table(found: dict[str, dict[str, float]], reached: dict[str, list[float]]) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--write", action="store_true", help="put the table into docs/codecs.md")

@@ -1,4 +1,5 @@
 """Plugins, registries, stores and drawings: what is said of one that fails, done as it says."""
+# ruff: noqa: UP031 (lines of JSON, which are full of braces)
 
 import importlib.metadata
 import re

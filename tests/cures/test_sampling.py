@@ -1,5 +1,5 @@
 """Samples and evaluations of a run: what it lacks, done as it is told, and something is made."""
-# ruff: noqa: E501 (a command and what it must do stand on one line)
+# ruff: noqa: E501, UP031 (a command and what it must do stand on one line)
 
 import shlex
 

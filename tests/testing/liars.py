@@ -432,6 +432,10 @@ IDS: Mapping[str, tuple[dict[str, Any], str]] = {
         },
         "forbidden-ids-cost-no-nan",
     ),
+    "one for all at once": (
+        {"choose_each": lambda self, logits, generators, left: logits[:1, 0].argmax(-1).expand(len(logits))},
+        "choosing-at-once-is-choosing-one-by-one",
+    ),
     "the unlikeliest": (
         {"choose": lambda self, logits, generator, left: int(logits[0].nan_to_num(neginf=99).argmin())},
         "likely-ids-are-chosen",

@@ -1,7 +1,7 @@
 """A worker: one job of a comparison in a process of its own, which ends when its parent does.
 
-``python -P -m transfuse_lab.comparison JOB.json``; what it has to say goes to standard output. Its standard
-input has nothing to say: it is held open by the parent, and its end is the parent's.
+``python -P -m transfuse_lab.comparison JOB.json``; what it has to say, and where in the code an error arose, goes to
+standard output. Its standard input has nothing to say: it is held open by the parent, and its end is the parent's.
 """
 
 import os
@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
@@ -38,17 +37,14 @@ def main() -> None:
     from transfuse_lab.visible import print_whatever_comes
 
     print_whatever_comes()
-    job: dict[str, Any] = {}
     try:
         obey_as_ctrl_c()
         end_with_parent()
         from transfuse_lab.comparison.worker import work
 
-        job = read_json(Path(sys.argv[1]), "job")
-        work(job)
+        work(read_json(Path(sys.argv[1]), "job"))
     except TransfuseError as error:
-        if job.get("debug"):
-            complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
+        complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
         complain(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:

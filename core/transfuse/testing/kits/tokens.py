@@ -139,6 +139,20 @@ def choosing_is_fixed_by_its_generator(at: ModalityCase) -> None:
     expect(one == two, "generators of equal seeds chose other ids")
 
 
+@TOKENS.check(
+    "change choose_each so that it gives each document what choose would, from its own generator",
+    of=TokenModality,
+)
+def choosing_at_once_is_choosing_one_by_one(at: ModalityCase) -> None:
+    """Many documents' ids at once are those of each by itself."""
+    assert isinstance(at.modality, TokenModality)
+    logits = _logits(at, 4)
+    views = 1 + len(seam.call(at.modality, "views"))
+    each = [_chosen(at, one, seed) for seed, one in enumerate(logits)]
+    found = seam.choose_each(at.modality, logits[:, None].expand(4, views, -1), seeds(4), 1.0)
+    expect(found.tolist() == each, f"choose_each gave {found.tolist()}, and choose {each}")
+
+
 @TOKENS.check("change choose so that a likelier id is chosen more often", of=TokenModality)
 def likely_ids_are_chosen(at: ModalityCase) -> None:
     """An id that is far likelier than all others is what is chosen."""
