@@ -1,8 +1,6 @@
 """Options of commands: what is said where one is missing, misspelt or of no use, done as it says."""
 # ruff: noqa: E501 (a command and what it must do stand on one line)
 
-
-
 from tests.cures.situation import Row, Situation, rows
 
 SAMPLE = "sample run --prompt pet"
