@@ -51,7 +51,7 @@ def test_it_passes_the_kit_trains_is_sampled_and_evaluated(made: tuple[str, Path
     given = ["--given", f"text={GIVEN[kind]}"]
     if kind == "actions":
         np.save("state.npy", np.zeros((1, 2), np.float32))
-        given += ["--given", "state=@state.npy"]
+        given += ["--given", f"{name}=@state.npy"]
     sampled = cli("sample", "runs/a", *given, "--want", name, "--n", "2", "--out", "samples")
     assert sampled.exit_code == 0, sampled.stderr
     evaluated = cli("eval", "runs/a", "--prompts", "2")

@@ -80,7 +80,7 @@ def test_rows_have_the_columns_of_a_packers(columns: dict[str, np.ndarray]) -> N
 @given(strategies.items_of())
 def test_items_can_be_laid_out(items: Any) -> None:
     machine = PackingMachine()
-    machine.arrive(items)
+    machine.arrive([items])
     assert len(join(machine.stream)) == len(machine.stream[0])
 
 

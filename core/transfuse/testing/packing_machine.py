@@ -68,12 +68,13 @@ class PackingMachine(RuleBasedStateMachine):
 
     # -- what may happen
 
-    @rule(items=strategies.items_of())
-    def arrive(self, items: Any) -> None:
-        """A document comes to the end of the stream."""
-        number = len(self.documents)
-        self.documents.append(Document(items, number, f"document {number}"))
-        self.stream.append(self.layout.sequence(self.documents[-1]))
+    @rule(several=st.lists(strategies.items_of(), min_size=1, max_size=4))
+    def arrive(self, several: Any) -> None:
+        """A few documents come to the end of the stream."""
+        for items in several:
+            number = len(self.documents)
+            self.documents.append(Document(items, number, f"document {number}"))
+            self.stream.append(self.layout.sequence(self.documents[-1]))
 
     @rule(items=strategies.items_of(), excess=st.integers(1, 4))
     def arrive_cut(self, items: Any, excess: int) -> None:

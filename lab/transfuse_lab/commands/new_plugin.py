@@ -86,17 +86,18 @@ class TestCodec(CodecTests):
     "actions": {
         **MODALITY,
         "what": "$Name as chunks of actions, diffused given a state and a word",
-        "given": "--given text=left --given state=@state.npy",
-        "tasks": '\n    tasks = ("text+state->$name",)',
-        "roles": '            "state": {"kind": "$name"},\n            "$name": {"kind": "$name"},',
-        "loss": '"text": 1, "state": 0, "$name": 5',
+        "given": "--given text=left --given $name=@state.npy",
+        "tasks": '\n    tasks = ("text+$name->$name",)',
         "make": '''def make(draw: np.random.Generator) -> tuple[Item, ...]:
-    """CHANGE: one document's items: here where to go, where one is, and eight steps that go there."""
+    """CHANGE: one document's items: here where to go, where one is, and eight steps that go there.
+
+    A state is a chunk of one step that is shown and not predicted; of another width it is another role.
+    """
     word, goal = (("left", -1.0), ("right", 1.0))[draw.integers(2)]
     place = draw.uniform(-1, 1, 2).astype(np.float32)
     share = np.linspace(0, 1, 8, dtype=np.float32)[:, None]
     steps = (np.array([goal, 0], np.float32) - place) * share * (1 - share)
-    state = Item("state", place[None], loss=False, noised=False)
+    state = Item("$name", place[None], loss=False, noised=False)
     return Item("text", word, droppable=True), state, Item("$name", steps)''',
     },
 }  # fmt: skip
@@ -166,6 +167,5 @@ def _check_name(name: str) -> None:
         taken |= {part: f"the {noun(kind)} {part!r}" for part in plugins.parts(kind)}
     taken |= {recipe: f"the recipe {recipe!r}" for recipe in registry.names("recipes")}
     taken |= {word: f"{word!r}, which is a column of every document" for word in RESERVED}
-    taken |= {"state": "the role 'state', which chunks of actions are given"}
     if name in taken:
         raise TransfuseError(f"{name!r} is taken: there is {taken[name]}; choose another name")
