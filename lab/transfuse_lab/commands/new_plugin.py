@@ -89,10 +89,7 @@ class TestCodec(CodecTests):
         "given": "--given text=left --given $name=@state.npy",
         "tasks": '\n    tasks = ("text+$name->$name",)',
         "make": '''def make(draw: np.random.Generator) -> tuple[Item, ...]:
-    """CHANGE: one document's items: here where to go, where one is, and eight steps that go there.
-
-    A state is a chunk of one step that is shown and not predicted; of another width it is another role.
-    """
+    """CHANGE: one document's items: where to go, where one is (a step that is shown), eight steps that go there."""
     word, goal = (("left", -1.0), ("right", 1.0))[draw.integers(2)]
     place = draw.uniform(-1, 1, 2).astype(np.float32)
     share = np.linspace(0, 1, 8, dtype=np.float32)[:, None]
