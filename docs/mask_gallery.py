@@ -21,7 +21,11 @@ ATOMS = {
     "delta": ("delta(block, lo=0, hi=1)", "query − key within bounds: a window of blocks", "a:2 b:2 c:2 d:2"),
     "q": ("q.image", "a flag of the query", "text:3 image:3 text:2"),
     "k": ("k.image", "a flag of the key", "text:3 image:3 text:2"),
-    "table": ("a:2+seg=0 b:3+seg=1 c:3+seg=2",),
+    "table": (
+        "table(seg, [[1, 0, 0], [1, 1, 0], [0, 1, 1]])",
+        "an adjacency of values, row = query's",
+        "a:2+seg=0 b:3+seg=1 c:3+seg=2",
+    ),
     "and": ("same(doc) & le(idx)", "both", "a:4 / b:4"),
     "or": ("le(idx) | same(span)", "either", "text:3 image:3 text:2"),
     "not": ("le(idx) & ~k.noised", "not", "text:2 image:3+noised text:3"),
