@@ -91,8 +91,8 @@ def table(found: Mapping[str, dict]) -> str:
 
 def write(found: Mapping[str, dict], page: Path = PAGE) -> None:
     text = page.read_text()
-    mark = r"(<!-- bench/generation.py -->\n).*?(\n<!-- end -->)"
-    page.write_text(re.sub(mark, lambda m: m[1] + table(found) + m[2], text, flags=re.DOTALL))
+    mark = r"(<!-- bench/generation.py -->\n).*?(<!-- end -->)"
+    page.write_text(re.sub(mark, lambda m: m[1] + table(found) + "\n" + m[2], text, flags=re.DOTALL))
 
 
 def main() -> None:

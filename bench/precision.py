@@ -36,7 +36,7 @@ def losses(seed: int, dtype: str, steps: int) -> dict[str, float]:
 
 
 def compare(seeds: Sequence[int], steps: int) -> dict[str, dict[str, float]]:
-    """By modality: each dtype's mean over seeds, their spread in float32, and the mean difference of a seed's runs."""
+    """By modality: each dtype's mean over seeds, float32's spread, and the mean difference of a seed's two runs."""
     found = {(seed, dtype): losses(seed, dtype, steps) for seed in seeds for dtype in DTYPES}
     figures = {}
     for name in next(iter(found.values())):

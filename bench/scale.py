@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 from transfuse.config.recipe import ModelSettings
 from transfuse.model.backbone import RowContext
-from transfuse.model.llama import Llama
+from transfuse_llama.llama import Llama, LlamaSettings
 
 MODEL = ModelSettings(dim=4096, layers=32, heads=32)
 VOCABULARY, UNET = 32_768, 0.27e9
@@ -62,7 +62,7 @@ def kept_by_a_layer(T: int = 128) -> float:
 
     found = []
     for layers in (1, 2):
-        backbone = Llama(ModelSettings(dim=192, layers=layers, heads=3))
+        backbone = Llama(LlamaSettings(), ModelSettings(dim=192, layers=layers, heads=3))
         row = RowContext({}, torch.arange(T)[:, None], torch.zeros(T).numpy(), torch.full((T,), -1))
         x = torch.randn(T, 192, requires_grad=True)
 
@@ -78,7 +78,9 @@ def kept_by_a_layer(T: int = 128) -> float:
 def _cast_weights() -> float:
     """Bytes of a block's weights in bf16, which autocast keeps beside those in fp32, a layer and not a position."""
     return 2.0 * sum(
-        p.numel() for p in Llama(ModelSettings(dim=192, layers=1, heads=3)).parameters() if p.dim() == 2
+        p.numel()
+        for p in Llama(LlamaSettings(), ModelSettings(dim=192, layers=1, heads=3)).parameters()
+        if p.dim() == 2
     )
 
 

@@ -1,13 +1,14 @@
 """Draws the pictures of docs/masks.md and writes its gallery: `python docs/mask_gallery.py` (a test checks it).
 
-Systems with an oracle are drawn on the tiny layout whose mask their own code computed (tests/data/oracles); the
-others on a layout written here.
+Titles and rules are those of `transfuse.testing.PUBLISHED`. Systems with an oracle are drawn on the tiny layout
+whose mask their own code computed (tests/data/oracles); the others on a layout written here.
 """
 
 import json
 from pathlib import Path
 
 from transfuse import masks
+from transfuse.testing import PUBLISHED
 from transfuse_lab.drawing import mask_drawing, mask_layout
 
 DOCS = Path(__file__).parent
@@ -20,69 +21,35 @@ ATOMS = {
     "delta": ("delta(block, lo=0, hi=1)", "query − key within bounds: a window of blocks", "a:2 b:2 c:2 d:2"),
     "q": ("q.image", "a flag of the query", "text:3 image:3 text:2"),
     "k": ("k.image", "a flag of the key", "text:3 image:3 text:2"),
-    "table": (
-        "table(seg, [[1, 0, 0], [1, 1, 0], [0, 1, 1]])",
-        "an adjacency of values, row = query's",
-        "a:2+seg=0 b:3+seg=1 c:3+seg=2",
-    ),
+    "table": ("a:2+seg=0 b:3+seg=1 c:3+seg=2",),
     "and": ("same(doc) & le(idx)", "both", "a:4 / b:4"),
     "or": ("le(idx) | same(span)", "either", "text:3 image:3 text:2"),
     "not": ("le(idx) & ~k.noised", "not", "text:2 image:3+noised text:3"),
     "where": ("where(q.image, same(doc), le(idx))", "by cases", "text:3 image:3 text:2"),
 }
 
-TITLES = {
-    "bagel": "BAGEL",
-    "bd3lm": "BD3-LM (block diffusion)",
-    "monoformer": "MonoFormer",
-    "neo_train": "NEO, training",
-    "omnigen_1": "OmniGen, packed",
-    "pi0": "π0",
-    "pi05": "π0.5",
-    "showo2": "Show-o2",
-    "showo_mmu": "Show-o, understanding",
-    "showo_t2i_keep_pad": "Show-o, text to image",
-    "starflow_window": "STARFlow-V, window",
-    "transfusion_lucidrains": "transfusion-pytorch",
-    "var": "VAR",
-    "worldvla_mask1": "WorldVLA, mask 1",
-    "worldvla_mask3": "WorldVLA, mask 3",
-}
-
 WRITTEN = {
     "causal": (
-        "Causal LM, Chameleon, Emu3, Janus",
-        "same(doc) & le(idx)",
         "a:5 b:4 / c:5",
         "arXiv:2405.09818 (Chameleon), arXiv:2409.18869 (Emu3), arXiv:2410.13848 (Janus)",
     ),
     "transfusion": (
-        "Transfusion, LMFusion, Tuna-2",
-        "same(doc) & (le(idx) | same(span))",
         "text:3 image:4 text:2 / image:4 text:2",
         "arXiv:2408.11039 (Transfusion, section 3.2), arXiv:2412.15188 (LMFusion), arXiv:2604.24763 (Tuna-2)",
     ),
     "prefix": (
-        "PaliGemma, prefix-LM",
-        "same(doc) & le(rank)",
         "image:4+rank=0 prompt:2+rank=0 a:1+rank=1 b:1+rank=2 c:1+rank=3",
         "arXiv:2407.07726 (PaliGemma), arXiv:1910.10683 (prefix-LM, section 3.2.1)",
     ),
     "grn": (
-        "GRN",
-        "same(seg) | (same(doc) & k.text & ~q.text)",
         "text:3+seg=0 image:4+seg=1 image:4+seg=2",
         "arXiv:2604.13030 (GRN, whose code names for each segment those it sees)",
     ),
     "neo_inference": (
-        "NEO, inference (positions repeat in an image)",
-        "le(idx) | same(at)",
         "text:1+at=0 text:1+at=1 image:4+at=2 text:1+at=3 text:1+at=4",
         "arXiv:2510.14979 (NEO)",
     ),
     "dit": (
-        "DiT, SD3, UWM, Diffusion-LM, LangFlow",
-        "same(doc)",
         "image:5 / image:6",
         "arXiv:2212.09748 (DiT), arXiv:2403.03206 (SD3), arXiv:2504.02792 (UWM), arXiv:2205.14217 (Diffusion-LM), "
         "arXiv:2604.11748 (LangFlow)",
@@ -101,14 +68,15 @@ def atoms() -> dict[str, tuple[str, str, str]]:
 def systems() -> dict[str, tuple[str, str, str, str]]:
     """Per system its title, rule, source and picture."""
     found = {}
-    for name, (title, rule, layout, source) in WRITTEN.items():
-        found[name] = (title, rule, source, mask_drawing.svg(masks.parse(rule), mask_layout.columns(layout)))
-    for name, title in TITLES.items():
+    for name, (layout, source) in WRITTEN.items():
+        title, mask = PUBLISHED[name].title, PUBLISHED[name].mask
+        found[name] = (title, str(mask), source, mask_drawing.svg(mask, mask_layout.columns(layout)))
+    for name in (name for name in PUBLISHED if name not in WRITTEN):
         oracle = json.loads((ORACLES / f"{name}.json").read_text())
         where = oracle["source"]
         lines = "-".join(f"L{line}" for line in where["lines"])
         link = f"https://github.com/{where['repo']}/blob/{where['commit']}/{where['path']}#{lines}"
-        mask = masks.parse(oracle["rule"])
+        title, mask = PUBLISHED[name].title, PUBLISHED[name].mask
         source = f"[{where['repo']}]({link})"
         found[name] = (title, str(mask), source, mask_drawing.svg(mask, oracle["fields"]))
     return found

@@ -160,7 +160,7 @@ def read_manifest(path: Path) -> Manifest:
             f"store {path}: no {MANIFEST}, so it was never finished; pack it again, which replaces it"
         )
     fields = read_mapping(
-        file, "store", "check", cap=LARGEST_MANIFEST, cure="pack it again, which replaces it"
+        file, "store", "check", cap=LARGEST_MANIFEST, cure="delete the store and pack it again"
     )
     try:
         manifest = Manifest.model_validate({key: fields[key] for key in fields if key != "check"})

@@ -6,7 +6,6 @@ from .documents import Document as Document
 from .documents import Item as Item
 from .errors import TransfuseError as TransfuseError
 from .generation.decoding import generate as generate
-from .generation.decoding import generate_chunks as generate_chunks
 from .model.build import build as build
 from .model.model import Model as Model
 from .registry import Registry as Registry

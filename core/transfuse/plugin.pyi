@@ -60,11 +60,6 @@ from .modalities.time_embedding import clock as clock
 from .model.backbone import Attend as Attend
 from .model.backbone import Backbone as Backbone
 from .model.backbone import RowContext as RowContext
-from .model.llama import Attention as Attention
-from .model.llama import FeedForward as FeedForward
-from .model.llama import LlamaBlock as LlamaBlock
-from .model.llama import draw_weights as draw_weights
-from .model.llama import rotary_tables as rotary_tables
 from .randomness import Key as Key
 from .randomness import draw as draw
 from .registry.hooks import hookimpl as hookimpl

@@ -289,14 +289,28 @@ def mask(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
     ] = None,
+    audited: Annotated[
+        str | None,
+        typer.Option(
+            "--audit", metavar="FILE.py:FUNCTION", help="Instead of EXPR: a mask of yours, audited."
+        ),
+    ] = None,
     registry: RegistryFile = None,
 ) -> None:
     """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
-    from transfuse_lab.commands.mask import mask_command
-
     on = recipe_on_data(recipe, data, overrides or (), registry)
-    for line in mask_command(expression, layout, out, registry, on).split("\n"):
+    if audited is not None:
+        from transfuse_lab.commands.audit import audit_command
+
+        lines, well = audit_command(audited, expression, layout, on, registry)
+    else:
+        from transfuse_lab.commands.mask import mask_command
+
+        lines, well = mask_command(expression, layout, out, registry, on).split("\n"), True
+    for line in lines:
         say(line)
+    if not well:
+        raise typer.Exit(1)
 
 
 def main() -> None:

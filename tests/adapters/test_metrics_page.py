@@ -29,7 +29,7 @@ def test_every_setting_and_figure_is_on_the_page(name: str) -> None:
 def test_the_yaml_asks_for_all_of_them(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "registry.yaml").write_text(text)
-    asked = Registry.load(Plugins.load(only=("text", "image", "diffusion", "vq", "experts", "tiles", "adapters")),
+    asked = Registry.load(Plugins.load(only=("text", "image", "diffusion", "vq", "llama", "tiles", "adapters")),
                           [packaged_file(), tmp_path / "registry.yaml"])  # fmt: skip
     assert set(asked.metrics()) == set(PARTS)
 

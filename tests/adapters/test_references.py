@@ -25,7 +25,7 @@ BOTH = (
 
 @pytest.fixture(scope="module")
 def adapters() -> Plugins:
-    return Plugins.load(only=("text", "image", "diffusion", "vq", "experts", "adapters"))
+    return Plugins.load(only=("text", "image", "diffusion", "vq", "llama", "adapters"))
 
 
 def registry(adapters: Plugins, folder: Path, text: str) -> Registry:

@@ -22,7 +22,7 @@ def cached(
     mask: Mask, cache: KVCache, streams: list[int], qkv: tuple[Tensor, Tensor, Tensor], columns: dict
 ) -> list[Tensor]:
     """What attention gives in each step, in one layer; q, k and v are [S, H or G, T, d]."""
-    outputs = []
+    outputs, out = [], torch.empty(0)
     for start, end, rounds in STEPS:
         n = end - start
         blocks = [(stream, 1, n) for stream in streams]

@@ -18,11 +18,11 @@ from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
 from transfuse.model.backbone import RowContext
 from transfuse.model.model import Model
-from transfuse.model.parameter_groups import factor_by_parameter, parameter_groups
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 from transfuse.training.counts import flops
+from transfuse.training.parameter_groups import factor_by_parameter, parameter_groups
 
 from tests.tiny import models as tiny
 from tests.tiny.models import SECTIONS, TRANSFUSION, Kit, captioned

@@ -14,7 +14,7 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 from transfuse.training.counts import flops, parameter_counts
-from transfuse_experts.position_groups import PositionGroups
+from transfuse_llama.position_groups import PositionGroups
 
 from tests.tiny.models import Kit, captioned
 

@@ -1,7 +1,5 @@
 """Options of commands: what is said where one is missing, misspelt or of no use, done as it says."""
-# ruff: noqa: E501 (a command and what it must do stand on one line)
-
-
+# ruff: noqa: E501, UP031 (a command and what it must do stand on one line)
 
 from tests.cures.situation import Row, Situation, rows
 
@@ -21,6 +19,18 @@ SAMPLE = "sample run --prompt pet"
     "mask_layout.py: layout {short(layout)}: document": ("mask 'same(doc)' --layout 'text:5 /'", r"such as (text:5)", "mask 'same(doc)' --layout 'text:5 / {}'"),
     "output_paths.py: {option} {path}: cannot be written: give": ("mask 'same(doc)' --layout text:5 --out m.gif", r"ends in (\.png)", "mask 'same(doc)' --layout text:5 --out m{}"),
     "device.py: --device {text}: write": ("train transfusion TINY --dry-run --device gpu", r"write auto, (cpu)", "train transfusion TINY --dry-run --device {}"),
+    "arguments.py: --dtype": (f"{SAMPLE} --out x.png --dtype half", r"or (bfloat16)", SAMPLE + " --out x.png --dtype {}"),
+    "data.py: data set {data.name}: split": ("data show train-only --split heldout", r"give another (--split)", "data show train-only {} train"),
+    "data.py: --out {out}: none of these": ("data show texts --out t.png", r"ends in (\.svg)", "data show texts --out t{}"),
+    "data.py: data set {source.name} has no end": ("data pack scenes --out s.zarr", r"train on it by (its) name", "data show scenes"),
+    "check_plugin.py: no plugin": ("plugins check tiels", r"did you mean '(\w+)'", "plugins check {}"),
+    "audit.py: give --layout": ("mask --audit mine.py:causal", r"give (--layout)", "mask --audit mine.py:causal {} text:5"),
+    "audit.py: {size} positions": ("mask --audit mine.py:causal --layout text:600", r"(\d+) at most", "mask --audit mine.py:causal --layout text:9"),
+    "audit.py: --audit {target}: write": ("mask --audit mine.py --layout text:5", r"write FILE\.py(:)FUNCTION", "mask --audit mine.py{}causal --layout text:5"),
+    "audit.py: --audit {target}: {file}": ("mask --audit mine.py:casual --layout text:5", r"did you mean '(\w+)'", "mask --audit mine.py:{} --layout text:5"),
+    "new_plugin.py: --kind": ("plugins new audio --out own --kind spna", r"did you mean '(\w+)'", "plugins new audio --out own --kind {}"),
+    "new_plugin.py: --out": ("plugins new audio --out pets", r"(new) or empty", "plugins new audio --out {}"),
+    "new_plugin.py: {name} is taken": ("plugins new text --out own", r"choose (another) name", "plugins new {} --out own"),
     "data.py: data build": ("data build emojis --out built", r"did you mean '(emoji)'", "data build {} --help"),
     "sample.py: --given {role}: this model": ("sample run --given txt=pet --out x.png", r"did you mean '(\w+)'", "sample run --given {}=pet --out x.png"),
     "sample.py: --given {role}={value": ("sample run --given image=pets/p0.png", r"(image=@)FILE", "sample run --given {}pets/p0.png"),
@@ -35,4 +45,11 @@ SAMPLE = "sample run --prompt pet"
 })  # fmt: skip
 def test_an_option_as_it_should_be(s: Situation, row: Row) -> None:
     s.pets()
+    s.pets(folder="train-only", captions=False)
+    s.write(
+        "train-only/documents.jsonl",
+        "".join('{"items": [{"image": "p%d.png"}], "split": "train"}\n' % i for i in range(6)),
+    )
+    s.write("texts/documents.jsonl", '{"items": [{"text": "pet"}], "split": "train"}\n')
+    s.write("mine.py", "def causal(b, h, q, k):\n    return q >= k\n")
     s.follows(row)

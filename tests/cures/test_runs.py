@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transfuse.files import digest, read_checked, write_checked
+from transfuse_image.codecs import autoencoder_training
 from transfuse_lab.lock import locked
 
 from tests.cures.situation import Situation, cures
@@ -161,7 +163,7 @@ class TestOtherSettings:
         run.refused("eval", "run")
         run.works("eval", "run", run.finds(r"say (--data)"), "pets")
 
-    @cures("training.py: --from {start}: role")
+    @cures("training.py: --from {run.path}: role")
     @pytest.mark.parametrize("way", ["codec", "without"])
     def test_another_codec(self, run: Situation, way: str) -> None:
         other = run.train(recipe="chameleon", out="other")
@@ -244,8 +246,47 @@ class TestCodecs:
         codecs.delete("codecs")
         codecs.works(*self.command())
 
+    @cures(
+        "autoencoder_training.py: the autoencoder's training diverged",
+        "kept_fits.py: {self.folder} holds another",
+    )
+    def test_codecs_whose_training_diverged(self, s: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A lower rate is another codec's training: what was kept of the first is in the way, and that is said."""
+        s.pets()
+        real = autoencoder_training.optimizer_tensors
+
+        def diverged(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+            wild = optimizer.param_groups[0]["lr"] > 1e-4 and (s.folder / "codecs/fitting/image/1").is_dir()
+            return {key: value / 0 if wild else value for key, value in real(module, optimizer).items()}
+
+        monkeypatch.setattr(autoencoder_training, "optimizer_tensors", diverged)
+        every = "train.save_every=0.000001"
+        s.refused(*self.command(every))
+        lower = f"image.{s.finds('lower (codec.lr)')}=0.00001"
+        s.refused(*self.command(every, lower))
+        s.delete(s.finds(r"delete (\S+) to begin anew"))
+        s.works(*self.command(every, lower))
+
 
 class TestPlaces:
+    @cures("output_paths.py: {option} {folder}: {in_bytes(size)} are needed")
+    @pytest.mark.parametrize("way", ["room", "disk"])
+    def test_too_little_room(self, s: Situation, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+        s.pets()
+        real = shutil.disk_usage
+
+        def usage(place: Path) -> object:
+            return real(place)._replace(free=1 if "small" in str(place) else 10**12)
+
+        (s.folder / "small").mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", usage)
+            s.refused(*s.train(out="small/run"))
+            if way == "disk":
+                s.works(*s.train(out="large/run"))
+        if way == "room":
+            s.works(*s.train(out="small/run"))
+
     @cures("lock.py: {what} is being written")
     @pytest.mark.parametrize("way", ["wait", "out"])
     def test_a_folder_in_use(self, s: Situation, way: str) -> None:

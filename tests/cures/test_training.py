@@ -1,4 +1,5 @@
 """Training: documents that do not fit, steps that diverge, parts that lack something; done as it is told, it trains."""
+# ruff: noqa: E501, UP031 (lines of JSON, which are full of braces)
 
 import json
 from pathlib import Path

@@ -1,6 +1,7 @@
 """A folder of more pictures than are held in memory is the same data set, read picture by picture."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from transfuse import TransfuseError
-from transfuse.datasets import content_hash, restrict
+from transfuse.datasets import SPLITS, content_hash, restrict
 from transfuse_lab.datasets import images
 from transfuse_lab.datasets.folder import Folder
 from transfuse_lab.datasets.interleaved import Interleaved
+from transfuse_lab.runs.survey import survey
 
 COUNT, BYTES = 8, 3 * 6 * 6
 
@@ -121,3 +123,30 @@ def test_a_picture_that_changes_while_it_is_read_is_named(
         TransfuseError, match=r"\.png: 5 x 6 pixels are not what its header said, or said before"
     ):
         data.document("train", 0)
+
+
+@pytest.mark.parametrize("data", [Folder, Interleaved])
+def test_outlines_have_the_shapes_and_no_pixels_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str], data: Any
+) -> None:
+    monkeypatch.setattr(images, "HELD", 0)
+    made = data(folder)
+    outlines = {
+        split: [made.outline(split, i, {"image"}) for i in range(made.size(split))] for split in SPLITS
+    }
+    assert decoded == []
+    for split, those in outlines.items():
+        for index, outline in enumerate(those):
+            document = made.document(split, index)
+            assert (outline.id, outline.source) == (document.id, document.source)
+            for there, here in zip(outline.items, document.items, strict=True):
+                assert np.shape(there.data) == np.shape(here.data)
+                assert getattr(there.data, "dtype", there.data) == getattr(here.data, "dtype", here.data)
+
+
+def test_the_survey_of_a_folder_reads_no_pixels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str], small_recipe: Callable
+) -> None:
+    monkeypatch.setattr(images, "HELD", 0)
+    survey(small_recipe("transfusion"), Folder(folder), lambda line: None)
+    assert decoded == []

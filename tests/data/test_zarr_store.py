@@ -218,7 +218,7 @@ def test_a_manifest_that_is_none_is_refused(copy: Path, body: str) -> None:
     (copy / "manifest.json").write_bytes(body.encode("utf-8", "surrogateescape"))
     with pytest.raises(
         TransfuseError,
-        match=r"manifest\.json(: not a store's manifest|.* (damaged .*|\(byte 0\)): pack it again)",
+        match=r"manifest\.json(: not a store|.* (damaged .*|\(byte 0\)): delete the store and pack it again)",
     ):
         Store(copy)
 
@@ -340,3 +340,19 @@ def test_the_manifest_is_json_that_says_what_is_inside(packed: Path) -> None:
     fields = json.loads((packed / "manifest.json").read_text())
     assert (fields["name"], fields["train"], fields["heldout"]) == ("listed", 3, 1)
     assert [modality["name"] for modality in fields["modalities"]] == ["text", "image", "depth"]
+
+
+def test_outlines_are_told_by_the_table_alone(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(packed)
+    whole = [store.document("train", i) for i in range(store.size("train"))]
+    kinds = [modality.kind for modality in store._manifest.modalities]
+    no_arrays = [data if kind == "text" else None for data, kind in zip(store._data, kinds, strict=True)]
+    monkeypatch.setattr(store, "_data", no_arrays)
+    for index, document in enumerate(whole):
+        outline = store.outline("train", index, {"image", "depth"})
+        assert [replace(item, data=0) for item in outline.items] == [
+            replace(item, data=0) for item in document.items
+        ]
+        for there, here in zip(outline.items, document.items, strict=True):
+            assert np.shape(there.data) == np.shape(here.data)
+            assert getattr(there.data, "dtype", there.data) == getattr(here.data, "dtype", here.data)

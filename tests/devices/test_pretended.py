@@ -26,7 +26,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.vocabulary import begin_marker
-from transfuse.training import Combiner
+from transfuse.training import Combiner, Trainer
 from transfuse_image.codecs import quantised
 from transfuse_lab.datasets import data_section, open_section
 
@@ -36,8 +36,8 @@ from tests.tiny.pretended import pretended, put, zeros
 from tests.tiny.recipes import overrides
 
 DEVICE = "meta"
-LOGGED = {"combiner.Combiner.combine": lambda share: 1.0}
-"""The loss that is logged, and must be finite before any weight is changed: a read a modality a row."""
+LOGGED = {"trainer.Trainer.step": lambda number: 1.0}
+"""What a step measured, all in one read, when all of it and the next step's batches are on their way."""
 GUIDED = {"guidance.GuidanceSettings.denoiser": lambda inside: True}
 """Whether any span's time lies in guidance's interval: where none does, only the whole documents are evaluated."""
 MASKED = ("image=image_masked", "mask=bidirectional", "model.qk_norm=false", "image.codec.codes=16")
@@ -91,7 +91,7 @@ def made(installed: Plugins, fitted: Callable) -> Callable[..., tuple[Recipe, Mo
 )
 def test_losses_and_gradients(made: Callable, name: str, emoji: bool) -> None:
     recipe, model, batch = made(name, emoji=emoji)
-    with pretended(LOGGED) as mode:
+    with pretended() as mode:
         put(model, mode, DEVICE)
         model.train()
         moved = batch.to(DEVICE)
@@ -101,7 +101,42 @@ def test_losses_and_gradients(made: Callable, name: str, emoji: bool) -> None:
         for parameter in model.trained():
             assert parameter.grad is None or parameter.grad.device.type == DEVICE
         assert any(parameter.grad is not None for parameter in model.trained())
-    assert set(combined.means) == set(recipe.loss)
+    assert set(combined.shares) == set(recipe.loss)
+
+
+@pytest.mark.parametrize("name", ["transfusion", "transfusion, experts", "chameleon"])
+def test_a_step_reads_once_when_all_is_on_its_way(
+    made: Callable, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW is told on the device by what to divide the gradient, and whether to leave the weights alone."""
+    recipe, model, _ = made(name, "train.rows=2")
+    real, order = Trainer(recipe, model, Shapes()), []
+    batches = iter([real._made() for _ in range(3)])  # noise is drawn on the CPU
+
+    def moved() -> Any:
+        order.append("batches")
+        rows, drawn = next(batches)
+        return rows, [batch.to(DEVICE) for batch in drawn]
+
+    with pretended(LOGGED) as mode:
+        put(model, mode, DEVICE)
+        trainer = Trainer(recipe, model, Shapes())
+        trainer.optimizer.defaults["fused"] = True  # as it is where a device is really there
+        trainer.device = Cuda()
+        monkeypatch.setattr(trainer.optimizer, "step", lambda: order.append("weights"))
+        monkeypatch.setattr(trainer, "_made", moved)
+        monkeypatch.setattr(trainer, "_check_finite", lambda *given: order.append("read"))
+        for _ in range(2):
+            assert trainer.step().keys() == {*(f"loss_{role}" for role in recipe.loss), "lr", "grad_norm"}
+        marks: Any = trainer.optimizer
+        assert {mark.device.type for mark in (marks.grad_scale, marks.found_inf)} == {DEVICE}
+    assert order == ["batches", *["weights", "batches", "read"] * 2]
+
+
+class Cuda:
+    """What a trainer asks of its device."""
+
+    type = "cuda"
 
 
 # -- sampling
@@ -172,7 +207,10 @@ READ = {
 def next_is(model: Model, role: str) -> dict[str, Callable[[Tensor], Any]]:
     """What the likeliest token is answered to be: the role's first begin marker; and it was trained."""
     begin = model.vocabulary.marker(begin_marker(role, model.modalities[role].labels()[0]))
-    return {"decoding._Decoder._next": lambda read: begin if read.dtype == torch.int64 else True}
+    return {
+        "decoding._Decoder.__init__": lambda read: True,
+        "decoding._Decoder.next_ids": lambda read: np.full(tuple(read.shape), begin),
+    }
 
 
 @pytest.mark.parametrize("name", READ)
@@ -266,7 +304,7 @@ def test_a_strangers_modality_is_trained_and_drawn_there(series_plugins: Plugins
     row = next(Packer(256).rows(model.layout.sequence(data.document("train", i)) for i in range(4)))
     batch = collate(row, model.modalities, Key(0), recipe.model.rope)
     prompts = [Document((Item("text", "wave", droppable=True),))]
-    with pretended({**LOGGED, **DRAWN, **GUIDED, **next_is(model, "series")}) as mode:
+    with pretended({**DRAWN, **GUIDED, **next_is(model, "series")}) as mode:
         put(model, mode, DEVICE)
         combined = Combiner(recipe.loss).combine(model.train().losses(batch.to(DEVICE)), batch.counts)
         combined.total.backward()

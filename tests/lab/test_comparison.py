@@ -14,7 +14,7 @@ from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.comparison import jobs, worker
+from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import Run, plan
 from transfuse_lab.comparison.settings import ComparisonSettings
@@ -59,6 +59,7 @@ def compared(
     assert done.exit_code == 0, (done.stderr, done.stdout)
     assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
     assert "2 of 2 runs to do" in done.stdout
+    assert "training: less than a minute on this machine (an estimate" in done.stdout
     assert Here.started == ["fit", "fit", "run", "run"]
     return out, command
 
@@ -157,7 +158,9 @@ def test_a_run_that_fails_says_why(compared: tuple[Path, tuple], cli: Callable) 
         path.write_bytes(body)
     assert done.exit_code == 2
     assert done.stderr.startswith("error: chameleon, seed 0 failed:")
-    assert "image.safetensors is damaged" in done.stderr
+    _, error, place = done.stderr.strip().splitlines()
+    assert "image.safetensors is damaged" in error
+    assert "Traceback" in Path(place.partition("where in the code: ")[2]).read_text()
     assert "Traceback" not in done.stderr
     assert (out / "compare.json").read_text() == before
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
-from transfuse.model.parameter_groups import parameter_groups
 from transfuse.registry.plugins import Plugins
+from transfuse.training.parameter_groups import parameter_groups
 from transfuse.training.trainer import Trainer
 from transfuse_lab.runs.training import train
 

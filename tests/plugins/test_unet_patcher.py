@@ -16,7 +16,6 @@ from transfuse.config.recipe import ModelSettings
 from transfuse.documents import Document, Item, View
 from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
-from transfuse.model.llama import Llama
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
@@ -28,6 +27,7 @@ from transfuse_image.patchers.unet import ResBlock, UNetPatcher
 from transfuse_lab.datasets.digits import Digits
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import train
+from transfuse_llama.llama import Llama, LlamaSettings
 
 from tests.tiny.strange_modalities import Probe
 
@@ -233,7 +233,7 @@ def test_flops_are_those_torch_counts(
 def test_at_its_defaults_it_costs_less_than_a_small_transformer(installed: Plugins) -> None:
     """8×8×4 latents in 16 positions of width 256, against six layers' matrices at those positions."""
     unet = installed.choose("patcher", "unet", "patcher").build(shape=(4, 8, 8), dim=256)
-    backbone = Llama(ModelSettings(dim=256, layers=6, heads=4))
+    backbone = Llama(LlamaSettings(), ModelSettings(dim=256, layers=6, heads=4))
     matrices = sum(p.numel() for p in backbone.parameters() if p.dim() == 2)
     assert unet.flops(16) == 113_606_656
     assert unet.flops(16) < 2 * 16 * matrices

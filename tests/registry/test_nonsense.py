@@ -16,7 +16,7 @@ from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 
 ROOMS = ("transfuse", "transfuse_text", "transfuse_image", "transfuse_diffusion", "transfuse_vq",
-         "transfuse_experts", "transfuse_tiles", "transfuse_adapters", "transfuse_lab")  # fmt: skip
+         "transfuse_llama", "transfuse_tiles", "transfuse_adapters", "transfuse_lab")  # fmt: skip
 NONSENSE: list[Any] = [
     math.nan, math.inf, -math.inf, True, -1, 10**40, "", "x" * 5000, "\x1b[2J", None, [], [[1]], [[[]]],
     {}, {"a": math.nan}, {"a": {"b": math.nan}}, {"a": {"b": {"c": 1}}}, {"name": "nope"}, {"name": 3},

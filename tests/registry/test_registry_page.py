@@ -22,7 +22,7 @@ from transfuse_lab.datasets.digits import Digits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
 TINY = ("model.dim=32", "model.layers=1", "model.heads=2", "train.budget=128", "text.vocab=280")
-OWN = ("text", "image", "diffusion", "vq", "experts", "tiles")
+OWN = ("text", "image", "diffusion", "vq", "llama", "tiles")
 
 
 def blocks(language: str) -> list[str]:
@@ -110,7 +110,7 @@ def _settings(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
         "transfuse_text",
         "transfuse_image",
         "transfuse_diffusion",
-        "transfuse_experts",
+        "transfuse_llama",
         "transfuse_tiles",
         "transfuse_vq",
         "transfuse_adapters",

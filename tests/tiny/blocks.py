@@ -1,6 +1,7 @@
 """Throw-away kinds of block, each of what papers change: time, routing, narrower and frozen experts, rotary axes."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from transfuse.config.parts import Part, Settings
 from transfuse.config.recipe import ModelSettings
 from transfuse.model.backbone import Attend, Backbone, RowContext
-from transfuse.model.llama import Attention, FeedForward, draw_weights, rotary, rotary_tables
 from transfuse.registry.hooks import hookimpl
+from transfuse_llama.llama import Attention, FeedForward, draw_weights, rotary, rotary_tables
+from transfuse_llama.pretrained import load_pretrained
 
 
 class Layer(nn.Module):
@@ -43,6 +45,9 @@ class Stack(Backbone):
 
     def forward(self, x: Tensor, prepared: Any, t: Tensor, attend: Any) -> Tensor:
         return self.run(x, prepared, attend)
+
+    def load_pretrained(self, model: Any, folder: Path) -> None:
+        load_pretrained(model, folder)
 
     def run(self, x: Tensor, tables: Any, attend: Any, *more: Any) -> Tensor:
         for block, attend_here in zip(self.blocks, attend, strict=True):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import transfuse_diffusion.plugin
-import transfuse_experts.plugin
 import transfuse_image.plugin
+import transfuse_llama.plugin
 import transfuse_text.plugin
 import transfuse_tiles.plugin
 import transfuse_vq.plugin
@@ -52,7 +52,7 @@ def plugins() -> Plugins:
         "blocks": blocks,
         "image": transfuse_image.plugin,
         "diffusion": transfuse_diffusion.plugin,
-        "experts": transfuse_experts.plugin,
+        "llama": transfuse_llama.plugin,
         "text": transfuse_text.plugin,
         "tiles": transfuse_tiles.plugin,
         "vq": transfuse_vq.plugin,

@@ -40,12 +40,12 @@ class _Block(NamedTuple):
 class CachePlan(NamedTuple):
     """Where the T positions of some blocks go, in their order, and what they see; shared by all layers."""
 
-    slots: Int[Tensor, " 2*G*T"]
+    slots: Int[Tensor, " T"]
     blocks: list[_Block]
 
 
 class KVCache:
-    """K and V of all layers, [streams, G, capacity, d] each, written in place, no gradients.
+    """K and V of all layers, [streams, capacity, G, d] each, written in place, no gradients.
 
     The first ``length[s]`` slots of stream s are committed. ``columns``: those that the mask reads of keys.
     """
@@ -57,24 +57,20 @@ class KVCache:
         self.mask, self._of_queries, self.capacity = mask, mask.query_columns, capacity
         wide = _padded(capacity)
         # A masked value is multiplied by 0, so what was never written has to be a number.
-        self._store = torch.zeros(layers, 2, streams, kv_heads, wide, head_dim, dtype=dtype, device=device)
-        self._rows = [layer.view(-1, head_dim) for layer in self._store]
-        self._offset = (
-            np.arange(2)[:, None] * streams * kv_heads + np.arange(kv_heads)
-        ) * wide  # of K, V and head
-        self._views: dict[tuple[int, int, int], list[tuple[Tensor, Tensor]]] = {}
+        self._store = torch.zeros(layers, 2, streams, wide, kv_heads, head_dim, dtype=dtype, device=device)
+        self._rows = [layer.view(2, -1, kv_heads * head_dim).unbind() for layer in self._store]
+        self._views: dict[tuple[int, ...], list[tuple[Tensor, ...]]] = {}
         self.length: Int[np.ndarray, " streams"] = np.zeros(streams, np.int64)
         self.columns = {name: np.zeros((streams, wide), np.int64) for name in mask.key_columns}
 
-    def slots(self, streams: np.ndarray, places: np.ndarray) -> Int[Tensor, " 2*G*T"]:
+    def slots(self, streams: np.ndarray, places: np.ndarray) -> Int[Tensor, " T"]:
         """Where T positions are written, each of a stream at a place; `write` takes them in this order."""
-        G, wide = self._store.shape[3:5]
-        slots = self._offset[..., None] + streams * (G * wide) + places
-        return torch.from_numpy(slots.ravel()).to(self._store.device)
+        return torch.from_numpy(streams * self._store.shape[3] + places).to(self._store.device)
 
     def write(self, layer: int, slots: Tensor, k: Float[Tensor, "G T d"], v: Float[Tensor, "G T d"]) -> None:
         """Put keys and values into the slots of one layer, over whatever was there."""
-        self._rows[layer].index_copy_(0, slots, torch.stack((k, v)).view(-1, k.shape[2]))
+        for rows, new in zip(self._rows[layer], (k, v), strict=True):
+            rows.index_copy_(0, slots, new.transpose(0, 1).flatten(1))
 
     def label(self, streams: np.ndarray, places: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Say what lies at places of streams: one value each for every column that the mask reads of keys."""
@@ -129,17 +125,19 @@ class KVCache:
             x = q.narrow(1, at, S * n).reshape(G, shared, S, n, d).permute(2, 0, 1, 3, 4).reshape(S, G, -1, d)
             if bias is not None and bias.shape[2] > 1:
                 bias = bias.repeat(1, 1, shared, 1)
-            x = F.scaled_dot_product_attention(x, *self._held(first, S, keys)[layer], bias)
+            held_k, held_v = self._held(first, S, keys)[layer]
+            x = F.scaled_dot_product_attention(x, held_k, held_v, bias)
             x = x.view(S, G, shared, n, d).permute(1, 2, 0, 3, 4)
             outs.append((x if seeing is None else x * seeing).reshape(len(q), S * n, d))
             at += S * n
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
 
-    def _held(self, *which: int) -> list[tuple[Tensor, Tensor]]:
+    def _held(self, *which: int) -> list[tuple[Tensor, ...]]:
         """Views of what some streams hold in each layer, by the first of them, their number, and keys."""
         if which not in self._views:
             first, S, keys = which
-            self._views[which] = [tuple(layer) for layer in self._store[:, :, first : first + S, :, :keys]]
+            held = self._store[:, :, first : first + S, :keys].transpose(3, 4)
+            self._views[which] = [layer.unbind() for layer in held]
         return self._views[which]
 
     def commit(self, plan: CachePlan) -> None:

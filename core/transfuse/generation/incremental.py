@@ -4,7 +4,7 @@ Documents stand in rows, the same for all views: a call takes the first rows of 
 documents of a view at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from transfuse.generation.prompts import PackedPrompts
 from transfuse.masks import NONE
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Evaluate
+from transfuse.model.backbone import Attend
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
@@ -76,7 +77,7 @@ class IncrementalModel:
             self.device
         )
 
-    def layers(self, attend: object) -> list:
+    def layers(self, attend: Callable[..., Tensor]) -> list[Attend]:
         """An ``attend`` whose first argument is the layer, for each of them."""
         return [partial(attend, layer) for layer in range(self.model.settings.layers)]
 
@@ -129,8 +130,9 @@ class InTurn:
         span = np.where(own["span"] == NONE, NONE, streams)
         columns = {**own, "span": span, "doc": streams, "sample": streams, "idx": streams}
         positions = torch.from_numpy(np.stack([columns[axis] for axis in model.settings.rope], axis=1))
-        none, many = torch.zeros(0, dtype=torch.long), len(ids) // len(self.views)
-        batch = Batch(columns, torch.from_numpy(ids), positions, none, none, none.numpy(), (), {})
+        none, many = np.zeros(0, np.int64), len(ids) // len(self.views)
+        nothing = torch.from_numpy(none)
+        batch = Batch(columns, torch.from_numpy(ids), positions, nothing, nothing, none, (), {})
         batch = batch.to(incremental.device)
         step = _Step(incremental, self.views, many, [1] * len(self.views), batch, own)
         hidden, _ = step.run(batch)

@@ -7,6 +7,7 @@ Letters: ``T`` positions of a row, ``S`` embedded spans in it, ``D`` width, ``H`
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transfuse.errors import TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities.interface import Interface
 from transfuse.sequences.batch import Batch
@@ -95,5 +97,11 @@ class Backbone(Interface):
         """
         return 2.0 * sum(p.numel() for _, p in self.weights(modality) if p.dim() == 2)
 
-    def after_pretrained(self) -> None:
-        """Called when the marker modality's weights were read from a language model: others may copy them."""
+    def load_pretrained(self, model: Any, folder: Path) -> None:
+        """Put the weights of the language model in a folder (``model.pretrained``) into these and the model's tables.
+
+        model: the `Model` that this is the backbone of. Raises TransfuseError naming the folder where it does not fit.
+        """
+        raise TransfuseError(
+            f"model.pretrained: blocks of this kind read no weights: {folder} is for block llama"
+        )

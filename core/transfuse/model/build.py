@@ -18,8 +18,6 @@ from transfuse.modalities.fit_context import CPU, FitContext
 from transfuse.modalities.guidance import check_views
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.model import Model
-from transfuse.model.parameter_groups import freeze
-from transfuse.model.pretrained import load_pretrained
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
@@ -153,6 +151,5 @@ def build_model(
         backends=offered,
     )
     if start and recipe.model.pretrained is not None:
-        load_pretrained(model, Path(recipe.model.pretrained))
-    freeze(model, recipe.train.lr_scale)
+        model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
     return model

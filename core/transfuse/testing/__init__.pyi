@@ -31,3 +31,4 @@ from .masks.audit import next_tokens as next_tokens
 from .masks.functions import as_dense as as_dense
 from .masks.published import PUBLISHED as PUBLISHED
 from .masks.same_mask import same_mask as same_mask
+from .packing_machine import PackingMachine as PackingMachine

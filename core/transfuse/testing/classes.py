@@ -10,6 +10,7 @@
 ...         return [np.zeros(16), np.ones(24)]
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -31,46 +32,61 @@ from transfuse.testing.modalities import StraightPath
 
 
 class KitTests:
-    """What all of them share: a test a check, skipped with its reason where it says nothing of the part."""
+    """What all of them share: a test a check, skipped with its reason where it says nothing of the part.
+
+    The part of the first test serves all of a class.
+    """
 
     kit: ClassVar[Kit[Any]]
+    shared: ClassVar[dict[type, Any]] = {}
 
     def __init_subclass__(cls, kit: Kit[Any] | None = None) -> None:
         if kit is not None:
             cls.kit = kit
+            cls.test_kit = _tests(kit)  # type: ignore[attr-defined]
 
-            def test_kit(self: Any, check: Check[Any], case: Any) -> None:
-                if not isinstance(case.part, check.of):
-                    pytest.skip(f"no law of a {type(case.part).__name__}")
-                outcome = check.outcome(case)
-                if outcome.status == "fails":
-                    pytest.fail(outcome.text, pytrace=False)
-                elif outcome.status != "ok":
-                    pytest.skip(f"{outcome.status}: {outcome.text}")
 
-            cls.test_kit = pytest.mark.parametrize("check", kit.checks, ids=str)(test_kit)  # type: ignore[attr-defined]
+def _tests(kit: Kit[Any]) -> Callable[..., None]:
+    """The test that a class has for each check of its kit."""
+
+    @pytest.mark.parametrize("check", kit.checks, ids=str)
+    def test_kit(self: KitTests, check: Check[Any], case: Any) -> None:
+        case = self.shared.setdefault(type(self), case)
+        if not isinstance(case.part, check.of):
+            pytest.skip(f"no law of a {type(case.part).__name__}")
+        outcome = check.outcome(case)
+        if outcome.status == "fails":
+            pytest.fail(outcome.text, pytrace=False)
+        elif outcome.status != "ok":
+            pytest.skip(f"{outcome.status}: {outcome.text}")
+
+    return test_kit
 
 
 class ModalityTests(KitTests, kit=MODALITY):
     """Fixtures: ``modality``, as its part builds it, and ``raws``, a few raw data of every shape that there is.
 
-    mask: of the recipe that it is for. rope: the columns that turn the rotary axes.
+    mask: of the recipe that it is for. rope: the columns that turn the rotary axes. fit: False where the fixture
+    hands over one that is fit.
     """
 
     mask: Mask | str = MASK
     rope: tuple[str, ...] = ("pos",)
+    fit = True
 
     @pytest.fixture
     def case(self, modality: Any, raws: Any) -> ModalityCase:
-        return ModalityCase(modality, raws, self.mask, self.rope)
+        return ModalityCase(modality, raws, self.mask, self.rope, self.fit)
 
 
 class CodecTests(KitTests, kit=CODEC):
-    """Fixtures: ``codec``, as its part builds it, and ``raws``."""
+    """Fixtures: ``codec``, as its part builds it, and ``raws``. fit: False where the fixture hands over one that is."""
+
+    fit = True
 
     @pytest.fixture
     def case(self, codec: Any, raws: Any) -> RawDataCase:
-        return RawDataCase(codec, raws)
+        return RawDataCase(codec, raws, self.fit)
 
 
 class ObjectiveTests(KitTests, kit=OBJECTIVE):

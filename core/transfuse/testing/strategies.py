@@ -1,4 +1,4 @@
-"""Hypothesis strategies for masks: random columns, layouts, documents and expressions, to test your own with.
+"""Hypothesis strategies: columns, layouts, rows, documents and mask expressions; registries. To test your own with.
 
 >>> from hypothesis import given
 >>> from transfuse.testing import strategies
@@ -10,11 +10,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from transfuse import masks as algebra
+from transfuse.documents import Item
 
 NAMES = ("a", "b", "c")
 """The columns that random masks read and random columns hold."""
@@ -129,3 +131,54 @@ def packed(row: Sequence[Layout], filler: int = 0) -> dict[str, np.ndarray]:
         for name, values in made.items()
     }
     return {**arrays, "idx": np.arange(len(arrays["doc"]))}
+
+
+@st.composite
+def rows(draw: st.DrawFn, max_documents: int = 4, max_filler: int = 3) -> dict[str, np.ndarray]:
+    """The columns of a packed row: a few documents end to end, then filler."""
+    return packed(draw(layouts(max_documents)), draw(st.integers(0, max_filler)))
+
+
+def items(max_size: int = 6) -> st.SearchStrategy[Item]:
+    """Items of `transfuse.testing.modalities`: texts of the letters a to h, and blobs of up to `max_size` numbers.
+
+    Blobs need a layout with ``Blob(sizes=range(1, max_size + 1))``.
+    """
+    letters = st.text("abcdefgh", min_size=1, max_size=max_size)
+    numbers = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=max_size)
+    droppable = st.booleans()
+    return st.one_of(
+        st.builds(Item, st.just("letters"), letters, droppable=droppable),
+        st.builds(Item, st.just("blob"), numbers, noised=st.booleans(), droppable=droppable),
+    )
+
+
+def items_of(max_items: int = 3, max_size: int = 6) -> st.SearchStrategy[tuple[Item, ...]]:
+    """A document's items."""
+    return st.lists(items(max_size), min_size=1, max_size=max_items).map(tuple)
+
+
+@st.composite
+def registries(draw: st.DrawFn, max_recipes: int = 3) -> dict[str, Any]:
+    """What a registry file or the hook ``transfuse_registry`` says: masks, modalities, and recipes of them.
+
+    Every one resolves with the built-in plugins; recipes may extend each other.
+    """
+    rule = masks(("doc", "idx", "span"), max_leaves=4).filter(lambda mask: "t" not in mask.columns)
+    rules = draw(st.lists(rule, min_size=1, max_size=3))
+    made: dict[str, Any] = {
+        "masks": {f"mask_{i}": str(rule) for i, rule in enumerate(rules)},
+        "modalities": {"words": {"kind": "text", "vocab": draw(st.integers(256, 400))}},
+        "recipes": {},
+    }
+    for i in range(draw(st.integers(1, max_recipes))):
+        summary, steps = draw(st.text("abc ", max_size=9)), draw(st.integers(1, 9))
+        recipe: dict[str, Any] = {"summary": summary, "train": {"steps": steps}}
+        base = draw(st.none() | st.sampled_from(sorted(made["recipes"]))) if made["recipes"] else None
+        if base is not None:
+            recipe["extends"] = base
+        else:
+            mask = draw(st.sampled_from([*made["masks"], "causal", "same(doc) & le(idx)"]))
+            recipe |= {"modalities": {"text": "words"}, "mask": mask, "loss": {"text": draw(st.floats(0, 9))}}
+        made["recipes"][f"recipe_{i}"] = recipe
+    return made

@@ -35,8 +35,8 @@ class Silence:
         for role, weight in self.roles.items():
             warnings.warn(
                 f"role {role!r} weighs {weight:g} in the loss and had none in {self.documents:,} documents: no item of "
-                f"it was to be predicted (loss=True, and noised where it is diffused); train for longer, mend the data, "
-                f"or say loss.{role}: 0",
+                f"it was to be predicted (loss=True, and noised where it is diffused); train for longer, mend the "
+                f"data, or say loss.{role}: 0",
                 stacklevel=2,
             )
         if self.weights:

@@ -24,7 +24,6 @@ from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.files import CURE
 from transfuse.model.model import Model
-from transfuse.model.parameter_groups import factor_by_parameter
 from transfuse.model.precision import computing_in
 from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
@@ -36,6 +35,7 @@ from transfuse.training.ema import EMA
 from transfuse.training.layers import prepare_layers
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
+from transfuse.training.parameter_groups import factor_by_parameter, freeze
 from transfuse.training.schedules import learning_rate
 from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
@@ -79,6 +79,7 @@ class Trainer:
         self.recipe, self.model, self.progress = recipe, model, Progress()
         self.data = restrict(data, model.modalities)
         train = recipe.train
+        freeze(model, train.lr_scale)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)

@@ -73,7 +73,9 @@ def _forecast(
         for run in todo:
             try:
                 if run.codecs not in codecs:
-                    codecs[run.codecs] = Forecast() if has_codecs(run.codecs) else of_codecs(found[run.entry])
+                    codecs[run.codecs] = (
+                        Forecast() if has_codecs(run.codecs) else of_codecs(found[run.entry], places[0])
+                    )
                 if run.entry not in runs:
                     runs[run.entry] = of_training(found[run.entry], plugins, places[0])
             except TransfuseError as error:
@@ -82,7 +84,7 @@ def _forecast(
         torch.set_num_threads(threads)
     fitted, trained = sum(codecs.values(), Forecast()), sum((runs[run.entry] for run in todo), Forecast())
     check_room("--out", out, fitted.size + trained.size)
-    seconds = fitted.seconds / min(len(codecs), cores()) + trained.seconds / min(len(todo), len(places))
+    seconds = fitted.seconds / min(len(codecs), len(places)) + trained.seconds / min(len(todo), len(places))
     say(f"training: {in_time(seconds)} on this machine ({ESTIMATE}); evaluation comes on top")
 
 

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transfuse import masks
@@ -14,6 +15,10 @@ from transfuse.masks.expressions import NAME
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.drawing import mask_drawing, mask_layout
 from transfuse_lab.output_paths import check_file
+
+if TYPE_CHECKING:
+    from transfuse.sequences.layout import Layout
+    from transfuse.sequences.rows import Row
 
 FORMATS = (".png", ".svg")
 WIDEST, CELL = 1200, 24
@@ -38,7 +43,10 @@ def mask_command(
     if out is not None:
         check_file("--out", Path(out), FORMATS)
     if on is not None:
-        mask, columns, lines = _of_recipe(expr, on)
+        from transfuse_lab.drawing.recipe_layout import described
+
+        mask, laid_out, row = of_recipe(expr, on)
+        columns, lines = row.columns, described(mask, laid_out, row)
     elif expr is None or layout is None:
         raise TransfuseError("EXPR is missing: the mask to draw over --layout, such as 'same(doc) & le(idx)'")
     else:
@@ -66,20 +74,19 @@ def named(expr: str, registry: Path | None) -> masks.Mask:
     return Registry.open(registry).mask(expr.strip())
 
 
-def _of_recipe(expr: str | None, on: RecipeOnData) -> tuple[masks.Mask, masks.Columns, list[str]]:
-    """The mask, the columns of the recipe's example, and a line for each of its documents."""
+def of_recipe(expr: str | None, on: RecipeOnData) -> "tuple[masks.Mask, Layout, Row]":
+    """The mask, the recipe's layout, and its example: a row of its first documents."""
     from transfuse.registry import Registry
 
     from transfuse_lab.datasets import open_data
-    from transfuse_lab.drawing.recipe_layout import described, example, layout_of
+    from transfuse_lab.drawing.recipe_layout import example, layout_of
 
     registry = Registry.open(on.registry)
     data = open_data(on.data, registry.plugins)
     recipe = registry.recipe(on.recipe, on.overrides, data.name)
     mask = recipe.mask if expr is None else registry.mask(expr.strip())
     layout, data = layout_of(recipe, data, mask)
-    row = example(layout, data)
-    return mask, row.columns, described(mask, layout, row)
+    return mask, layout, example(layout, data)
 
 
 def facts(mask: masks.Mask, columns: masks.Columns) -> list[str]:

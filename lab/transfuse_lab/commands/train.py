@@ -57,7 +57,7 @@ def train_command(
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
-        fitted = of_codecs(surveyed) if codecs is None and start is None else Forecast()
+        fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
         trained = of_training(surveyed, plugins, there)
         check_room("--out", out, fitted.size + trained.size)
         parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
@@ -79,7 +79,7 @@ def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
     want = (
         []
         if model.layout.marker_modality or len(model.modalities) == 1
-        else ["--want", [*model.modalities][0]]
+        else ["--want", next(iter(model.modalities))]
     )
     yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
@@ -117,7 +117,7 @@ def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device)
         say(f"{out} holds these codecs already; delete it to fit them again")
     else:
         surveyed = survey(recipe, data, say)
-        fitted = of_codecs(surveyed)
+        fitted = of_codecs(surveyed, device)
         check_room("--out", out, fitted.size)
         say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
         modalities = fit_codecs(surveyed.recipe, data, out, say, device)

@@ -1,7 +1,7 @@
 """A worker: one job of a comparison in a process of its own, which ends when its parent does.
 
-``python -P -m transfuse_lab.comparison JOB.json``; what it has to say goes to standard output. Its standard
-input has nothing to say: it is held open by the parent, and its end is the parent's.
+``python -P -m transfuse_lab.comparison JOB.json``; what it has to say, and where in the code an error arose, goes to
+standard output. Its standard input has nothing to say: it is held open by the parent, and its end is the parent's.
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 from transfuse_lab.comparison.jobs import PATIENCE
@@ -43,6 +44,7 @@ def main() -> None:
 
         work(read_json(Path(sys.argv[1]), "job"))
     except TransfuseError as error:
+        complain("".join(traceback.format_exception(error.__cause__ or error)).strip())
         complain(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:

@@ -57,7 +57,8 @@ def run_all(
                 free.append(used.pop(process))
                 done += 1
                 if process.returncode:
-                    raise TransfuseError(f"{job.name} failed:\n{_tail(job.folder / 'log.txt')}")
+                    log = job.folder / "log.txt"
+                    raise TransfuseError(f"{job.name} failed:\n{_tail(log)}\n  where in the code: {log}")
             watch(list(active.values()), done)
     finally:
         if active:
@@ -114,6 +115,7 @@ def _until_we_end() -> int:
 
 
 def _tail(log: Path, lines: int = 12) -> str:
-    return "\n".join(
-        f"  {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-    )
+    """The error with which a job's log ends, or its last lines where it ends otherwise."""
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    last = max((i for i, line in enumerate(said) if line.startswith("error: ")), default=len(said) - lines)
+    return "\n".join(f"  {line}" for line in said[max(0, last) :])

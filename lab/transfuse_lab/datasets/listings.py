@@ -54,7 +54,7 @@ def table_rows(
 def _text(folder: Path, listing: Path, links: Links) -> str:
     refuse_leading_out(folder, listing.name, links)
     if listing.stat().st_size > LARGEST_LISTING:
-        raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; pack the data into a store")
+        raise TransfuseError(f"{listing}: larger than {LARGEST_LISTING} bytes; shorten it")
     return read_text(listing, "listing", LARGEST_LISTING)
 
 

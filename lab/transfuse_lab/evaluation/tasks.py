@@ -179,15 +179,10 @@ def _items(data: DataSet, split: str, one: Instance) -> tuple[tuple[Item, ...], 
 
 def checked_evaluable(data: DataSet, roles: Collection[str], settings: EvalSettings) -> tuple[Task, ...]:
     """The tasks, where held-out documents hold them. Raises TransfuseError before anything is trained."""
-    whole, data = data, restrict(data, roles)
-    if not data.size("heldout") and whole.size("heldout"):
-        raise TransfuseError(
-            f"data set {data.name!r}: no held-out document has an item of the model's roles, {', '.join(roles)}: call "
-            f"them so, or give other data"
-        )
+    data = restrict(data, roles)
     if not data.size("heldout"):
         raise TransfuseError(
-            f"data set {data.name!r}: split 'heldout' is empty, and evaluation needs some of it: mark a few "
-            f'documents "split": "heldout"'
+            f"data set {data.name!r}: split 'heldout' holds nothing of {', '.join(roles)}, and evaluation needs some: "
+            f'mark a few documents that do "split": "heldout", or give other data'
         )
     return tasks_of(data, roles, settings.tasks)

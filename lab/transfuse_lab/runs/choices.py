@@ -19,6 +19,7 @@ from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
+from transfuse.modalities.fit_context import CPU
 from transfuse.modalities.modality import Modality
 
 FEWEST, USUAL, MOST = 16, 64, 256
@@ -56,7 +57,7 @@ def choose(role: str, modality: Chosen, raws: Sequence[Any]) -> Chosen:
             scaled, lengths = _scaled(role, modality, places, scale, raws)
             if (distance := _distance(lengths)) < least:
                 best, least = scaled, distance
-            elif least < OUTSIDE:
+            elif best is not modality and least < OUTSIDE:
                 break  # larger scales only lead away
         if least < OUTSIDE:
             break
@@ -161,7 +162,7 @@ def _lengths(role: str, modality: Chosen, raws: Sequence[Any]) -> list[int]:
         built = replace(modality, builds=Modality, others=()).build(name=role)
         if isinstance(built, GridModality):
             return [_positions(built, np.shape(raw)) for raw in raws]
-        seam.call(built, "fit", raws, 0, lambda line: None, 0.0)
+        seam.fit(built, raws, 0, lambda line: None, 0.0, CPU)
         payloads = [seam.payload(built, "encode", raw) for raw in raws]
         items = [Item(role, raw) for raw in raws]
         return [

@@ -12,6 +12,7 @@ from transfuse.checkpoints.checkpoint import optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
+from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.registry.plugins import Plugins
@@ -38,17 +39,17 @@ class Forecast:
         return Forecast(self.seconds + other.seconds, self.size + other.size)
 
 
-def of_codecs(surveyed: Surveyed) -> Forecast:
+def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecast:
     """Of all codecs' training; tokenizers take seconds and are not counted."""
     found = Forecast()
     for role, modality in _grids(surveyed).items():
         raws = _sample(surveyed, role)
         steps = getattr(getattr(modality.codec, "settings", None), "steps", TRIED[-1])
-        made, first = _seconds_of(modality, raws, 0.0), _seconds_of(modality, raws, 1 / steps)
+        made, first = (_seconds_of(modality, raws, tried / steps, device) for tried in (0, 1))
         each = first - made
         for tried in (tried for tried in TRIED if tried <= steps):
             longer = (
-                _seconds_of(modality, raws, tried / steps) - first
+                _seconds_of(modality, raws, tried / steps, device) - first
             )  # what comes with the first step is no step's
             each = longer / (tried - 1)
             if longer > ENOUGH:
@@ -106,9 +107,11 @@ def _sample(surveyed: Surveyed, role: str) -> list[Any]:
     return [*islice(surveyed.data.raw("train", role), SAMPLE), *surveyed.shapes.get(role, ())]
 
 
-def _seconds_of(modality: Modality, raws: list[Any], effort: float) -> float:
+def _seconds_of(
+    modality: Modality, raws: list[Any], effort: float, device: torch.device | str = "cpu"
+) -> float:
     began = time.monotonic()
-    seam.call(modality, "fit", raws, 0, lambda line: None, effort)
+    seam.fit(modality, raws, 0, lambda line: None, effort, FitContext(device))
     return time.monotonic() - began
 
 

@@ -16,6 +16,7 @@ from transfuse.errors import RawError, TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
+from transfuse.modalities.fit_context import CPU
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.build import build_modalities, check_roles, place_of
 from transfuse.sequences.item_checks import check_items
@@ -172,7 +173,7 @@ def _fit(role: str, modality: Modality, data: Restriction, firsts: list[tuple[An
     """A codec made and not trained, from one of each shape where that is enough."""
     raws = data.raw("train", role) if firsts is None else [raw for raw, _ in firsts]
     try:
-        seam.call(modality, "fit", raws, 0, lambda line: None, 0.0)
+        seam.fit(modality, raws, 0, lambda line: None, 0.0, CPU)
     except RawError as error:
         place = place_of(data, role, error.number) if firsts is None else firsts[error.number][1]
         raise TransfuseError(f"{place}: {error}") from error

@@ -160,7 +160,8 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     if lawful != here:
         raise TransfuseError(
             f"{run.path} holds another run: {differing(lawful, here)}; {cure} (a run may go on under another "
-            f"attention, {', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins another from its weights)"
+            f"attention, {', '.join(f'train.{key}' for key in MAY_CHANGE)}; `--from {run.path}` begins "
+            f"another from its weights)"
         )
     if run.description.get("data") != data.identity():
         unlike = differing(run.description.get("data"), data.identity())

@@ -125,7 +125,7 @@ class Autoencoder(PictureCodec):
             self.make(images.shape[1])
             training = AutoencoderTraining(self, torch.from_numpy(images), key, steps, context.device)
             training.run(report, context)
-            self.requires_grad_(False).eval()
+            self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
             seen = torch.from_numpy(images if steps else images[: s.batch])
             with torch.no_grad():
                 parts = (part.to(context.device) * 2 - 1 for part in seen.split(s.batch))

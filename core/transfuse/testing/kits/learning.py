@@ -2,8 +2,10 @@
 
 import copy
 import json
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch._dynamo import reset
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -168,24 +170,29 @@ def it_trains_on_another_device(at: ModalityCase) -> None:
                 " reason}", ability="compile", of=SpanModality)  # fmt: skip
 def it_compiles(at: ModalityCase) -> None:
     """torch.compile (aot_eager) gives the same loss and gradients."""
-    spans, m = at.noised(), at.connected
-    copy_ = at.alike[0].copy
-
-    def loss(x_t: torch.Tensor, t: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        vectors, state = m.embed(x_t, t, **seam.accepted(m.embed, copy=copy_))
-        prediction = m.head(vectors, state, t, **seam.accepted(m.head, copy=copy_))
-        return m.objective(prediction, target, t, **seam.accepted(m.objective, copy=copy_)).sum
-
     reset()
-    one, two = loss(*vars(spans).values()), torch.compile(loss, backend="aot_eager")(*vars(spans).values())
-    weights = [p for p in m.parameters() if p.requires_grad]
+    forward = _forward(at.connected, at.alike[0].copy)
+    given = vars(at.noised()).values()
+    one, two = forward(*given), torch.compile(forward, backend="aot_eager")(*given)
+    weights = [p for p in at.connected.parameters() if p.requires_grad]
     grads = [torch.autograd.grad(each, weights, allow_unused=True) for each in (one, two)]
     same = all((a is None) == (b is None) and (a is None or close(a, b)) for a, b in zip(*grads, strict=True))
     expect(close(one, two), f"a loss of {float(two):.5g} compiled, and {float(one):.5g} as it is")
     expect(same, "compiled, it has other gradients")
 
 
-def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
+def _forward(m: SpanModality, copy_: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Its own layers and its loss as one function of x_t, t and target."""
+
+    def loss(x_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        vectors, state = m.embed(x_t, t, **seam.accepted(m.embed, copy=copy_))
+        prediction = m.head(vectors, state, t, **seam.accepted(m.head, copy=copy_))
+        return m.objective(prediction, target, t, **seam.accepted(m.objective, copy=copy_)).sum
+
+    return loss
+
+
+def _leaves(loss: Tensor) -> list[Tensor]:
     """The tensors with a gradient that a loss was made from."""
     found, seen, waiting = [], set(), [loss.grad_fn]
     while waiting:
@@ -193,7 +200,7 @@ def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
+        leaf = getattr(node, "variable", None)
+        found += [] if leaf is None else [leaf]
         waiting += [following for following, _ in node.next_functions]
     return found

@@ -53,8 +53,9 @@ class ModalityCase(RawDataCase):
         raws: Iterable[Any],
         mask: Mask | str = MASK,
         rope: tuple[str, ...] = ("pos",),
+        fit: bool = True,
     ) -> None:
-        super().__init__(modality, raws)
+        super().__init__(modality, raws, fit)
         self.mask = masks.parse(mask) if isinstance(mask, str) else mask
         self.rope = rope
 

@@ -15,7 +15,7 @@ from torch import nn
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.codec import Codec
-from transfuse.modalities.modality import Modality, SpanModality
+from transfuse.modalities.modality import Modality
 from transfuse.modalities.raw import as_numbers
 from transfuse.testing.kits.runner import Kit, expect, global_randomness_untouched
 
@@ -28,13 +28,13 @@ FILES = 0.01
 class RawDataCase:
     """A modality or a codec with raw data that it takes.
 
-    part: as it is built; it is fit to ``raws``, without training (``effort=0``), where it does not take them yet.
-        One that was fit already is taken as it is, and then ``facts`` and ``restore`` are tried on a copy that
-        knows what they are to say: hand over one that is not fit where there is a choice.
+    part: as it is built. fit: it is to be fit to ``raws``, without training (``effort=0``); False: it was, and is
+        taken as it is. Then ``facts`` and ``restore`` are tried on a copy that knows what they are to say: hand over
+        one that is not fit where there is a choice.
     """
 
-    def __init__(self, part: Modality | Codec, raws: Iterable[Any]) -> None:
-        self.part, self.untouched = part, deepcopy(part)
+    def __init__(self, part: Modality | Codec, raws: Iterable[Any], fit: bool = True) -> None:
+        self.part, self.untouched, self.to_fit = part, deepcopy(part), fit
         self.raws = list(islice(raws, TRIED))
 
     def unfit(self) -> Any:
@@ -50,20 +50,11 @@ class RawDataCase:
         """It, fit, and not connected to a model."""
         if not self.raws:
             raise TransfuseError("there are no raw data: hand over a few, of every shape that the data have")
-        return self.part if self._takes_them() else self.fit(self.unfit())
+        return self.fit(self.unfit()) if self.to_fit else self.part
 
     @cached_property
     def payloads(self) -> list[np.ndarray]:
         return [seam.payload(self.fitted, "encode", raw) for raw in self.raws]
-
-    def _takes_them(self) -> bool:
-        """Whether it is fit already: it encodes all raw data, and knows a label where it needs one."""
-        try:
-            for raw in self.raws:
-                seam.payload(self.part, "encode", raw)
-            return not isinstance(self.part, SpanModality) or bool(seam.call(self.part, "labels"))
-        except TransfuseError:
-            return False
 
 
 RAW_DATA: Kit[RawDataCase] = Kit("modality")

@@ -5,14 +5,19 @@ Letters as in `transfuse.model.backbone`; ``n``: some of the positions.
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transfuse.config.recipe import RopeScaling
+from transfuse.model.model import Model
+from transfuse.plugin import Attend, Backbone, ModelSettings, RowContext, Settings
 
-from transfuse.config.recipe import ModelSettings, RopeScaling
-from transfuse.model.backbone import Attend, Backbone, RowContext
-from transfuse.model.fused import RMSNorm, computed_in, project, swiglu
+from transfuse_llama.config_json import architecture
+from transfuse_llama.fused import RMSNorm, computed_in, project, swiglu
+from transfuse_llama.pretrained import load_pretrained
 
 QueryKeyValue = tuple[Float[Tensor, "H n d"], Float[Tensor, "G n d"], Float[Tensor, "G n d"]]
 Tables = tuple[Float[Tensor, "T d/2"], Float[Tensor, "T d/2"]]
@@ -111,12 +116,21 @@ class LlamaBlock(nn.Module):
         return x + self.feedforward(x, self.feedforward_norm)
 
 
+class LlamaSettings(Settings):
+    """All there is to set of Llama's blocks is the model's."""
+
+    @classmethod
+    def architecture(cls, folder: Path) -> dict[str, Any]:
+        """What the folder under ``model.pretrained`` decides of the model's settings."""
+        return architecture(folder)
+
+
 class Llama(Backbone):
     """Llama's blocks and final RMSNorm; all modalities share every weight (paper, section 4.1)."""
 
-    def __init__(self, s: ModelSettings) -> None:
+    def __init__(self, settings: LlamaSettings, model: ModelSettings) -> None:
         super().__init__()
-        self.settings = s
+        self.settings = s = model
         self.blocks = nn.ModuleList(LlamaBlock(s) for _ in range(s.layers))
         self.norm = RMSNorm(s.dim, s.norm_eps)
         draw_weights(self, s)
@@ -131,6 +145,9 @@ class Llama(Backbone):
         for block, attend_here in zip(self.blocks, attend, strict=True):
             x = block(x, cos, sin, attend_here)
         return self.norm(x)
+
+    def load_pretrained(self, model: Model, folder: Path) -> None:
+        load_pretrained(model, folder)
 
 
 def rotary_tables(row: RowContext, s: ModelSettings) -> Tables:

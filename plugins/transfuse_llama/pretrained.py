@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-
 from transfuse.errors import TransfuseError
 from transfuse.files import read_mapping
 from transfuse.model.model import Model
@@ -48,7 +47,6 @@ def load_pretrained(model: Model, folder: Path) -> None:
         if not model.settings.tied:
             stored.fill_rows(model.unembed.weight[r.start : r.stop], "lm_head.weight")
         stored.check_all_used({"lm_head.weight"} if model.settings.tied else set())
-    model.backbone.after_pretrained()
 
 
 def sources(name: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transfuse.attention import attend
 from transfuse.config.recipe import ModelSettings
-from transfuse.model.fused import turn_
-from transfuse.model.llama import Llama, rotary
+from transfuse_llama.fused import turn_
+from transfuse_llama.llama import Llama, LlamaSettings, rotary
 
 from tests.tiny.models import CAUSAL, bare
 
@@ -91,7 +91,7 @@ def run(model: Llama, x: Tensor, at: Tensor) -> Tensor:
 def test_every_variant_runs_is_finite_and_uses_all_its_weights(name: str) -> None:
     torch.manual_seed(0)
     s = settings(**VARIANTS[name])
-    model = Llama(s)
+    model = Llama(LlamaSettings(), s)
     x = torch.randn(7, 32, requires_grad=True)
     out = run(model, x, torch.arange(7)[:, None])
     assert out.shape == (7, 32)
@@ -106,7 +106,10 @@ def test_every_variant_runs_is_finite_and_uses_all_its_weights(name: str) -> Non
 def test_shared_key_value_heads_are_those_heads_repeated() -> None:
     """GQA: query heads 0-1 read the first key-value head, 2-3 the second."""
     torch.manual_seed(0)
-    shared, whole = Llama(settings(kv_heads=2, layers=1)), Llama(settings(layers=1))
+    shared, whole = (
+        Llama(LlamaSettings(), settings(kv_heads=2, layers=1)),
+        Llama(LlamaSettings(), settings(layers=1)),
+    )
     weights = shared.state_dict()
     q, k, v = weights["blocks.0.attention.qkv.weight"].split([32, 16, 16])
     doubled = [part.view(2, 8, 32).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v)]
@@ -119,7 +122,7 @@ def test_qk_norm_makes_scores_blind_to_the_scale_of_queries_and_keys() -> None:
     torch.manual_seed(0)
     x, at = torch.randn(7, 32), torch.arange(7)[:, None]
     for qk_norm in (True, False):
-        model = Llama(settings(qk_norm=qk_norm, layers=1))
+        model = Llama(LlamaSettings(), settings(qk_norm=qk_norm, layers=1))
         before = run(model, x, at)
         with torch.no_grad():
             model.get_parameter("blocks.0.attention.qkv.weight")[:64] *= 10  # queries and keys
@@ -129,7 +132,7 @@ def test_qk_norm_makes_scores_blind_to_the_scale_of_queries_and_keys() -> None:
 def test_post_norm_bounds_what_a_block_adds() -> None:
     torch.manual_seed(0)
     x, at = 100 * torch.randn(7, 32), torch.arange(7)[:, None]
-    block = Llama(settings(post_norm=True)).blocks[0]
+    block = Llama(LlamaSettings(), settings(post_norm=True)).blocks[0]
     cos, sin = rotary(at, 8, 10_000.0)
     columns = {"doc": np.zeros(7, np.int64), "idx": np.arange(7)}
     added = block(x, cos, sin, partial(attend, mask=CAUSAL, columns=columns)) - x
@@ -139,7 +142,7 @@ def test_post_norm_bounds_what_a_block_adds() -> None:
 
 def test_without_a_mask_order_is_told_by_positions_alone() -> None:
     torch.manual_seed(0)
-    model = Llama(settings())
+    model = Llama(LlamaSettings(), settings())
     x, at, order = torch.randn(7, 32), torch.arange(7)[:, None], torch.randperm(7)
 
     def free(x: Tensor, at: Tensor) -> Tensor:

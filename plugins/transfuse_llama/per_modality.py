@@ -5,23 +5,24 @@ Letters as in `transfuse.model.backbone`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transfuse.model.model import Model
 from transfuse.plugin import (
     Attend,
     Backbone,
-    LlamaBlock,
     ModelSettings,
     RowContext,
     Settings,
-    draw_weights,
-    rotary_tables,
 )
 
-from transfuse_experts.position_groups import PositionGroups
+from transfuse_llama.llama import LlamaBlock, draw_weights, rotary_tables
+from transfuse_llama.position_groups import PositionGroups
+from transfuse_llama.pretrained import load_pretrained
 
 
 class PerModalitySettings(Settings):
@@ -56,7 +57,7 @@ class PerModality(Backbone):
         self.blocks = nn.ModuleList(ModalityBlocks(model, modalities) for _ in range(model.layers))
         self.norm = ModalityNorms(model, modalities)
         draw_weights(self, model)
-        self.after_pretrained()
+        self._start()
 
     def prepare(self, row: RowContext) -> Prepared:
         groups = PositionGroups.of(row.modality, len(self.modalities), row.positions.device)
@@ -77,8 +78,12 @@ class PerModality(Backbone):
         inside = f"experts.{modality}."
         return ((name.replace(inside, ""), p) for name, p in self.named_parameters() if inside in name)
 
+    def load_pretrained(self, model: Model, folder: Path) -> None:
+        load_pretrained(model, folder)
+        self._start()
+
     @torch.no_grad()
-    def after_pretrained(self) -> None:
+    def _start(self) -> None:
         if self.settings.start == "copied":
             source = dict(self.weights(self.marker_modality))
             for modality in self.modalities:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transfuse.model.fused import RMSNorm, project, swiglu
+from transfuse_llama.fused import RMSNorm, project, swiglu
 
 D, H, G, WIDTH = 12, 4, 2, 6
 
