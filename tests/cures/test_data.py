@@ -196,7 +196,7 @@ class TestPictures:
     @cures("images.py: data folder {folder}: fit=")
     def test_a_fit_without_a_size(self, own: Own) -> None:
         own.pets()
-        own.told("pets;fit=crop")
+        own.told("pets;fit=crop;size=own")
         own.read("pets;fit=crop;" + own.finds(r"as in (size=\d+)"))
 
     @cures("files.py: {place}: not a readable image")
