@@ -20,10 +20,7 @@ FILE, PICTURE = DOCS / "results" / "step.json", DOCS / "images" / "step.svg"
 KINDS = {
     "matrix products": ("#4c78a8", ("matmul",)),
     "attention": ("#54a24b", ("attention",)),
-    "optimiser and clip": (
-        "#b279a2",
-        ("lerp_", "addcdiv_", "addcmul_", "sqrt", "mul_", "linalg_vector_norm", "_fused_adamw_", "stack"),
-    ),
+    "optimiser and clip": ("#b279a2", ("optimizer", "linalg_vector_norm", "_foreach_norm")),
     "copies and gathers": (
         "#eeca3b",
         ("cat", "copy_", "_to_copy", "index", "index_select", "index_copy", "index_copy_", "clone", "fill_"),

@@ -46,15 +46,20 @@ class Rate:
 
 
 def alternate(
-    steps: Mapping[str, Callable[[], int]], rounds: int, least: float, compiled: Collection[str] = ()
+    steps: Mapping[str, Callable[[], int]],
+    rounds: int,
+    least: float,
+    compiled: Collection[str] = (),
+    ready: Collection[str] = (),
 ) -> dict[str, Rate]:
     """Each of ``steps``, which says how many units it did, in every round for ``least`` CPU-seconds, one step at least.
 
-    One step of each comes first and is not counted, as it plans and fetches memory; of those that are ``compiled``
-    as many as take ``least`` more, as other shapes may be compiled again.
+    One step of each that is not ``ready`` comes first and is not counted, as it plans and fetches memory; of those that
+    are ``compiled`` as many as take ``least`` more, as other shapes may be compiled again.
     """
     for name, step in steps.items():
-        step()
+        if name not in ready:
+            step()
         if name in compiled:
             _steps(step, least)
     rates: dict[str, list[float]] = {name: [] for name in steps}
@@ -104,9 +109,9 @@ def kept_bytes(model: nn.Module, loss: Callable[[], tuple[Tensor, int]]) -> tupl
     return nbytes, positions
 
 
-def breakdown(step: Callable[[], int], steps: int = 3) -> dict[str, float]:
-    """Where a step's time goes, as shares that add up to 1: ``matmul``, ``attention``, other operations by name, and
-    ``python``, which is what no operation accounts for: the program between them, and the profiler's own work.
+def breakdown(step: Callable[[], int], steps: int = 2) -> dict[str, float]:
+    """Where a step's time goes, as shares that add up to 1: ``matmul``, ``attention``, ``optimizer``, other operations
+    by name, and ``python``, which is what no operation accounts for: the program between them, the profiler's work.
 
     Products within attention count as attention. The clock is torch.profiler's, so nothing else should run.
     """
@@ -132,5 +137,7 @@ def _kind(event: torch.autograd.profiler_util.FunctionEvent) -> str:
     while up is not None:
         if any(name in up.name for name in ATTENTION):
             return "attention"
+        if up.name.startswith(("Optimizer.step", "aten::_fused_adamw")):
+            return "optimizer"
         up = up.cpu_parent
     return "matmul" if event.name in PRODUCTS else event.name.removeprefix("aten::")

@@ -51,7 +51,7 @@ class Ours:
         self.workload, self.dtype = workload, dtype
         self.model = build(recipe, workload, registry.plugins, report=lambda line: None)
         self.trainer = Trainer(recipe, self.model, workload)
-        self._groups = self.groups()
+        self._groups, self._positions = self.groups(), 0
 
     def groups(self) -> Iterator[list[Document]]:
         """The documents of each of the trainer's rows, from its first on, in the order of its own packer."""
@@ -68,7 +68,9 @@ class Ours:
         before, documents = self.trainer.progress.documents, next(self._groups)
         self.trainer.step()
         assert self.trainer.progress.documents - before == len(documents)
-        return sum(data_positions(document) for document in documents)
+        positions = sum(data_positions(document) for document in documents)
+        self._positions += positions
+        return positions
 
     def backward_keeps(self) -> tuple[torch.Tensor, int]:
         """The loss of a row, its graph alive; and the row's positions, markers counted."""
@@ -77,11 +79,10 @@ class Ours:
         with computing_in(self.model, DTYPES[self.dtype]):
             return self.trainer.combiner.combine(self.model.losses(batch), batch.counts).total, len(batch)
 
-    def flops_a_position(self, rows: int = 4) -> float:
-        """FLOPs by formula of training on a data position: the trainer's count over ``rows`` steps."""
-        before = self.trainer.progress.flops
-        positions = sum(self.step() for _ in range(rows))
-        return (self.trainer.progress.flops - before) / positions
+    @property
+    def flops_a_position(self) -> float:
+        """FLOPs by formula of training on a data position, over all steps so far."""
+        return self.trainer.progress.flops / self._positions
 
     # -- generation
 

@@ -6,6 +6,7 @@ Letters as in `transfuse.model.backbone`; ``n``: some of the positions.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,7 @@ from transfuse.config.recipe import RopeScaling
 from transfuse.model.model import Model
 from transfuse.plugin import Attend, Backbone, ModelSettings, RowContext, Settings
 
+from transfuse_llama.config_json import architecture
 from transfuse_llama.fused import RMSNorm, computed_in, project, swiglu
 from transfuse_llama.pretrained import load_pretrained
 
@@ -116,6 +118,11 @@ class LlamaBlock(nn.Module):
 
 class LlamaSettings(Settings):
     """All there is to set of Llama's blocks is the model's."""
+
+    @classmethod
+    def architecture(cls, folder: Path) -> dict[str, Any]:
+        """What the folder under ``model.pretrained`` decides of the model's settings."""
+        return architecture(folder)
 
 
 class Llama(Backbone):

@@ -54,7 +54,7 @@ def decode_image(
 
     with _opened(file, place) as opened:
         image = _eight_bit(ImageOps.exif_transpose(opened))
-        if size is not None and image.size != (made := size[::-1]):  # Pillow says the width first
+        if size is not None and image.size != (made := (size[1], size[0])):  # Pillow says the width first
             smooth = Image.Resampling.LANCZOS
             if fit == "crop":
                 image = ImageOps.fit(image, made, smooth)

@@ -155,6 +155,15 @@ def test_a_mask_under_which_the_beginning_sees_what_follows_shares_nothing(
     assert len(pack_prompts([laid], CAUSAL).row) == 3
 
 
+def test_views_that_begin_with_different_data_of_one_shape_share_the_marker_before_them(kit: Kit) -> None:
+    """An image is dropped, and another that looks alike stands where it stood."""
+    views = (View(frozenset()), View())
+    model = kit.model()
+    for second, shared in ((2, 2), (1, 1 + 4 + 2)):
+        asked = Document((shown(1, droppable=True), shown(second, droppable=False)))
+        assert LaidPrompt.of(asked, model.layout, views).shared() == shared
+
+
 def shown(i: int, droppable: bool) -> Item:
     return Item("image", picture(i), noised=False, droppable=droppable)
 

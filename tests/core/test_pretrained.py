@@ -202,7 +202,7 @@ def test_the_folder_decides_what_a_recipe_below_said_and_contradicts_what_is_sai
     for order in (1, -1):
         sets = [f"model.pretrained={tmp_path}", "model.dim=64"][::order]
         with pytest.raises(
-            TransfuseError, match=r"--set model\.dim: is 64, and .*config\.json says 32: leave"
+            TransfuseError, match=r"--set model\.dim: is 64, and the folder .* says 32: leave"
         ):
             registry.recipe("transfusion", sets)
     agreeing = registry.recipe("transfusion", ["model.dim=32", f"model.pretrained={tmp_path}"])

@@ -21,7 +21,11 @@ def test_a_liar_is_refused_by_the_check_that_names_its_fault(kind: str, name: st
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_honest_part_passes(kind: str) -> None:
     kit, honest, case_of, _ = KINDS[kind]
-    assert [outcome.text for outcome in kit.run(case_of(honest())) if outcome.status == "fails"] == []
+    case = case_of(honest())
+    outcomes = [
+        check.outcome(case) for check in kit.of(case) if check.ability != "compile"
+    ]  # that takes seconds
+    assert [outcome.text for outcome in outcomes if outcome.status == "fails"] == []
 
 
 def test_there_are_sixty_and_every_kind_has_some() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
@@ -16,7 +16,9 @@ from transfuse.testing import PackingMachine, strategies
 
 from tests.tiny.models import plugins
 
-TRIES = settings(max_examples=40, stateful_step_count=15)
+TRIES = settings(max_examples=20, stateful_step_count=12)
+FAULTY = settings(max_examples=100, stateful_step_count=25, phases=(Phase.generate,))
+"""What is found is not made small: that takes long."""
 
 
 class TestPacker(PackingMachine.TestCase):
@@ -62,7 +64,7 @@ def test_the_machine_finds_the_faults_of_packers(packer: type[Packer]) -> None:
             return packer(budget, look_ahead=5, waiting=list(waiting), arrived=arrived)
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Tried, settings=settings(max_examples=200, stateful_step_count=30))
+        run_state_machine_as_test(Tried, settings=FAULTY)
 
 
 @given(strategies.rows())

@@ -8,7 +8,7 @@ from transfuse_lab.comparison import worker
 
 
 class Here:
-    """Stands in for ``subprocess.Popen``: a job that was done as if it had been started; ``started`` has their kinds."""
+    """Stands in for ``subprocess.Popen``: a job that was done as if it had been started; ``started``: their kinds."""
 
     returncode = 0
     started: list[str] = []  # noqa: RUF012

@@ -125,7 +125,8 @@ class KVCache:
             x = q.narrow(1, at, S * n).reshape(G, shared, S, n, d).permute(2, 0, 1, 3, 4).reshape(S, G, -1, d)
             if bias is not None and bias.shape[2] > 1:
                 bias = bias.repeat(1, 1, shared, 1)
-            x = F.scaled_dot_product_attention(x, *self._held(first, S, keys)[layer], bias)
+            held_k, held_v = self._held(first, S, keys)[layer]
+            x = F.scaled_dot_product_attention(x, held_k, held_v, bias)
             x = x.view(S, G, shared, n, d).permute(1, 2, 0, 3, 4)
             outs.append((x if seeing is None else x * seeing).reshape(len(q), S * n, d))
             at += S * n

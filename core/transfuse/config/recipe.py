@@ -1,6 +1,7 @@
 """A recipe is everything that makes a run: modalities, mask, loss weights, model, training."""
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -8,13 +9,14 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     StringConstraints,
+    ValidationInfo,
     model_validator,
 )
 
 from transfuse import masks
 from transfuse.config.located import Located
+from transfuse.config.merge import SETTLES
 from transfuse.config.parts import Chosen, PartOf, Settings
-from transfuse.config.pretrained_config import with_architecture
 from transfuse.config.validation import InvalidSettings, Loc, short
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import Mask
@@ -24,6 +26,8 @@ ROOTS = ("model", "train", "loss", "eval", "mask", "crossing", "attention", "mod
 """What ``--set`` keys begin with, besides roles."""
 BACKENDS = ("auto", "dense")
 """Attention backends that need no plugin; ``auto`` is the first that serves."""
+LLAMA = "llama"
+"""The block of a recipe that names none, and whose settings read language models for blocks that read none."""
 LONGEST_MASK = 100_000  # letters of an expression
 COLUMNS = ("doc", "idx", "pos", "span", "item", "mod", "sample", "noised", "marker")
 """Columns the layout and the packer write; a role is a column too."""
@@ -67,7 +71,7 @@ class ModelSettings(Settings):
 
     pretrained: str | None = Field(default=None, min_length=1, max_length=4096)
     """Folder of the language model whose weights it starts from; its architecture is read from there, unless
-    all of it is given, as in the recipe of a run (`transfuse.config.pretrained_config`)."""
+    all of it is given, as in the recipe of a run. The block's settings class says how it is read, or llama's."""
     dim: int = Field(default=128, ge=2, le=1 << 16)
     """Width D."""
     layers: int = Field(default=4, ge=1, le=1024)
@@ -97,16 +101,38 @@ class ModelSettings(Settings):
     """Longer waves; None: none."""
     rope: tuple[Column, ...] = Field(default=("pos",), min_length=1, max_length=8)
     """The columns that turn the rotary axes."""
-    block: Annotated[Chosen | str, PartOf("block", core=("llama",))] = "llama"
+    block: Annotated[Chosen | str, PartOf("block", core=(LLAMA,))] = LLAMA
     """What a layer is: ``llama``, whose weights all modalities share (paper, section 4.1), or a block that a
     plugin offers (`transfuse.model.backbone.Backbone`), with its settings."""
 
     @model_validator(mode="before")
     @classmethod
-    def _as_pretrained(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("pretrained"), str):
-            return with_architecture(values)
-        return values
+    def _as_pretrained(cls, values: Any, info: ValidationInfo) -> Any:
+        """With what the folder decides, unless all of it is there: a run's folder may be gone."""
+        given = values.get("pretrained") if isinstance(values, Mapping) else None
+        if not isinstance(given, str) or values.keys() >= SETTLES["pretrained"]:
+            return values
+        lookup: Any = info.context
+        named = values.get("block", LLAMA)
+        name = named.get("name", LLAMA) if isinstance(named, Mapping) else named
+        blocks = {} if lookup is None else lookup.parts("block")
+        readers = (getattr(blocks[n].settings, "architecture", None) for n in (name, LLAMA) if n in blocks)
+        if (read := next(filter(None, readers), None)) is None:
+            raise InvalidSettings([(("pretrained",), "no plugin that is loaded reads such a folder")])
+        try:
+            found = read(Path(given))
+        except InvalidSettings:
+            raise
+        except TransfuseError as error:
+            raise InvalidSettings([(("pretrained",), str(error))]) from error
+        faults = [
+            ((key,), f"is {values[key]!r:.40}, and the folder {given} says {value!r:.80}: leave it out")
+            for key, value in found.items()
+            if key in values and values[key] != value
+        ]
+        if faults:
+            raise InvalidSettings(faults)
+        return {**values, **found}
 
     @model_validator(mode="after")
     def _divisible(self) -> "ModelSettings":

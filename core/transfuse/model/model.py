@@ -80,7 +80,7 @@ class Model(nn.Module):
                 predictable[r.start : r.stop] = False
         self.register_buffer("predictable", predictable)
         self.predictable: Tensor
-        self.half: torch.dtype | None = (
+        self.mixed_dtype: torch.dtype | None = (
             None  # while it computes in mixed precision (`precision.computing_in`)
         )
 
@@ -103,13 +103,13 @@ class Model(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """Of queries, keys and values: the weights', or bfloat16 in mixed precision."""
-        return self.half or self.tokens.weight.dtype
+        return self.mixed_dtype or self.tokens.weight.dtype
 
     def mixed(self, enabled: bool = True) -> AbstractContextManager[Any]:
         """While it is entered, matrix products are computed in `compute_dtype`."""
-        if self.half is None or not enabled:
+        if self.mixed_dtype is None or not enabled:
             return nullcontext()
-        return torch.autocast(self.tokens.weight.device.type, self.half)
+        return torch.autocast(self.tokens.weight.device.type, self.mixed_dtype)
 
     # -- forward, in steps that decoding takes one by one
 
@@ -228,4 +228,4 @@ class Model(nn.Module):
         modality = self.span_modalities[group.modality]
         with self.mixed(modality.mixed_precision):
             prediction = seam.head(modality, hidden, state, group.t, group.copy)
-        return prediction if self.half is None else prediction.to(hidden.dtype)
+        return prediction if self.mixed_dtype is None else prediction.to(hidden.dtype)

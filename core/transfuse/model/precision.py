@@ -32,7 +32,7 @@ def computing_in(model: Model, dtype: DType) -> Iterator[None]:
     if dtype == "float32":
         yield
         return
-    before, model.half = model.half, torch.bfloat16
+    before, model.mixed_dtype = model.mixed_dtype, torch.bfloat16
     own = [*model.backbone.parameters(), *([] if model.settings.tied else [model.unembed.weight])]
     cast = [] if torch.is_grad_enabled() else [(p, p.data) for p in own if p.dim() > 1]
     try:
@@ -41,6 +41,6 @@ def computing_in(model: Model, dtype: DType) -> Iterator[None]:
                 weight.data = full.to(torch.bfloat16)
         yield
     finally:
-        model.half = before
+        model.mixed_dtype = before
         for weight, full in cast:
             weight.data = full

@@ -1,5 +1,7 @@
 """A module put on a device that is not there: torch's FakeTensorMode, whose tensors have a place and no values."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -17,5 +19,6 @@ def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
         return once[id(tensor)]
 
     for each in module.modules():
-        for held in (each._parameters, each._buffers):
+        holders: tuple[Any, ...] = (each._parameters, each._buffers)
+        for held in holders:
             held.update({name: there(tensor) for name, tensor in held.items() if tensor is not None})

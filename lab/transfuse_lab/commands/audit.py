@@ -50,7 +50,7 @@ def audit_command(
             f"{size} positions are too many to audit; {LARGEST} at most: give a shorter --layout"
         )
     allowed = as_dense(function, columns, target)
-    table, drawn = masks.table(POSITION, allowed), {**columns, POSITION: np.arange(size)}
+    table, drawn = masks.table(POSITION, allowed.tolist()), {**columns, POSITION: np.arange(size)}
     found = audit(allowed, columns, predicted)
     lines = [mask_drawing.terminal(table, drawn), "", target, *facts(table, drawn), *found.lines()]
     if expr is None:

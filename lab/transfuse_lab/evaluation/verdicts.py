@@ -136,7 +136,8 @@ def _effect(seeds: int, level: float, power: float) -> float:
     most = 1 / sqrt(seeds)
     while short(most) < 0:  # from below: far out the distribution is not computed
         most *= 1.5
-    return float(brentq(short, 0, most))
+    found: Any = brentq(short, 0, most)
+    return float(found)
 
 
 def seeds_wanted(sd: float, difference: float, level: float = 0.05, power: float = POWER) -> int:

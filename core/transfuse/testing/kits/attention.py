@@ -91,10 +91,10 @@ def outputs_are_those_written_out(at: AttentionCase) -> None:
 def gradients_are_those_written_out(at: AttentionCase) -> None:
     """On every published mask the gradients of q, k and v are those of softmax."""
     for name, mask, columns in rows():
-        own = [x.requires_grad_() for x in tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)]
-        outs = at.attend(*own, mask, columns), written_out(*own, mask.dense(columns))
+        q, k, v = (x.requires_grad_() for x in tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH))
+        outs = at.attend(q, k, v, mask, columns), written_out(q, k, v, mask.dense(columns))
         weight = torch.linspace(-1, 1, outs[0].numel()).reshape(outs[0].shape)
-        found, wanted = (torch.autograd.grad((out * weight).sum(), own) for out in outs)
+        found, wanted = (torch.autograd.grad((out * weight).sum(), (q, k, v)) for out in outs)
         for letter, a, b in zip("qkv", found, wanted, strict=True):
             far = off(a, b.double())
             expect(far < 1e-3, f"the gradient of {letter} is off by {far:.3g} on the mask of {name}: {mask}")
@@ -125,12 +125,12 @@ def keys_may_be_others_than_queries(at: AttentionCase) -> None:
 
 @ATTENTION.check("change attend so that a query that sees nothing gives 0, and no NaN")
 def queries_that_see_nothing_give_0(at: AttentionCase) -> None:
-    """Filler, of no document, gives 0 and gradients of 0."""
+    """Filler, of no document, gives 0 and gradients that are finite."""
     columns = {"doc": np.where(np.arange(LENGTH) < 100, 0, -1), "idx": np.arange(LENGTH)}
-    own = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
-    expect((at.attend(*own, CAUSAL, columns)[:, 100:] == 0).all(), "filler gives something else than 0")
-    own = [x.requires_grad_() for x in own]
-    grads = torch.autograd.grad(at.attend(*own, CAUSAL, columns).sum(), own)
+    q, k, v = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
+    expect((at.attend(q, k, v, CAUSAL, columns)[:, 100:] == 0).all(), "filler gives something else than 0")
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    grads = torch.autograd.grad(at.attend(q, k, v, CAUSAL, columns).sum(), (q, k, v))
     expect(all(g.isfinite().all() for g in grads), "filler gives NaN in the gradients")
 
 

@@ -200,7 +200,7 @@ def _leaves(loss: Tensor) -> list[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
+        leaf = getattr(node, "variable", None)
+        found += [] if leaf is None else [leaf]
         waiting += [following for following, _ in node.next_functions]
     return found

@@ -109,7 +109,7 @@ class Check(Generic[C]):
 class Kit(Generic[C]):
     """The checks of one kind of part, in the order in which they are run: what others rest on comes first."""
 
-    def __init__(self, part: str, *others: "Kit[C]") -> None:
+    def __init__(self, part: str, *others: "Kit[Any]") -> None:
         self.part = part
         self.checks: list[Check[C]] = [check for kit in others for check in kit.checks]
 

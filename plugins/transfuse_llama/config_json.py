@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.config.merge import SETTLES
 from transfuse.config.validation import InvalidSettings, short
-from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.errors import did_you_mean
 from transfuse.files import read_mapping
 
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -15,35 +14,14 @@ LANGUAGE_MODEL = "language model (config.json, safetensors, tokenizer.json)"
 """What a folder of one holds."""
 
 
-def with_architecture(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``model`` section with what the folder under ``pretrained`` decides.
+def architecture(folder: Path) -> dict[str, Any]:
+    """The settings that ``pretrained`` settles, of a folder whose config.json transformers 4 or 5 wrote.
 
-    A section that has all of it already, as a run's own recipe, is taken as it stands: the folder may be
-    gone. Raises InvalidSettings where the folder is no language model that loads, or the section says otherwise.
+    Raises TransfuseError where there is none, InvalidSettings naming the key of what the backbone does not do, or of
+    what is missing.
     """
-    if section.keys() >= SETTLES["pretrained"]:
-        return dict(section)
-    path = Path(section["pretrained"]) / "config.json"
-    try:
-        config = read_mapping(path, LANGUAGE_MODEL, cap=CONFIG_CAP, cure="copy it again")
-    except TransfuseError as error:
-        raise InvalidSettings([(("pretrained",), str(error))]) from error
-    found = architecture(config, path)
-    faults = [
-        ((key,), f"is {section[key]!r:.40}, and {path} says {value!r:.80}: leave it out")
-        for key, value in found.items()
-        if key in section and section[key] != value
-    ]
-    if faults:
-        raise InvalidSettings(faults)
-    return {**section, **found}
-
-
-def architecture(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings that ``pretrained`` settles, of a config.json as transformers 4 or 5 writes it.
-
-    Raises InvalidSettings naming the key of what the backbone does not do, or of what is missing.
-    """
+    path = folder / "config.json"
+    config = read_mapping(path, LANGUAGE_MODEL, cap=CONFIG_CAP, cure="copy it again")
     kinds = config.get("architectures")
     kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
     if kind not in ARCHITECTURES:
