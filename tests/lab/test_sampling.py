@@ -457,7 +457,7 @@ class TestDocuments:
             ([{"text": "a\ud800"}], r"item 0 (text): text must be UTF-8"),
             ([{"image": "none.png"}], "none.png: cannot be read"),
             ([{"image": "prompt.json"}], "prompt.json: not a readable image"),
-            ([{"image": "a\0b.png"}], "cannot be read"),
+            ([{"image": "a\0b.png"}], "not a readable image"),
             ([{"image": "."}], "cannot be read"),
         ],
     )
