@@ -69,11 +69,14 @@ class Size:
 
 LARGE = Size(
     "cuda", 1024, 1000, 8192, 24, 2048, 16, 32_768, 64, 5, 4, 64,
-    ("model.dim=512", "model.layers=8", "model.heads=8", "train.flops=3e14", "train.budget=4096", "train.fill=true"),
+    ("model.dim=512", "model.layers=8", "model.heads=8", "train.flops=3e14", "train.budget=4096", "train.fill=true",
+     "eval.prompts=200", "eval.trained=20"),
 )  # fmt: skip
 SMALL = Size(
-    "cpu", 256, 20, 1024, 2, 64, 2, 512, 8, 2, 2, 4, ("model.dim=32", "model.layers=2", "train.flops=2e9")
-)
+    "cpu", 256, 20, 1024, 2, 64, 2, 512, 8, 2, 2, 4,
+    ("model.dim=32", "model.layers=2", "model.heads=2", "train.flops=1e8", "train.budget=160", "eval.prompts=4",
+     "eval.trained=0", "text.vocab=280", "image.codec.width=8", "image.codec.steps=5", "image.codec.batch=8"),
+)  # fmt: skip
 
 
 # -- a modality of two copies, and rows of it

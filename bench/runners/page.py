@@ -34,7 +34,7 @@ def targets(figures: Figures) -> str:
         met = value is not None and (value >= bound if bound > 0 else value <= -bound)
         shown = "not measured" if value is None else f"{value:.3g}"
         sign = "≥" if bound > 0 else "≤"
-        said = "met" if met else "**missed**"
+        said = "" if value is None else "met" if met else "**missed**"
         lines.append(f"| {what} | {workload}, {dtype} | {shown} | {sign} {abs(bound):g} | {said} |")
     return "\n".join(lines)
 

@@ -194,10 +194,11 @@ class TestPictures:
         own.read("pets" if way == "out" else own.finds("--data '([^']+)'"))
 
     @cures("images.py: data folder {folder}: fit=")
-    def test_a_fit_without_a_size(self, own: Own) -> None:
+    def test_a_fit_of_pictures_that_keep_their_size(self, own: Own) -> None:
         own.pets()
-        own.told("pets;fit=crop")
-        own.read("pets;fit=crop;" + own.finds(r"as in (size=\d+)"))
+        own.told("pets;fit=crop;size=own")
+        assert own.finds("(leave one of them out)")
+        own.read("pets;fit=crop")
 
     @cures("files.py: {place}: not a readable image")
     def test_a_picture_that_is_none(self, own: Own) -> None:

@@ -216,7 +216,7 @@ class TestCommands:
                 (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"), None, "cuda:1"),
             ),
             ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")), "auto")),
-            ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"))),
+            ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"), "auto")),
         ]
 
     def test_sample(self, calls: Calls) -> None:

@@ -455,10 +455,10 @@ class TestDocuments:
             ([{"txet": "up"}], "entry 0: this model has text and image, not 'txet'"),
             ([{"text": ""}], r"item 0 (text): it is empty"),
             ([{"text": "a\ud800"}], r"item 0 (text): text must be UTF-8"),
-            ([{"image": "none.png"}], "none.png: not a readable image"),
+            ([{"image": "none.png"}], "none.png: cannot be read"),
             ([{"image": "prompt.json"}], "prompt.json: not a readable image"),
             ([{"image": "a\0b.png"}], "not a readable image"),
-            ([{"image": "."}], "not a readable image"),
+            ([{"image": "."}], "cannot be read"),
         ],
     )
     def test_malformed(

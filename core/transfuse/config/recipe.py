@@ -197,8 +197,6 @@ class TrainSettings(Settings):
     recompute: bool = False
     """Activation checkpointing: of a layer its input alone is kept, and the rest computed again for the backward pass.
     Less memory, about a third more time; the same gradients."""
-    compile: bool = False
-    """Layers are compiled (torch.compile), which takes a C++ compiler and about a minute once."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of documents whose droppable items are left out, so that guidance has a view without them."""
     look_ahead: int = Field(64, ge=1, le=1 << 20)

@@ -32,10 +32,10 @@ from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.counts import Costs
 from transfuse.training.ema import EMA
-from transfuse.training.layers import prepare_layers
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
+from transfuse.training.recompute import recompute_layers
 from transfuse.training.schedules import learning_rate
 from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
@@ -92,7 +92,8 @@ class Trainer:
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
         self.ema = EMA(model, train.ema) if train.ema else None
         self.silence: Silence | None = Silence(recipe, model)
-        prepare_layers(model, train)
+        if train.recompute:
+            recompute_layers(model)
         self.costs = Costs(model)
         self._resumed_at = 0
         self._ahead: tuple[list[Row], list[Batch]] | None = None

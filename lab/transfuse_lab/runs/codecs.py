@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from transfuse.checkpoints import provenance, save_codecs
-from transfuse.checkpoints.codecs import LISTING
+from transfuse.checkpoints.codecs import CURE, LISTING
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.files import read_checked, read_json, write_json
@@ -38,7 +38,9 @@ def fit_codecs(
 
 def fit_from(folder: Path) -> Mapping[str, Any]:
     """What the codecs in a folder were fit from: their `provenance`."""
-    return read_checked(folder / LISTING, "set of codecs", "provenance")["provenance"] or {"modalities": {}}
+    return read_checked(folder / LISTING, "set of codecs", "provenance", cure=CURE)["provenance"] or {
+        "modalities": {}
+    }
 
 
 def codec_seconds(folder: Path) -> float:
