@@ -63,7 +63,7 @@ UNET = {"kind": "image", "codec": "pixel", "patcher": {"name": "unet", "width": 
 MASKED = {"kind": "masked_vq", "codec": {"name": "vq", "codes": 16, "width": 8, "steps": 5}}
 
 
-@pytest.mark.parametrize("kit", KITS.values(), ids=str)
+@pytest.mark.parametrize("kit", KITS.values(), ids=list(KITS))
 def test_checks_are_named_short_and_say_what_to_change(kit: Kit) -> None:
     names = [check.name for check in kit.checks]
     assert len(set(names)) == len(names)
