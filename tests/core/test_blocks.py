@@ -123,7 +123,7 @@ def test_where_no_span_stands_it_is_llamas_block(kit: Kit) -> None:
     plain.backbone.load_state_dict(timed.backbone.state_dict(), strict=False)
     batch = batch_of(plain, Document((Item("text", "a cat and a dog"),), id=0))
     plain.tokens.load_state_dict(timed.tokens.state_dict())
-    torch.testing.assert_close(hidden(timed, batch), hidden(plain, batch), rtol=0, atol=1e-6)
+    torch.testing.assert_close(hidden(timed, batch), hidden(plain, batch), rtol=0, atol=1e-5)
 
 
 # -- routed experts

@@ -83,7 +83,7 @@ from tests.tiny.runs import back, train
 torch.set_num_threads(1)
 model, optimizer, saved = back(Path(sys.argv[1]))
 print(train(model, optimizer, range(2, 4)))
-save_file(model.state_dict(), sys.argv[2])
+save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, sys.argv[2])
 """
 
 

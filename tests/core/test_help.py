@@ -13,7 +13,7 @@ TORCHS = ("register_forward_hook", "load_state_dict", "requires_grad_", "named_p
 @pytest.mark.parametrize("interface", [Modality, SpanModality, TokenModality, Codec, Backbone, Blob])
 def test_help_is_the_interface_and_no_more(interface: type) -> None:
     shown = pydoc.render_doc(interface, renderer=pydoc.plaintext)
-    assert len(shown.splitlines()) < 150
+    assert len(shown.splitlines()) < 165
     assert not [name for name in TORCHS if name in shown]
     methods = {
         name for base in interface.__mro__ if base.__module__.startswith("transfuse") for name in vars(base)

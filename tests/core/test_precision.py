@@ -128,7 +128,7 @@ def test_a_run_in_bfloat16_keeps_all_it_saves_in_float32_and_goes_on_bit_for_bit
         one.step()
     one.save(run)
     for name in ("model.safetensors", "optimizer.safetensors", "ema.safetensors"):
-        held = run.checkpoint._tensors(name).values()
+        held = run.checkpoint.tensors(name).values()
         assert {tensor.dtype for tensor in held if tensor.is_floating_point()} == {torch.float32}
     two.resume(run.checkpoint)
     assert one.step() == two.step()

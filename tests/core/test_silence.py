@@ -1,6 +1,7 @@
 """No silence: what would train or decode wrongly without a word is refused, or said once, by name."""
 # ruff: noqa: E501 (a mistake and what is said of it stand on one line)
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -349,7 +350,7 @@ def test_a_role_with_a_weight_and_no_loss_is_said_once_when_an_epoch_was_read() 
     assert before == []
     said = [line for line in warned(one, 8) if "role" in line]
     assert len(said) == 1
-    assert said[0].startswith("role 'blob' weighs 0.5 in the loss and had none in 1")
+    assert re.match(r"role 'blob' weighs 0\.5 in the loss and had none in \d+ documents", said[0])
     assert "loss.blob: 0" in said[0]
 
 
@@ -364,7 +365,7 @@ def test_weights_that_nothing_trains_are_named_once() -> None:
             self.idle, self.frozen = nn.Linear(dim, 3), nn.Linear(dim, 4).requires_grad_(False)
 
     (said,) = warned(trainer(blob=Idle), 9)
-    assert said.startswith("no gradient reached 2 trained weights in 1")
+    assert re.match(r"no gradient reached 2 trained weights in \d+ documents", said)
     assert ": modality_modules.blob.idle.weight, modality_modules.blob.idle.bias; they are as" in said
 
 

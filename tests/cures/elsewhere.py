@@ -43,7 +43,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "config.py: {name} must be": (LIBRARY, "core/test_decoding.py"),
     "verdicts.py": (LIBRARY, "lab/test_verdicts.py"),
     "scaling.py": (LIBRARY, "lab/test_scaling.py"),
-    "layers.py": (AUTHOR, "core/test_precision.py"),
+    "recompute.py": (AUTHOR, "core/test_precision.py"),
     "check_plugin.py: no recipe and data set": (AUTHOR, "registry/test_plugins_page.py"),
     "check_plugin.py: no data set here": (AUTHOR, "registry/test_plugins_page.py"),
     "packing.py": (LIBRARY, "core/test_packing.py"),

@@ -71,7 +71,7 @@ class TestPlugins:
 
     @cures("plugins.py: plugins.disabled: no plugin")
     def test_a_disabled_one_misspelt(self, s: Situation) -> None:
-        s.write("registry.yaml", "plugins: {disabled: [exprets]}\n")
+        s.write("registry.yaml", "plugins: {disabled: [lamla]}\n")
         s.works("recipes")
         s.write("registry.yaml", "plugins: {disabled: [%s]}\n" % s.finds("did you mean '(.+)'"))
         assert "no plugin" not in s.works("recipes")

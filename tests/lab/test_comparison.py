@@ -377,6 +377,8 @@ class TestJobs:
         other = Thread(target=saving)
         other.start()
         held.wait()
+        from transfuse_lab.comparison import worker
+
         monkeypatch.setattr(worker, "fit", lambda job, plugins: order.append("begun"))
         worker.work({"kind": "fit", "folder": str(tmp_path), "registry": None})
         other.join()

@@ -116,7 +116,7 @@ def test_the_same_again_fits_nothing_and_runs_are_left_alone(
 ) -> None:
     result = cli("train-codec", "chameleon", "--data", data_argument, "--out", codecs, *SETS)
     assert "holds these codecs already" in result.output
-    assert "step" not in result.output
+    assert "autoencoder step" not in result.output
     (tmp_path / "recipe.json").write_text("{}")
     result = cli("train-codec", "chameleon", "--data", data_argument, "--out", tmp_path, *SETS)
     assert result.exit_code == 2

@@ -159,7 +159,7 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("override", "path", "value"),
         [
-            ("model.dim=64", "model.dim", 64),
+            ("model.layers=6", "model.layers", 6),
             ("model.rope=[pos, row]", "model.rope", ["pos", "row"]),
             ("model={layers: 2}", "model.layers", 2),
             ("train.lr=1e-4", "train.lr", 1e-4),

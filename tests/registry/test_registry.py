@@ -63,7 +63,7 @@ class TestFiles:
         install("tf-video", "0.1", video="raise RuntimeError('imported')")
         over = tmp_path / "over.yaml"
         over.write_text(
-            "plugins: {disabled: [video, text, image, diffusion, llama, tiles, vq, adapters, lab]}"
+            "plugins: {disabled: [video, text, image, diffusion, llama, scenes, tiles, vq, adapters, lab]}"
         )
         registry = Registry.load(None, [packaged_file(), over])
         assert {row.status for row in registry.plugins.listing()} == {"disabled"}

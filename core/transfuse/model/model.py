@@ -182,10 +182,9 @@ class Model(nn.Module):
         )
         for name, modality in self.token_modalities.items():
             own = torch.from_numpy(np.flatnonzero(batch.scored == self.layout.names.index(name)))
-            if len(own) == len(ids):  # known to the CPU, so that nobody waits for the device to say
-                add(name, self._score_ids(modality, ids, batch.targets))
-            elif len(own):
-                add(name, self._score_ids(modality, ids[own], batch.targets[own]))
+            if len(own):  # known to the CPU, so that nobody waits for the device to say
+                some = slice(None) if len(own) == len(ids) else own
+                add(name, self._score_ids(modality, ids[some], batch.targets[some]))
         state_of = dict(zip(batch.groups, states, strict=True))
         for group, vectors in zip(asked, spans, strict=True):
             own = torch.from_numpy(np.flatnonzero(group.loss))
