@@ -88,7 +88,7 @@ class TestPlugins:
         s.pets()
         s.works(*s.train())
         with monkeypatch.context() as patch:
-            patch.setenv("TRANSFUSE_PLUGINS", "text,image,diffusion,experts,tiles,vq")
+            patch.setenv("TRANSFUSE_PLUGINS", "text,image,diffusion,llama,tiles,vq")
             s.refused("eval", "run")
         s.works("eval", "run")
 

@@ -35,10 +35,11 @@ class TestDocumentsTooLong:
     @pytest.mark.parametrize("way", ["down", "patch", "size"])
     def test_pictures_that_are_large(self, s: Situation, way: str) -> None:
         s.pets(side=32)
-        s.refused(*s.train(pixels=False))
-        settings = {"down": "image.codec.down=4", "patch": "image.patcher.patch=4", "size": ""}[way]
-        more = [settings] if settings else []
-        s.works(*s.train(*more, pixels=False, data="pets;size=16" if way == "size" else "pets"))
+        down, patch = "image.codec.down=2", "image.patcher.patch=1"
+        s.refused(*s.train(down, patch, pixels=False))
+        down, patch = ("image.codec.down=4", patch) if way == "down" else (down, patch)
+        patch = "image.patcher.patch=4" if way == "patch" else patch
+        s.works(*s.train(down, patch, pixels=False, data="pets;size=16" if way == "size" else "pets"))
 
     @cures("stream.py: {document.source}: only text can be cut")
     @pytest.mark.parametrize("way", ["budget", "skip"])

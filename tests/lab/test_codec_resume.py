@@ -112,7 +112,7 @@ def test_what_dies_goes_on_from_the_last_step_that_was_kept(
 
 
 def test_a_signal_when_the_last_step_is_done_ends_at_once_and_nothing_is_lost(
-    fit: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     from transfuse_image.codecs.kl import KLCodec
 
@@ -127,6 +127,9 @@ def test_a_signal_when_the_last_step_is_done_ends_at_once_and_nothing_is_lost(
         return settle(self, moments)
 
     monkeypatch.setattr(KLCodec, "settle", interrupted)
+    # In a job that a shell started behind its back SIGINT is ignored, and no KeyboardInterrupt comes of it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt, match=f"image at step {STEPS}"):
         fit(tmp_path / "out")
     fit(tmp_path / "out")
