@@ -19,6 +19,6 @@ def put(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
         return once[id(tensor)]
 
     for each in module.modules():
-        holders: tuple[dict[str, Any], ...] = (each._parameters, each._buffers)
+        holders: tuple[Any, ...] = (each._parameters, each._buffers)
         for held in holders:
             held.update({name: there(tensor) for name, tensor in held.items() if tensor is not None})
