@@ -26,9 +26,9 @@ from runners.plain import PlainRunner
 from runners.workloads import WORKLOADS, Workload
 from transfuse_lab.memory import keep_freed_memory
 
-FASTEST_PEER: dict[str, Any] = {"modality_processing": "flat"}
-FASTEST_PLAIN: dict[str, Any] = {"passes": 1}
-"""Of the settings that --settings tried; docs/performance.md lists them all."""
+PEER: dict[str, Any] = {}  # as it is released
+PLAIN: dict[str, Any] = {"passes": 1}
+"""Settings that each is measured with; --settings tries others."""
 TRIED_PLAIN: dict[str, dict[str, Any]] = {
     "plain, compiled": {},
     "plain, two passes by length": {"passes": 2},
@@ -48,11 +48,11 @@ def training(workload: Workload, dtype: str, rounds: int, without: set[str]) -> 
     documents = Ours(workload)
     runners: dict[str, Any] = {"ours": Ours(workload, dtype)}
     if "peer" not in without:
-        runners["peer"] = Peer(documents, dtype, **FASTEST_PEER)
+        runners["peer"] = Peer(documents, dtype, **PEER)
         if dtype != "fp32":
-            runners["peer_fp32"] = Peer(documents, **FASTEST_PEER)
+            runners["peer_fp32"] = Peer(documents, **PEER)
     if "plain" not in without:
-        runners["plain"] = PlainRunner(documents, dtype, **FASTEST_PLAIN)
+        runners["plain"] = PlainRunner(documents, dtype, **PLAIN)
     kept = {name: _kept(one) for name, one in runners.items() if name != "peer_fp32"}  # a first step of each
     steps = {name: one.step for name, one in runners.items()}
     found = measure.alternate(steps, rounds, LEAST, compiled=["plain"], ready=kept)
@@ -92,9 +92,9 @@ def generation(name: str, dtype: str, rounds: int, without: set[str]) -> Cell:
     documents = Ours(digits)
     runners: dict[str, Any] = {"ours": Ours(digits, dtype)}
     if "peer" not in without:
-        runners["peer"] = Peer(documents, dtype, **FASTEST_PEER)
+        runners["peer"] = Peer(documents, dtype, **PEER)
         if dtype != "fp32":
-            runners["peer_fp32"] = Peer(documents, **FASTEST_PEER)
+            runners["peer_fp32"] = Peer(documents, **PEER)
     steps: dict[str, Callable[[], int]] = {
         who: lambda one=one: getattr(one, kind)(prompts) for who, one in runners.items()
     }
@@ -109,15 +109,24 @@ def generation(name: str, dtype: str, rounds: int, without: set[str]) -> Cell:
 
 
 def tried(names: list[str], rounds: int) -> dict[str, dict[str, float]]:
-    """Data positions a CPU-second of each setting of the peer and of plain, by workload."""
+    """Data positions a CPU-second of each setting of the peer and of plain, by workload, in alternating rounds.
+
+    A setting under which a step does not run is named and left out.
+    """
     found: dict[str, dict[str, float]] = {}
     for name in names:
-        documents = Ours(WORKLOADS[name])
-        found[name] = {}
+        documents, steps = Ours(WORKLOADS[name]), {}
         for setting, given in {**peer.TRIED, **TRIED_PLAIN}.items():
-            make = PlainRunner if setting in TRIED_PLAIN else Peer
-            rate = measure.alternate({"": make(documents, **given).step}, rounds, LEAST, [""])[""].median
-            found[name][setting] = rate
+            step = (PlainRunner if setting in TRIED_PLAIN else Peer)(documents, **given).step
+            try:
+                step()
+            except Exception as fault:  # whatever another package raises
+                print(f"{name}, {setting}: does not run ({type(fault).__name__} {fault})", flush=True)
+                continue
+            steps[setting] = step
+        rates = measure.alternate(steps, rounds, LEAST, [*steps])
+        found[name] = {setting: rate.median for setting, rate in rates.items()}
+        for setting, rate in found[name].items():
             print(f"{name}, {setting}: {rate:,.0f}", flush=True)
     return found
 

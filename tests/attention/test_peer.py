@@ -153,7 +153,7 @@ def test_the_command_writes_a_file_and_the_page(
 ) -> None:
     for name, value in TINY.items():
         monkeypatch.setitem(bench.ours.CORE, name, value)
-    monkeypatch.setattr(bench.command, "FASTEST_PLAIN", {"compiled": False})
+    monkeypatch.setattr(bench.command, "PLAIN", {"compiled": False})
     monkeypatch.setattr(bench.command, "LEAST", 0.0)
     monkeypatch.setattr(bench.measure, "pin", lambda: 0)
     file = tmp_path / "peer.json"
