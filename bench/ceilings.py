@@ -4,24 +4,20 @@ python bench/ceilings.py [--write]
 """
 
 import argparse
-import re
-from pathlib import Path
 
 import numpy as np
+from pages import write
 from transfuse_image.codecs.blocks import BlockCodesCodec, BlockCodesSettings, BlocksCodec, BlocksSettings
 from transfuse_scenes.data_set import Scenes
 from transfuse_scenes.grammar import read
 from transfuse_scenes.metrics import Pictures, recall
 from transfuse_scenes.settings import ReadingSettings, ScenesSettings
 
-PAGE = Path(__file__).parents[1] / "docs/scenes.md"
-TABLE = re.compile(r"^\| 512 test scenes.*?(?=^$)", re.MULTILINE | re.DOTALL)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the table into docs/scenes.md")
-    write = parser.parse_args().write
+    given = parser.parse_args()
     data = Scenes(ScenesSettings())
     pictures = list(data.raw("train", "image"))
     held = [data.document("heldout", i).items for i in range(data.size("heldout"))]
@@ -39,10 +35,9 @@ def main() -> None:
         )
         shares = (np.diag(recall(back.wanted, back.seen)).mean(), back.whole(), back.legible.mean())
         lines.append(f"| `{name}` | {' | '.join(f'{share:.3f}'.lstrip('0') for share in shares)} |")
-    table = "\n".join(lines) + "\n"
-    print(table)
-    if write:
-        PAGE.write_text(TABLE.sub(lambda _: table, PAGE.read_text()))
+    print("\n".join(lines))
+    if given.write:
+        write("scenes.md", "bench/ceilings.py", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import write
 from transfuse import Registry
 from transfuse.plugin import FitContext, Key
 from transfuse_image.codecs.autoencoder_training import AutoencoderTraining
 from transfuse_lab.memory import keep_freed_memory
 
-PAGE = Path(__file__).parent.parent / "docs" / "codecs.md"
 TERMS = {"l2": 0, "perceptual": 1, "gan": 0.5}
 EMOJI = {"down": 4, "stem": 2, "growth": 2, "batch": 32, "lr": 3e-3}
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
@@ -144,10 +144,7 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps({"ms": found, "held_out": reached}, indent=1) + "\n")
     if given.write:
-        page = PAGE.read_text()
-        before, rest = page.split("<!-- bench/codecs.py -->\n", 1)
-        after = rest.split("<!-- end -->", 1)[1]
-        PAGE.write_text(f"{before}<!-- bench/codecs.py -->\n{table(found, reached)}\n<!-- end -->{after}")
+        write("codecs.md", "bench/codecs.py", table(found, reached))
 
 
 if __name__ == "__main__":

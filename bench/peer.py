@@ -41,16 +41,19 @@ LEAST = 1.5  # CPU-seconds of a runner in a round
 Cell = dict[str, Any]
 
 
+def peers(documents: Ours, dtype: str) -> dict[str, Peer]:
+    """The peer in a dtype, and in fp32, over which ratios are taken."""
+    found = {"peer": Peer(documents, dtype, **PEER)}
+    return found if dtype == "fp32" else found | {"peer_fp32": Peer(documents, **PEER)}
+
+
 def training(workload: Workload, dtype: str, rounds: int, without: set[str]) -> Cell:
     """A cell of the file for one workload in one dtype."""
     print(f"{workload.name}, {dtype}: {workload.about}", flush=True)
     top = measure.peak(measure.DTYPES[dtype])
     documents = Ours(workload)
     runners: dict[str, Any] = {"ours": Ours(workload, dtype)}
-    if "peer" not in without:
-        runners["peer"] = Peer(documents, dtype, **PEER)
-        if dtype != "fp32":
-            runners["peer_fp32"] = Peer(documents, **PEER)
+    runners |= {} if "peer" in without else peers(documents, dtype)
     if "plain" not in without:
         runners["plain"] = PlainRunner(documents, dtype, **PLAIN)
     kept = {name: _kept(one) for name, one in runners.items() if name != "peer_fp32"}  # a first step of each
@@ -91,10 +94,7 @@ def generation(name: str, dtype: str, rounds: int, without: set[str]) -> Cell:
     digits = WORKLOADS["digits"]
     documents = Ours(digits)
     runners: dict[str, Any] = {"ours": Ours(digits, dtype)}
-    if "peer" not in without:
-        runners["peer"] = Peer(documents, dtype, **PEER)
-        if dtype != "fp32":
-            runners["peer_fp32"] = Peer(documents, **PEER)
+    runners |= {} if "peer" in without else peers(documents, dtype)
     steps: dict[str, Callable[[], int]] = {
         who: lambda one=one: getattr(one, kind)(prompts) for who, one in runners.items()
     }

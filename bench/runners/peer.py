@@ -10,11 +10,11 @@ from importlib import import_module, util
 from typing import Any
 
 import torch
-from torch import nn
 from transfuse import Document
 
+from runners.in_batches import InBatches
 from runners.ours import CORE, EVALUATIONS, GUIDANCE, TOKENS, Ours
-from runners.workloads import WIDTH, data_positions
+from runners.workloads import WIDTH
 
 MISSING = (
     "transfusion-pytorch is not installed: pip install 'transfusion-pytorch==0.20.*', or say --without peer"
@@ -38,7 +38,7 @@ def installed() -> bool:
     return util.find_spec("transfusion_pytorch") is not None
 
 
-class Peer:
+class Peer(InBatches):
     """Its model of our core on the groups of documents that are our rows.
 
     passes: into how many batches a group goes, the documents sorted by length. The rest are its own settings.
@@ -60,9 +60,9 @@ class Peer:
             raise SystemExit(MISSING)
         with _silently():
             Transfusion = import_module("transfusion_pytorch").Transfusion
-        self.dtype, self.passes, self.has_text = dtype, passes, ours.workload.has_text
+        self.has_text = ours.workload.has_text
         torch.manual_seed(0)
-        self.model = Transfusion(
+        model = Transfusion(
             num_text_tokens=256,
             dim_latent=WIDTH,
             modality_default_shape=(16,),
@@ -77,9 +77,8 @@ class Peer:
             },
         )
         if compiled:
-            self.model.transformer = torch.compile(self.model.transformer, dynamic=True)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, betas=(0.9, 0.95), fused=True)
-        self.groups = ours.groups()
+            model.transformer = torch.compile(model.transformer, dynamic=True)
+        super().__init__(ours, model, dtype, passes)
 
     @property
     def path(self) -> str:
@@ -94,23 +93,6 @@ class Peer:
             if not self.has_text:
                 return self.model(torch.stack([latents(d.items[0].data) for d in documents]))
             return self.model([[tensor(item) for item in document.items] for document in documents])
-
-    def backward_keeps(self) -> tuple[torch.Tensor, int]:
-        documents = next(self.groups)
-        return self.batch_loss(documents), sum(map(data_positions, documents))
-
-    def step(self) -> int:
-        """One optimiser step on one of our rows' documents; how many data positions it had."""
-        documents = next(self.groups)
-        by_length = sorted(documents, key=data_positions)
-        size = -(-len(documents) // self.passes)
-        self.optimizer.zero_grad()
-        for start in range(0, len(documents), size):
-            part = by_length[start : start + size]
-            (self.batch_loss(part) * (len(part) / len(documents))).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return sum(map(data_positions, documents))
 
     # -- generation
 

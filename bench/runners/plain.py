@@ -14,8 +14,9 @@ from torch.fx.experimental import _config as shapes
 from transfuse import Document
 from transfuse.model.model import Model
 
+from runners.in_batches import InBatches
 from runners.ours import Ours
-from runners.workloads import WIDTH, data_positions
+from runners.workloads import WIDTH
 
 MULTIPLE = 8  # of the length that a batch is padded to
 
@@ -161,7 +162,7 @@ def padded(documents: list[Document], model: Model, multiple: int = MULTIPLE) ->
     return Padded(tokens, targets, spans, at, torch.cat(latents), owner, torch.tensor(lengths))
 
 
-class PlainRunner:
+class PlainRunner(InBatches):
     """The plain model trained on the groups of documents that are our rows.
 
     passes: into how many batches a group goes, the documents sorted by length. compiled: by torch.compile.
@@ -170,14 +171,12 @@ class PlainRunner:
     name = "plain"
 
     def __init__(self, ours: Ours, dtype: str = "fp32", passes: int = 1, compiled: bool = True) -> None:
-        self.ours, self.dtype, self.passes = ours, dtype, passes
-        self.model = from_ours(ours.model)
+        super().__init__(ours, from_ours(ours.model), dtype, passes)
+        self.ours = ours
         shapes.use_duck_shape = (
             False  # or it compiles again where there happen to be as many documents as positions
         )
         self.loss = torch.compile(self.model, dynamic=True) if compiled else self.model
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, betas=(0.9, 0.95), fused=True)
-        self.groups = ours.groups()
         self.weight = ours.trainer.recipe.loss["image"]
 
     @property
@@ -189,20 +188,3 @@ class PlainRunner:
         t, noise = torch.rand(len(batch.lengths)), torch.randn(batch.latents.shape)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == "bf16"):
             return self.loss(batch, t, noise, self.weight)
-
-    def backward_keeps(self) -> tuple[Tensor, int]:
-        documents = next(self.groups)
-        return self.batch_loss(documents), sum(map(data_positions, documents))
-
-    def step(self) -> int:
-        """One optimiser step on one of our rows' documents; how many data positions it had."""
-        documents = next(self.groups)
-        by_length = sorted(documents, key=data_positions)
-        size = -(-len(documents) // self.passes)
-        self.optimizer.zero_grad()
-        for start in range(0, len(documents), size):
-            part = by_length[start : start + size]
-            (self.batch_loss(part) * (len(part) / len(documents))).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return sum(map(data_positions, documents))

@@ -227,9 +227,8 @@ class _Chunk:
         while active := [one for one in documents if not one.done]:
             if in_text := [one for one in active if one.begun is None]:
                 self._write(in_text)
-            elif begun := active[
-                0
-            ].begun:  # those that began items of one shape go through its sampler together
+            elif begun := active[0].begun:
+                # All that began items of one shape go through its sampler together.
                 self._sample([one for one in active if one.begun == begun], *begun)
         return [one.document for one in documents]
 
