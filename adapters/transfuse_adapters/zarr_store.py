@@ -17,7 +17,7 @@ import json
 from collections.abc import Collection
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -59,8 +59,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: Literal["transfuse store 1"] = "transfuse store 1"
     name: str
-    train: int = Field(ge=0)
-    heldout: int = Field(ge=0)
+    splits: dict[str, Annotated[int, Field(ge=0)]]
     reversed_share: float = Field(ge=0, le=1)
     modalities: tuple[StoredModality, ...]
     content: str
@@ -85,6 +84,7 @@ class Store(DataSet):
         self._path = Path(path)
         self._manifest = read_manifest(self._path)
         self.name = self._manifest.name
+        self.splits = tuple(self._manifest.splits)
         self.reversed_share = self._manifest.reversed_share
         arrays = _read_arrays(self._path, self._manifest)
         self._first, self._ids, self._items = arrays["first_item"], arrays["ids"], arrays["items"]
@@ -92,8 +92,7 @@ class Store(DataSet):
         self._check_tables()
 
     def size(self, split: str) -> int:
-        checked_split(self.name, split)
-        return self._manifest.train if split == "train" else self._manifest.heldout
+        return self._manifest.splits[checked_split(self.name, split, self.splits)]
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         return in_either_order(self.outline(split, index, ()), self.reversed_share, rng)
@@ -101,7 +100,7 @@ class Store(DataSet):
     def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
         """Shapes and types are those of the table of items: no data are read."""
         place = checked_index(self.name, split, index, self.size(split))
-        row = place if split == "train" else self._manifest.train + place
+        row = place + sum(map(self.size, self.splits[: self.splits.index(split)]))
         items = tuple(self._item(number, roles) for number in range(self._first[row], self._first[row + 1]))
         return Document(items, int(self._ids[row]), f"{self._path.name} {split} {index}")
 
@@ -132,7 +131,7 @@ class Store(DataSet):
             raise TransfuseError(f"store {self._path}: item {number} is not UTF-8 text: {error}") from error
 
     def _check_tables(self) -> None:
-        first, items, count = self._first, self._items, self._manifest.train + self._manifest.heldout
+        first, items, count = self._first, self._items, sum(self._manifest.splits.values())
         wrong = f"store {self._path}: its tables contradict each other:"
         if first.shape != (count + 1,) or self._ids.shape != (count,) or items.shape[1:] != (4 + MOST_SIDES,):
             raise TransfuseError(f"{wrong} they are not of {count} documents")

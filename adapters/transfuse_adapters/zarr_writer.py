@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from transfuse.files import digest
-from transfuse.plugin import SPLITS, DataSet, Item, TransfuseError, content_hash
+from transfuse.plugin import DataSet, Item, TransfuseError, content_hash
 
 from transfuse_adapters.zarr_store import (
     DROPPABLE,
@@ -28,7 +28,7 @@ MARK = {"transfuse": "store"}  # on the root, so that only our own unfinished st
 
 
 def write_store(data: DataSet, path: str | Path) -> Manifest:
-    """Packs every document of both splits, in plain form, and returns the manifest, written last.
+    """Packs every document of all splits, in plain form, and returns the manifest, written last.
 
     Memory: one shard (128 MiB) a modality, and the tables. An unfinished store at ``path`` is replaced;
     a finished one, or anything else there, is an error. One writer at a time.
@@ -48,8 +48,7 @@ def write_store(data: DataSet, path: str | Path) -> Manifest:
     names = {file.relative_to(path).as_posix(): file for file in files}
     manifest = Manifest(
         name=data.name,
-        train=data.size("train"),
-        heldout=data.size("heldout"),
+        splits={split: data.size(split) for split in data.splits},
         reversed_share=data.reversed_share,
         modalities=tuple(tables.modalities),
         content=content_hash(data),
@@ -118,7 +117,7 @@ class _Tables:
 
 def _tables(data: DataSet) -> _Tables:
     tables = _Tables()
-    for split in SPLITS:
+    for split in data.splits:
         for index in range(data.size(split)):
             document = data.document(split, index)
             for place, item in enumerate(document.items):
@@ -175,7 +174,7 @@ class _Filler:
         self.waiting, self.written = 0, 0
 
     def fill(self, data: DataSet) -> None:
-        for split in SPLITS:
+        for split in data.splits:
             for index in range(data.size(split)):
                 document = data.document(split, index)
                 for item in document.items:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
+from transfuse.datasets import ENDLESS, DataSet
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
@@ -49,7 +49,7 @@ def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
     check_folder("--out", Path(out))
     source = open_data(name, plugins)
-    if ENDLESS in map(source.size, SPLITS):
+    if ENDLESS in map(source.size, source.splits):
         raise TransfuseError(
             f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
         )

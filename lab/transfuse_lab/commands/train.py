@@ -69,12 +69,12 @@ def train_command(
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, trainer.data, recipe.eval.split))}")
 
 
-def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+def _next(out: Path, model: Model, data: DataSet, split: str) -> Iterator[str]:
     """What can be done with a run, as commands."""
-    if data.size("heldout"):
+    if data.size(split):
         yield shlex.join(["transfuse", "eval", str(out)])
     want = (
         []

@@ -43,7 +43,7 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.devi
     steps = train.steps or (train.flops or 0) / each
     used = f"{row.used} of {train.budget}"
     lines = [
-        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {data.size('heldout')} held-out",
+        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {data.size(recipe.eval.split)} held-out",
         f"mask         {recipe.mask}",
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
         f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"

@@ -55,7 +55,7 @@ def prepare(
     data = restrict(data, modalities)
     report_left_out(data, recipe, report)
     if codecs is None:
-        fit_modalities(modalities, data, 0, report, contexts=contexts)
+        fit_modalities(modalities, data, recipe.train.codec_seed, report, contexts=contexts)
     else:
         restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
     return build_model(recipe, modalities, plugins)
@@ -236,6 +236,8 @@ def train(
             line = {
                 "step": progress.step,
                 "flops": progress.flops,
+                "output_flops": progress.output_flops,
+                "documents": progress.documents,
                 "positions": progress.positions,
                 **measured,
             }

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
+from transfuse_pictures.codec import bound_of
 
 from transfuse_image.codecs.autoencoder_codec import Autoencoder, AutoencoderSettings
 from transfuse_image.losses.terms import ImageLoss, Weight
@@ -67,7 +68,7 @@ class KLCodec(Autoencoder):
         # A channel that never varies stays near 0 rather than being divided by no spread at all.
         self.std.copy_(latents.std(dim=(0, 2, 3), correction=0).clamp(min=1e-4))
         normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
-        return {"bound": float(normal.abs().max())}
+        return {"bound": bound_of(normal.cpu().numpy())}
 
     @property
     def bound(self) -> float:  # type: ignore[override]
