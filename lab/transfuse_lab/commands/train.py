@@ -60,8 +60,7 @@ def train_command(
         fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
         trained = of_training(surveyed, plugins, there)
         check_room("--out", out, fitted.size + trained.size)
-        parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
-        say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
+        _say_time(fitted, trained, recipe.name)
 
     with locked(out):
         trainer = train(
@@ -70,6 +69,11 @@ def train_command(
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+def _say_time(codecs: Forecast, training: Forecast, name: str) -> None:
+    parts = f", of them the codecs {in_time(codecs.seconds)}" if codecs.seconds > 60 else ""
+    say(f"{name}: {in_time(codecs.seconds + training.seconds)} on this machine{parts} ({ESTIMATE})")
 
 
 def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
@@ -88,9 +92,10 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    recipe = survey(recipe, data, say).recipe
-    for line in describe(recipe, data, plugins, there).split("\n"):
+    surveyed = survey(recipe, data, say)
+    for line in describe(surveyed.recipe, data, plugins, there).split("\n"):
         say(line)
+    _say_time(of_codecs(surveyed, there), of_training(surveyed, plugins, there), recipe.name)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
