@@ -63,6 +63,8 @@ def train_command(
         _say_time(fitted, trained, recipe.name)
 
     with locked(out):
+        if latest := RunFolder(out).latest:  # going on writes another like it
+            check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
         trainer = train(
             recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
         )
