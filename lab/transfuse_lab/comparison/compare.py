@@ -20,6 +20,7 @@ from transfuse_lab.progress import bar
 from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.report.masks import MaskPicture
 from transfuse_lab.runs.records import RunRecord
+from transfuse_lab.tables import aligned
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
@@ -66,10 +67,13 @@ def train_and_evaluate(
     jobs = jobs_of(runs, common)
     if not jobs:
         return
+    if watch is not None:
+        run_all(jobs, watch, places, may_start)
+        return
     with bar("train and evaluate") as progress:
         run_all(
             jobs,
-            watch or (lambda active, done: progress.update(share_done(jobs, active, done), names(active))),
+            lambda active, done: progress.update(share_done(jobs, active, done), names(active)),
             places,
             may_start,
         )
@@ -115,7 +119,7 @@ def _part(run: Run) -> dict[str, Any]:
 
 def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
     """The share of all runs that is done; an active one counts by its budget, evaluation as the last fifth."""
-    return (done + sum(0.8 * _trained(job) for job in active)) / len(jobs)
+    return (done + sum(0.8 * trained(job) for job in active)) / len(jobs)
 
 
 def _trained(job: Job) -> float:
@@ -155,11 +159,7 @@ def table(records: Sequence[RunRecord]) -> Iterator[str]:
         ["", *found],
         *([one.name, *(_cell(one, each.get(one.name)) for each in found.values())] for one in main),
     ]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
-    for first, *cells in rows:
-        yield first.ljust(widths[0]) + "".join(
-            cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)
-        )
+    yield from aligned(rows)
 
 
 def _cell(one: Figure, summary: Summary | None) -> str:

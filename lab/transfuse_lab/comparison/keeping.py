@@ -20,6 +20,10 @@ PLACE = "plan"
 """In a record's facts: where in a plan the run stands."""
 SECONDS = "core_seconds"
 """In a record's facts: process CPU seconds of training, evaluating and measuring it."""
+WEIGHTS = "weights"
+"""In a record's facts: the hash of all weights."""
+CODECS = "codecs_kept"
+"""In a record's facts: under which name its codecs lie, by which those of several runs are known to be the same."""
 DIVERGED = "diverged"
 """In a record's faults: at which step, and of what."""
 CURVE, SAMPLES = 20, 24
@@ -110,5 +114,11 @@ def small(record: RunRecord, shown: bool) -> RunRecord:
 
 
 def spent(records: Sequence[RunRecord]) -> float:
-    """Core-seconds of runs that ended."""
-    return sum(float(record.facts.get(SECONDS, 0.0)) for record in records)
+    """Core-seconds of runs that ended; codecs' training once, however many runs have them."""
+    codecs = {one.facts.get(CODECS): _codec_seconds(one) for one in records}
+    return sum(codecs.values()) + sum(float(one.facts.get(SECONDS, 0.0)) for one in records)
+
+
+def _codec_seconds(record: RunRecord) -> float:
+    told = record.facts.get("codec_seconds", 0.0)
+    return float(sum(told.values()) if isinstance(told, Mapping) else told)

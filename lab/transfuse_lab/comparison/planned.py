@@ -3,7 +3,7 @@
 A run's place, which its record keeps as ``facts.plan``: group, arm, size, share of the budget, axes, and lens.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,8 +23,6 @@ from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.records import entry_name
 from transfuse_lab.runs.survey import Surveyed, survey_all
 
-Report = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Data:
@@ -41,8 +39,8 @@ class Planner:
     surveyed: by entry, what was found of its recipe.
     """
 
-    def __init__(self, file: PlanFile, registry: Registry, out: Path, tuned: Tuned, report: Report) -> None:
-        self.file, self.registry, self.out, self.tuned, self.report = file, registry, out, tuned, report
+    def __init__(self, file: PlanFile, registry: Registry, out: Path, tuned: Tuned) -> None:
+        self.file, self.registry, self.out, self.tuned = file, registry, out, tuned
         self.surveyed: dict[str, Surveyed] = {}
         self._data: dict[str, Data] = {}
         self._looks: dict[str, Surveyed] = {}
@@ -144,6 +142,9 @@ class Planner:
             )
         return found
 
+    def _is_first(self, group: str, seed: int) -> bool:
+        return group in self.plan.groups and seed == self.plan.groups[group].seeds[0]
+
     def _shares(
         self, group: Group, entry: str, place: dict[str, Any], recipe: Recipe, text: str
     ) -> Iterator[Run]:
@@ -178,7 +179,7 @@ class Planner:
             self.file.at(self.plan.records) / f"{name}.json",
             also,
             branch,
-            shown=branch is None and recipe.train.seed == self.plan.groups[place["group"]].seeds[0],
+            shown=branch is None and self._is_first(place["group"], recipe.train.seed),
         )
 
 

@@ -23,7 +23,7 @@ from transfuse.sequences.rows import Row
 from transfuse.training import Diverged
 
 from transfuse_lab.comparison.jobs import PATIENCE
-from transfuse_lab.comparison.keeping import DIVERGED, PLACE, SECONDS, small
+from transfuse_lab.comparison.keeping import CODECS, DIVERGED, PLACE, SECONDS, WEIGHTS, small
 from transfuse_lab.comparison.made_by import MADE_BY, made_by
 from transfuse_lab.comparison.run import mask_file
 from transfuse_lab.datasets import open_section
@@ -37,9 +37,6 @@ from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.records import RunRecord, plain, save_record
 from transfuse_lab.runs.trained import TrainedRun
 from transfuse_lab.runs.training import train
-
-WEIGHTS = "weights"
-"""In a record's facts: the hash of all weights."""
 
 
 def fit(job: dict[str, Any], registry: Registry) -> None:
@@ -67,8 +64,11 @@ def run(job: dict[str, Any], registry: Registry) -> None:
                 _branch_off(folder, trunk.progress.share(recipe), part["at"], own)
             trainer = to_train(part_recipe, folder=own.path)
         except Diverged as error:
-            _keep(part, diverged(part, part_recipe, str(error)), began)
+            _keep(part, diverged(part, part_recipe, str(error)), time.process_time() - began)
             continue
+        seconds, began = trainer.progress.seconds, time.process_time()
+        if part["at"] is not None:  # what it shares with the longer run is counted there
+            seconds *= part_recipe.train.cooldown
         trained = TrainedRun(own, part_recipe, trainer.model, data)
         with trainer.averaged_weights():
             made = _measured(part, trained, registry)
@@ -76,7 +76,10 @@ def run(job: dict[str, Any], registry: Registry) -> None:
         with suppress(TransfuseError):  # documents too long to draw: the report shows no mask of this run
             row = example(trainer.model.layout, restrict(data, part_recipe.modalities))
             write_json(mask_file(own), drawing(trainer.model, row))
-        _keep(part, made.model_copy(update={"facts": {**made.facts, WEIGHTS: weights}}), began)
+        made = made.model_copy(
+            update={"facts": {**made.facts, WEIGHTS: weights, CODECS: Path(job["codecs"]).name}}
+        )
+        _keep(part, made, seconds + time.process_time() - began)
 
 
 def draw(job: dict[str, Any], registry: Registry) -> None:
@@ -86,7 +89,7 @@ def draw(job: dict[str, Any], registry: Registry) -> None:
     folder, recipe = RunFolder(Path(job["folder"])), Recipe.from_dump(part["recipe"], plugins)
     _, model = folder.load(plugins, recipe)
     trained = TrainedRun(folder, recipe, model.to(job["device"]), open_section(job["data"], plugins))
-    _keep(part, _measured(part, trained, registry), began)
+    _keep(part, _measured(part, trained, registry), time.process_time() - began)
 
 
 def _measured(part: Mapping[str, Any], trained: TrainedRun, registry: Registry) -> RunRecord:
@@ -131,11 +134,9 @@ def diverged(part: Mapping[str, Any], recipe: Recipe, why: str) -> RunRecord:
     )  # fmt: skip
 
 
-def _keep(part: Mapping[str, Any], made: RunRecord, began: float) -> None:
+def _keep(part: Mapping[str, Any], made: RunRecord, seconds: float) -> None:
     """The record with its place, what made it and what it cost; the small one last, so that it stands for all."""
-    facts = {
-        **made.facts, PLACE: part["place"], MADE_BY: made_by(), SECONDS: time.process_time() - began,
-    }  # fmt: skip
+    facts = {**made.facts, PLACE: part["place"], MADE_BY: made_by(), SECONDS: seconds}
     made = made.model_copy(update={"facts": plain(facts)})
     save_record(Path(part["record"]), made)
     if part["kept"] is not None:

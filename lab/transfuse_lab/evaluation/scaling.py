@@ -58,9 +58,7 @@ def _checked(name: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
         raise TransfuseError(f"{name}: the points need one number of seeds each, the same at all")
     values = np.array([list(curve[f]) for f in flops], float)
     if flops[0] <= 0 or not np.isfinite(values).all():
-        raise TransfuseError(
-            f"{name}: a figure is not finite, or FLOPs that are not over 0"
-        )
+        raise TransfuseError(f"{name}: a figure is not finite, or FLOPs that are not over 0")
     return np.log(flops), values
 
 
