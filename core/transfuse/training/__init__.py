@@ -7,5 +7,6 @@ from transfuse.training.combiner import Combiner as Combiner
 from transfuse.training.combiner import add_counts as add_counts
 from transfuse.training.schedules import learning_rate as learning_rate
 from transfuse.training.stream import Stream as Stream
+from transfuse.training.trainer import Diverged as Diverged
 from transfuse.training.trainer import Progress as Progress
 from transfuse.training.trainer import Trainer as Trainer

@@ -63,6 +63,10 @@ class Progress:
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
 
 
+class Diverged(TransfuseError):
+    """A loss or gradient was not finite."""
+
+
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
@@ -192,7 +196,7 @@ class Trainer:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
-        Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
+        Raises Diverged, and no weight is changed, where the loss or gradient is not finite.
         """
         started = time.process_time()
         train = self.recipe.train
@@ -259,7 +263,7 @@ class Trainer:
         if wrong or not math.isfinite(norm):
             what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
             first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise TransfuseError(
+            raise Diverged(
                 f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )

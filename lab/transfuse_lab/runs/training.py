@@ -35,7 +35,7 @@ from transfuse_lab.runs.log import Log, keep_until
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
-    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+    "lr", "warmup", "final_lr", "cooldown", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
 )  # fmt: skip
 """Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -203,13 +203,15 @@ def train(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    until: float = 1.0,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
-    recipe was found to go with the data, as a comparison does for all of its runs.
+    recipe was found to go with the data, as a comparison does for all of its runs. until: a share of the budget, to
+    train no further.
 
     Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and
     raises KeyboardInterrupt, which says so; the second time it raises at once. One process a folder: who calls it
@@ -231,7 +233,7 @@ def train(
             trainer.save(run)
 
         saved = time.monotonic()
-        while not trainer.done and not interrupted.heard:
+        while progress.share(recipe) < until and not interrupted.heard:
             measured = trainer.step()
             line = {
                 "step": progress.step,
