@@ -34,6 +34,7 @@ from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
 from transfuse_lab.runs.kept_fits import forget_fits
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
@@ -57,7 +58,11 @@ def train_command(
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
-        fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
+        fitted = (
+            of_codecs(surveyed, there)
+            if start is None and not surveyed.fitted and codecs is None
+            else Forecast()
+        )
         trained = of_training(surveyed, plugins, there)
         check_room("--out", out, fitted.size + trained.size)
         parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
@@ -88,7 +93,10 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    recipe = survey(recipe, data, say).recipe
+    codecs = stored_codecs(data)
+    if codecs is not None:
+        recipe = as_before(recipe, fit_from(codecs))
+    recipe = survey(recipe, data, say, codecs).recipe
     for line in describe(recipe, data, plugins, there).split("\n"):
         say(line)
 
