@@ -34,6 +34,7 @@ from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
 from transfuse_lab.runs.kept_fits import forget_fits
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
@@ -57,7 +58,11 @@ def train_command(
     data.identity()  # reads all of it, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
-        fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
+        fitted = (
+            of_codecs(surveyed, there)
+            if start is None and not surveyed.fitted and codecs is None
+            else Forecast()
+        )
         trained = of_training(surveyed, plugins, there)
         check_room("--out", out, fitted.size + trained.size)
         _say_time(fitted, trained, recipe.name)
@@ -94,10 +99,14 @@ def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    surveyed = survey(recipe, data, say)
+    codecs = stored_codecs(data)
+    if codecs is not None:
+        recipe = as_before(recipe, fit_from(codecs))
+    surveyed = survey(recipe, data, say, codecs)
     for line in describe(surveyed.recipe, data, plugins, there).split("\n"):
         say(line)
-    _say_time(of_codecs(surveyed, there), of_training(surveyed, plugins, there), recipe.name)
+    fitted = Forecast() if surveyed.fitted else of_codecs(surveyed, there)
+    _say_time(fitted, of_training(surveyed, plugins, there), recipe.name)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:

@@ -6,18 +6,23 @@ import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import ENDLESS, DataSet, restrict
-from transfuse.model.build import build
+from transfuse.model.build import build, build_model
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Trainer
 from transfuse.training.counts import flops, parameter_counts
 
+from transfuse_lab.runs.stored import restored, stored_codecs
 from transfuse_lab.visible import visible_line
 
 
 def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.device | str = "cpu") -> str:
-    """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
+    """A model with untrained codecs, or those that the data were encoded with, is put through one real batch, forward
+    and backward; nothing is kept."""
     data = restrict(data, recipe.modalities)
-    model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
+    if (codecs := stored_codecs(data)) is None:
+        model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
+    else:
+        model = build_model(recipe, restored(recipe, codecs), plugins).to(device)
     trainer = Trainer(recipe, model, data)
     trainer.check_mask()
     row = next(trainer.rows)

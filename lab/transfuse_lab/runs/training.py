@@ -32,6 +32,7 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
@@ -57,7 +58,8 @@ def prepare(
     if codecs is None:
         fit_modalities(modalities, data, 0, report, contexts=contexts)
     else:
-        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+        fit_to = data.identity() if stored_codecs(data) is None else fit_from(codecs).get("data", {})
+        restore_codecs(codecs, modalities, provenance(recipe, fit_to))
     return build_model(recipe, modalities, plugins)
 
 
@@ -78,10 +80,12 @@ def open_run(
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
     to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
-    stopped.
+    stopped; those that a store's documents were encoded with are taken from the store.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
+    if codecs is None and start is None:
+        codecs = stored_codecs(data)
     if run.description_file.is_file() and run.latest:
         before = run.recipe(plugins)
         recipe = as_before(recipe, before.dump())
@@ -108,7 +112,7 @@ def open_run(
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
-        looked = survey(recipe, data, report)
+        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None)
         recipe = looked.recipe
         if ready is not None:
             ready(looked)
