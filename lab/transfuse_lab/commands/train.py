@@ -18,6 +18,7 @@ from transfuse.model.build import build_modalities
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
+from transfuse.training import Inherited, inherit
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
@@ -58,7 +59,7 @@ def train_command(
 
     def ready(surveyed: Surveyed) -> None:
         fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
-        trained = of_training(surveyed, plugins, there)
+        trained = of_training(surveyed, plugins, there, _inherited(start, surveyed.recipe, plugins))
         check_room("--out", out, fitted.size + trained.size)
         parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
         say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
@@ -70,6 +71,11 @@ def train_command(
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+def _inherited(start: Path | None, recipe: Recipe, plugins: Plugins) -> Inherited | None:
+    """What the recipe's model has from the run that it begins from."""
+    return None if start is None else inherit(RunFolder(start), RunFolder(start).recipe(plugins), recipe)
 
 
 def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
@@ -84,12 +90,15 @@ def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
     yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
 
-def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
-    """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
+def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str = AUTO) -> None:
+    """Shows shapes, parameters, memory and one batch; nothing is trained or kept. start: as in `train_command`."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
+    if start is not None:
+        recipe = as_before(recipe, RunFolder(start).recipe(plugins).dump())
+    inherited = _inherited(start, recipe, plugins)
     recipe = survey(recipe, data, say).recipe
-    for line in describe(recipe, data, plugins, there).split("\n"):
+    for line in describe(recipe, data, plugins, there, inherited).split("\n"):
         say(line)
 
 
