@@ -61,10 +61,11 @@ def train_command(
         fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
         trained = of_training(surveyed, plugins, there, _inherited(start, surveyed.recipe, plugins))
         check_room("--out", out, fitted.size + trained.size)
-        parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
-        say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
+        _say_time(fitted, trained, recipe.name)
 
     with locked(out):
+        if latest := RunFolder(out).latest:  # going on writes another like it
+            check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
         trainer = train(
             recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
         )
@@ -76,6 +77,11 @@ def train_command(
 def _inherited(start: Path | None, recipe: Recipe, plugins: Plugins) -> Inherited | None:
     """What the recipe's model has from the run that it begins from."""
     return None if start is None else inherit(RunFolder(start), RunFolder(start).recipe(plugins), recipe)
+
+
+def _say_time(codecs: Forecast, training: Forecast, name: str) -> None:
+    parts = f", of them the codecs {in_time(codecs.seconds)}" if codecs.seconds > 60 else ""
+    say(f"{name}: {in_time(codecs.seconds + training.seconds)} on this machine{parts} ({ESTIMATE})")
 
 
 def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
@@ -97,9 +103,11 @@ def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str
     if start is not None:
         recipe = as_before(recipe, RunFolder(start).recipe(plugins).dump())
     inherited = _inherited(start, recipe, plugins)
-    recipe = survey(recipe, data, say).recipe
-    for line in describe(recipe, data, plugins, there, inherited).split("\n"):
+    surveyed = survey(recipe, data, say)
+    for line in describe(surveyed.recipe, data, plugins, there, inherited).split("\n"):
         say(line)
+    codecs = of_codecs(surveyed, there) if start is None else Forecast()
+    _say_time(codecs, of_training(surveyed, plugins, there, inherited), recipe.name)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
