@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -132,15 +133,15 @@ class Restriction(DataSet):
         return len(self._split(split).kept)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        whole, place = self._whole(split), self._place(split, index)
+        whole, place = self._whole(split), self.place(split, index)
         document = self._part(self.data.document(whole, place, rng))
         # Where nothing is left of the form that this visit drew, the plain one is read.
         return document if document.items else self._part(self.data.document(whole, place))
 
     def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
-        return self._part(self.data.outline(self._whole(split), self._place(split, index), roles))
+        return self._part(self.data.outline(self._whole(split), self.place(split, index), roles))
 
-    def _place(self, split: str, index: int) -> int:
+    def place(self, split: str, index: int) -> int:
         found = self._split(split)
         return found.place(checked_index(self.name, split, index, found.size))
 
@@ -185,7 +186,8 @@ class Restriction(DataSet):
             return self._splits[split]
         whole = self._whole(split)
         endless = self.data.size(whole) == ENDLESS
-        kept, items, size = [], Counter[str](), (self.data.period if endless else self.data.size)(whole)
+        kept, items = array("q"), Counter[str]()
+        size = (self.data.period if endless else self.data.size)(whole)
         for index in range(size):
             roles = Counter(self.data.document_roles(whole, index))
             items += roles

@@ -19,7 +19,9 @@ def emoji(emoji_cache: Path) -> Emoji:
 
 
 def test_every_emoji_is_in_one_split_once_with_a_name_of_its_own(emoji: Emoji) -> None:
-    documents = [emoji.document(split, i) for split in ("train", "tune", "test") for i in range(emoji.size(split))]
+    documents = [
+        emoji.document(split, i) for split in ("train", "tune", "test") for i in range(emoji.size(split))
+    ]
     assert sorted(document.id for document in documents) == list(range(COUNT))
     assert len({document.items[0].data for document in documents}) == COUNT
     assert emoji.size("test") == 209

@@ -183,6 +183,8 @@ class TrainSettings(Settings):
     """Share of the budget in which the learning rate rises from 0."""
     final_lr: Share = 0.05
     """The learning rate at the end, as a share of lr."""
+    cooldown: Share = 1.0
+    """Share of the budget, the last, in which the rate falls to that; it is constant between warm-up and then."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's."""
     eps: float = Field(default=1e-8, gt=0, le=1)

@@ -27,7 +27,9 @@ METADATA = (
 LISTINGS = (LISTING, *METADATA)
 LONGEST_CAPTION = 10_000  # characters
 NAMES = {"file_name": "image", "text": "caption"}  # Hugging Face's names of keys, and ours
-SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "tune")
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "tune"
+)
 """Folders, directly in the data's, whose name says the split of what lies in them, where some are held out."""
 KEYS = ("image", "caption", "split", *NAMES)
 EXAMPLE = '{"image": "a.png", "caption": "a cat"}'

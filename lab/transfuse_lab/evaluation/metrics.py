@@ -94,7 +94,7 @@ class CaptionLikelihood(Metric):
     figures = (
         Figure(
             "caption_nll_token", "Caption NLL per token", "nats", "lower", "number",
-            "negative log-likelihood of the true held-out texts with their ends, given their prompts, a token of the model",
+            "negative log-likelihood of the true texts and their ends given their prompts, a token of the model",
         ),
         Figure(
             "caption_nll_byte", "Caption NLL per byte", "nats", "lower", "number",

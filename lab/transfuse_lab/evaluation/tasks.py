@@ -22,8 +22,8 @@ def tasks_of(
 ) -> tuple[Task, ...]:
     """The tasks that a model of these roles is asked of a split.
 
-    They are those ``named`` (a recipe's); else those that the data set names for the split, where all their roles are among
-    these; else each ordered pair of roles that stand beside each other as training reads the documents, in the
+    They are those ``named`` (a recipe's); else those that the data set names for the split, where all their roles are
+    among these; else each ordered pair of roles that stand beside each other as training reads the documents, in the
     order in which they are met, and each role that only stands alone.
     Raises TransfuseError where there is none.
     """
