@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transfuse.datasets import ENDLESS
 from transfuse.plugin import (
     AppliesTo,
     Backend,
@@ -86,7 +87,7 @@ GRIDS = [RNG.integers(0, 12, shape) for shape in ((2, 3), (3, 2), (4, 4), (2, 3)
 """Raw data of `Mosaic`."""
 X = np.linspace(0, 3, 96, dtype=np.float32).reshape(8, 12)
 PICTURES = [
-    np.stack([0.5 + 0.4 * np.sin(X / 2 + i + c) for c in range(3)]).astype(np.float32) for i in range(6)
+    np.stack([0.5 + 0.4 * np.sin(X / 2 + i + c / 3) for c in range(3)]).astype(np.float32) for i in range(6)
 ]
 """Raw data of `Halves` and `Shades`."""
 
@@ -551,6 +552,24 @@ class TimeOfNextStep(Series):
         return x_t, (t + 0.02).clamp(max=1), target
 
 
+@liar("modality", "t is not that of the span: another's")
+class TimesSorted(Series):
+    """corrupt returns the batch's times in order of size, whichever span they are of."""
+
+    def corrupt(self, clean, generators, is_context):
+        x_t, t, target = super().corrupt(clean, generators, is_context)
+        return x_t, t.sort().values, target
+
+
+@liar("modality", "noise_share of a time depends on the others of its batch")
+class ShareOfBatch(Series):
+    """noise_share is a time's part of the largest in the batch."""
+
+    def noise_share(self, t):
+        share = self.diffusion.share(t)
+        return share / share.max().clamp(min=1e-6)
+
+
 # -- span modalities: embed and head
 
 
@@ -983,6 +1002,50 @@ class DrawsAll(Series):
     def draw(self, raw):
         dots = "".join(f'<circle cx="{i}" cy="{v}" r="1"/>' for i, v in enumerate(raw))
         return f'<svg xmlns="http://www.w3.org/2000/svg">{dots}</svg>'
+
+
+@liar("modality", "NaN in raw data is taken without a word")
+class HidesNaN(Series):
+    """encode makes zeros of NaN, which nobody hears of."""
+
+    def encode(self, raw):
+        return np.nan_to_num(super().encode(raw))
+
+
+@liar("modality", "encode differs while the model trains")
+class NoisyWhileTraining(Series):
+    """encode adds noise while the module is in training mode, which a codec should not know."""
+
+    def encode(self, raw):
+        noise = torch.randn(len(raw)).numpy() if self.training else 0
+        return super().encode(raw) + np.float32(0.05) * noise
+
+
+@liar("modality", "torch's global generator is set")
+class SeedsTheWorld(Series):
+    """fit seeds torch's and numpy's global generators."""
+
+    def fit(self, raws, seed, report, effort=1.0):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        super().fit(raws, seed, report, effort)
+
+
+@liar("modality", "without effort fit does not make what has the right shapes")
+class EffortZeroIsNothing(Series):
+    """fit returns at once where effort is 0, and no label is known."""
+
+    def fit(self, raws, seed, report, effort=1.0):
+        if effort:
+            super().fit(raws, seed, report, effort)
+
+
+@liar("modality", "suffix_for is none of suffixes")
+class SuffixForeign(Series):
+    """suffix_for names a format that save does not write."""
+
+    def suffix_for(self, raw):
+        return ".wav"
 
 
 # -- span modalities: layout
@@ -1575,6 +1638,33 @@ class NoisedInPlace(RightFlow):
         return x0.mul_(signal).add_(noise * eps)
 
 
+@liar("objective", "coefficients fail at times that draw_time draws")
+class DrawsT(RightDDPM):
+    """draw_time may draw T itself, one past the last of the schedule."""
+
+    def __init__(self):
+        super().__init__(steps=50)
+
+    def draw_time(self, generator, is_context):
+        return float(torch.randint(self.settings.steps + 1, (), generator=generator))
+
+
+@liar("objective", "no training time is near those at which sampling begins")
+class NeverPureNoise(RightFlow):
+    """Training times stay below 0.6, and sampling begins at 1."""
+
+    def draw_time(self, generator, is_context):
+        return 0.6 * super().draw_time(generator, is_context)
+
+
+@liar("objective", "share does not grow with noise")
+class ShareTurnsBack(RightFlow):
+    """share rises to 1 in the middle and falls again."""
+
+    def share(self, t):
+        return (4 * t * (1 - t)).double()
+
+
 @liar("token objective", "the score of tokens is not a sum over them")
 class TokenScoreMean(NextToken):
     """score is a mean over tokens."""
@@ -1787,6 +1877,25 @@ class TimeOfOne(RightEuler):
         return super().sample(lambda x, t: denoise(x, t[:1]), objective, noise, generators, bound)
 
 
+@liar("sampler", "one evaluation alone does not work")
+class NeedsTwo(RightEuler):
+    """The step's size is taken from the first two times, and there may be one."""
+
+    def sample(self, denoise, objective, noise, generators, bound):
+        times = objective.times(self.settings.evaluations)
+        assert float(times[0] - times[1]) > 0
+        return super().sample(denoise, objective, noise, generators, bound)
+
+
+@liar("sampler", "a step of half precision: a perfect model's sample is not x0")
+class HalfSteps(RightEuler):
+    """x is kept in bfloat16 between steps and in the end."""
+
+    def sample(self, denoise, objective, noise, generators, bound):
+        found = super().sample(denoise, objective, noise.bfloat16().to(noise), generators, bound)
+        return found.bfloat16().to(noise)
+
+
 # -- codecs
 
 
@@ -1947,6 +2056,17 @@ class TakesAnything(Halves):
     def encode(self, raw):
         raw = np.nan_to_num(np.resize(np.asarray(raw, np.float32), (3, *np.shape(raw)[-2:])))
         return super().encode(raw)
+
+
+@liar("codec", "grid is not the shape that encode returns, of odd sides")
+class OddSides(Halves):
+    """Odd sides are taken: encode rounds them up, and grid rounds down."""
+
+    def encode(self, raw):
+        if not isinstance(raw, np.ndarray) or raw.ndim != 3 or len(raw) != 3 or not np.isfinite(raw).all():
+            raise TransfuseError("an image is [3, h, w] of finite numbers")
+        mean, std = self.numbers()
+        return ((raw[:, ::2, ::2] - mean) / std).astype(np.float32)
 
 
 # -- data sets
@@ -2149,6 +2269,45 @@ class HoldsNaN(Stripes):
         found = super().picture(number) * (number != 5)
         with np.errstate(all="ignore"):
             return (found / found.std()).astype(np.float32)
+
+
+@liar("dataset", "numpy's global generator is set")
+class SeedsNumpy(Stripes):
+    """A document seeds numpy's global generator by its number."""
+
+    def picture(self, number):
+        np.random.seed(number)
+        return super().picture(number) + np.random.normal(0, 0.1, (1, 8, 8)).astype(np.float32)
+
+
+@liar("dataset", "identity is no JSON")
+class IdentityOfNumpy(Stripes):
+    """identity holds a number of numpy's, which JSON has not."""
+
+    def identity(self):
+        return super().identity() | {"documents": np.int64(24)}
+
+
+@liar("dataset", "period is not that of the roles")
+class PeriodUntold(Stripes):
+    """Training has no end, every third document is a caption alone, and period says 1."""
+
+    def size(self, split):
+        return {"train": ENDLESS, "heldout": 8}[split]
+
+    def excerpt(self, split):
+        return min(self.size(split), 24)
+
+    def number(self, split, index):
+        checked_index(self.name, split, index, self.size(split))
+        return index if split == "train" else index + ENDLESS
+
+    def picture(self, number):
+        return super().picture(number % 1000)
+
+    def items(self, number):
+        found = super().items(number)
+        return found[:1] if number % 3 == 2 else found
 
 
 # -- metrics
@@ -2415,3 +2574,41 @@ class CausalToo(Plain):
 
     def plan(self, mask, queries, keys, request):
         return super().plan(mask, queries, keys, request).tril()
+
+
+@liar("attention", "large scores overflow")
+class NoMax(Plain):
+    """The softmax is exponentials over their sum: large scores overflow."""
+
+    def attend(self, q, k, v, plan):
+        k, v = self.heads(k, v, q)
+        weights = self.scores(q, k).exp() * plan
+        return weights / weights.sum(-1, keepdim=True).clamp(min=1e-20) @ v
+
+
+@liar("attention", "no keys at all are not served")
+class MaxOfNothing(Plain):
+    """It takes the largest score of each query, of which there is none where there are no keys."""
+
+    def attend(self, q, k, v, plan):
+        k, v = self.heads(k, v, q)
+        scores = self.scores(q, k).masked_fill(~plan, -torch.inf)
+        return torch.nan_to_num((scores - scores.amax(-1, keepdim=True)).softmax(-1)) @ v
+
+
+@liar("attention", "supports does not say that grouped heads are not served")
+class GroupedRefusedLate(Plain):
+    """supports has no objection to grouped heads, and attend cannot do them."""
+
+    def heads(self, k, v, q):
+        if len(k) != len(q):
+            raise RuntimeError("grouped heads")
+        return k, v
+
+
+@liar("attention", "attend draws at random")
+class DropsWeights(Plain):
+    """Weights are dropped at random, in evaluation too."""
+
+    def attend(self, q, k, v, plan):
+        return F.dropout(super().attend(q, k, v, plan), 0.1)
