@@ -5,10 +5,11 @@ Each subclasses a right part and has one fault, which its docstring tells; `liar
 
 import itertools
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from transfuse.plugin import (
     Column,
     DataSet,
     Document,
+    Evaluation,
     Figure,
     GuidanceSettings,
     Item,
@@ -29,6 +31,7 @@ from transfuse.plugin import (
     Metric,
     Span,
     SpanModality,
+    Task,
     TimeEmbedding,
     TokenModality,
     TransfuseError,
@@ -38,6 +41,23 @@ from transfuse.plugin import (
     content_hash,
     draw,
     in_either_order,
+)
+from transfuse.testing import (
+    ATTENTION,
+    CODEC,
+    DATASET,
+    METRIC,
+    MODALITY,
+    OBJECTIVE,
+    SAMPLER,
+    AttentionCase,
+    DataSetCase,
+    Kit,
+    MetricCase,
+    ModalityCase,
+    ObjectiveCase,
+    RawDataCase,
+    SamplerCase,
 )
 from transfuse_diffusion.ddim import DDIM, AncestralSettings, EulerSettings
 from transfuse_diffusion.ddpm import DDPM, DDPMSettings
@@ -49,35 +69,80 @@ from transfuse_text.objective import NextToken, NextTokenSettings
 
 @dataclass(frozen=True)
 class FreshLiar:
-    """A broken part. kind: of part; fault: in a sentence; says: what a good check would tell its author."""
+    """A broken part. kind: of part; fault: in a sentence; says: what its author would like to be told.
+
+    check: what refuses it now; none does: why says that no law forbids it. at_first: what the kit did that its authors
+    had before they saw it: ``named`` the fault, refused it ``elsewhere``, was ``silent``.
+    """
 
     name: str
     kind: str
     fault: str
     says: str
     make: Callable[[], Any]
+    check: str
+    at_first: Literal["named", "elsewhere", "silent"]
+    why: str
+
+    @property
+    def kit(self) -> Kit[Any]:
+        return KITS.get(self.kind, OBJECTIVE)
+
+    def case(self) -> tuple[Kit[Any], Any]:
+        """Its kit, and itself with what it is tried with."""
+        return case_of(self.kind, self.make)
 
 
+KITS: dict[str, Kit[Any]] = {
+    "modality": MODALITY,
+    "codec": CODEC,
+    "sampler": SAMPLER,
+    "attention": ATTENTION,
+    "dataset": DATASET,
+    "metric": METRIC,
+}
 FRESH: list[FreshLiar] = []
 
 
-def liar(kind: str, says: str) -> Callable[[type], type]:
+def liar(
+    kind: str,
+    says: str,
+    check: str = "",
+    at_first: Literal["named", "elsewhere", "silent"] = "named",
+    why: str = "",
+) -> Callable[[type], type]:
     """Adds a class that is built without arguments; its docstring is the fault."""
 
     def add(cls: type) -> type:
-        FRESH.append(FreshLiar(cls.__name__, kind, str(cls.__doc__), says, cls))
+        FRESH.append(FreshLiar(cls.__name__, kind, str(cls.__doc__), says, cls, check, at_first, why))
         return cls
 
     return add
 
 
-def quiet(line: str) -> None:
-    """A report that nobody reads."""
+def case_of(kind: str, make: Callable[[], Any]) -> tuple[Kit[Any], Any]:
+    """The kit of a kind, and a part with what it is tried with."""
+    kit, part = KITS.get(kind, OBJECTIVE), make()
+    if kind == "modality":
+        ids = isinstance(part, TokenModality)
+        raws = WORDS if isinstance(part, Letters) else GRIDS if ids else SERIES
+        return kit, ModalityCase(part, deepcopy(raws), "same(doc) & le(idx)" if ids else BAGEL)
+    if kind == "codec":
+        return kit, RawDataCase(part, deepcopy(PICTURES))
+    if kind == "dataset":
+        return kit, DataSetCase(part, make())
+    if kind == "metric":
+        prompts = [(Item("text", str(i)),) for i in range(len(SERIES))]
+        made, truth = deepcopy(SERIES), deepcopy(SERIES)
+        return kit, MetricCase(part, Evaluation(Task("series", ("text",)), prompts, truth, made))
+    case = {"sampler": SamplerCase, "attention": AttentionCase}.get(kind, ObjectiveCase)
+    return kit, case(part)
 
 
 # -- right parts
 
 PATCH = 4
+BAGEL = "same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))"
 RNG = np.random.default_rng(7)
 SERIES = [(3 + 2 * RNG.standard_normal(n)).astype(np.float32) for n in (16, 24, 16, 24, 32, 16, 24, 32)]
 """Raw data of `Series`: of three lengths, not centred."""
@@ -448,7 +513,7 @@ class Plain(Backend):
 # -- span modalities: noise, time and target
 
 
-@liar("modality", "a span's noise depends on what it is batched with")
+@liar("modality", "a span's noise depends on what it is batched with", "spans-are-corrupted-apart")
 class OneNoise(Series):
     """corrupt draws one noise, from the first generator, for all spans of a batch."""
 
@@ -458,7 +523,11 @@ class OneNoise(Series):
         return self.diffusion.noised(clean, eps, t), t, self.diffusion.target(clean, eps, t)
 
 
-@liar("modality", "corrupt draws from elsewhere than the generators it was handed")
+@liar(
+    "modality",
+    "corrupt draws from elsewhere than the generators it was handed",
+    "corruption-leaves-global-randomness-alone",
+)
 class NumpyNoise(Series):
     """corrupt draws its noise from numpy's global generator."""
 
@@ -468,7 +537,7 @@ class NumpyNoise(Series):
         return self.diffusion.noised(clean, eps, t), t, self.diffusion.target(clean, eps, t)
 
 
-@liar("modality", "a span's noise depends on what it is batched with")
+@liar("modality", "a span's noise depends on what it is batched with", "spans-are-corrupted-apart")
 class BatchScale(Series):
     """corrupt centres the clean spans by the mean of the batch before it noises them."""
 
@@ -476,7 +545,7 @@ class BatchScale(Series):
         return super().corrupt(clean - clean.mean(), generators, is_context)
 
 
-@liar("modality", "the times of a batch's spans are mixed up")
+@liar("modality", "the times of a batch's spans are mixed up", "spans-are-embedded-apart")
 class FirstTime(Series):
     """embed tells all spans of a batch the time of the first."""
 
@@ -484,7 +553,12 @@ class FirstTime(Series):
         return super().embed(x_t, t[:1].expand_as(t))
 
 
-@liar("modality", "is_context is read for the batch, not for the span")
+@liar(
+    "modality",
+    "is_context is read for the batch, not for the span",
+    "context-is-each-spans-own",
+    at_first="silent",
+)
 class FirstContext(Series):
     """corrupt takes the first span's is_context for all of a batch."""
 
@@ -492,7 +566,12 @@ class FirstContext(Series):
         return super().corrupt(clean, generators, [is_context[0]] * len(is_context))
 
 
-@liar("modality", "spans that later items are predicted from are noised as much as others")
+@liar(
+    "modality",
+    "spans that later items are predicted from are noised as much as others",
+    at_first="silent",
+    why="an objective may have no limit of noise: noise_limit is null",
+)
 class ContextIgnored(Series):
     """corrupt ignores is_context, so that pictures before their captions are as noisy as any."""
 
@@ -500,7 +579,12 @@ class ContextIgnored(Series):
         return super().corrupt(clean, generators, [False] * len(is_context))
 
 
-@liar("modality", "a perfect prediction does not lead sample to the clean payload: the target's sign")
+@liar(
+    "modality",
+    "a perfect prediction does not lead sample to the clean payload: the target's sign",
+    "a-perfect-model-gives-the-payload",
+    at_first="silent",
+)
 class TargetSign(Series):
     """The target that corrupt returns is the negative of what the sampler takes a prediction for."""
 
@@ -509,7 +593,7 @@ class TargetSign(Series):
         return x_t, t, -target
 
 
-@liar("modality", "noise_share is not 0 at clean and 1 at noise")
+@liar("modality", "noise_share is not 0 at clean and 1 at noise", "noise-share-is-a-share")
 class ShareInverted(Series):
     """noise_share says 1 where a span is clean and 0 where it is noise."""
 
@@ -517,7 +601,7 @@ class ShareInverted(Series):
         return 1 - self.diffusion.share(t)
 
 
-@liar("modality", "noise_share leaves 0 … 1")
+@liar("modality", "noise_share leaves 0 … 1", "noise-share-is-a-share")
 class ShareOfThousand(Series):
     """noise_share counts in a thousand."""
 
@@ -525,7 +609,7 @@ class ShareOfThousand(Series):
         return 1000 * self.diffusion.share(t)
 
 
-@liar("modality", "clean_time is not the time at which noise_share is 0")
+@liar("modality", "clean_time is not the time at which noise_share is 0", "noise-share-is-a-share")
 class CleanTimeOfOthers(Series):
     """clean_time is that of people who count the other way."""
 
@@ -534,7 +618,11 @@ class CleanTimeOfOthers(Series):
         self.clean_time = 1.0
 
 
-@liar("modality", "x_t is the clean payload's own memory, and that was written to")
+@liar(
+    "modality",
+    "x_t is the clean payload's own memory, and that was written to",
+    "corruption-leaves-clean-data-as-they-are",
+)
 class CorruptsInPlace(Series):
     """corrupt adds the noise to the clean payloads where they lie."""
 
@@ -543,7 +631,7 @@ class CorruptsInPlace(Series):
         return clean.copy_(x_t), t, target
 
 
-@liar("modality", "x_t has another time than t says")
+@liar("modality", "x_t has another time than t says", "a-perfect-model-gives-the-payload", at_first="silent")
 class TimeOfNextStep(Series):
     """corrupt reports times one step of fifty later than those it noised by."""
 
@@ -552,7 +640,7 @@ class TimeOfNextStep(Series):
         return x_t, (t + 0.02).clamp(max=1), target
 
 
-@liar("modality", "t is not that of the span: another's")
+@liar("modality", "t is not that of the span: another's", "spans-are-corrupted-apart")
 class TimesSorted(Series):
     """corrupt returns the batch's times in order of size, whichever span they are of."""
 
@@ -561,7 +649,12 @@ class TimesSorted(Series):
         return x_t, t.sort().values, target
 
 
-@liar("modality", "noise_share of a time depends on the others of its batch")
+@liar(
+    "modality",
+    "noise_share of a time depends on the others of its batch",
+    "a-share-is-of-its-own-time",
+    at_first="elsewhere",
+)
 class ShareOfBatch(Series):
     """noise_share is a time's part of the largest in the batch."""
 
@@ -573,7 +666,7 @@ class ShareOfBatch(Series):
 # -- span modalities: embed and head
 
 
-@liar("modality", "the prediction does not depend on what the transformer returned")
+@liar("modality", "the prediction does not depend on what the transformer returned", "the-head-heeds-hidden")
 class HeadIgnoresHidden(Series):
     """head predicts from embed's state and leaves out what the transformer made."""
 
@@ -585,7 +678,7 @@ class HeadIgnoresHidden(Series):
         return self.out(state).flatten(1)
 
 
-@liar("modality", "spans of a batch meet in head")
+@liar("modality", "spans of a batch meet in head", "spans-are-embedded-apart")
 class HeadNormsBatch(Series):
     """head normalises its predictions by mean and spread over the batch."""
 
@@ -594,7 +687,12 @@ class HeadNormsBatch(Series):
         return (found - found.mean(0)) / (found.std(0, correction=0) + 1)
 
 
-@liar("modality", "spans of a batch meet in embed, and running statistics are kept")
+@liar(
+    "modality",
+    "spans of a batch meet in embed, and running statistics are kept",
+    "spans-are-embedded-apart-in-training",
+    at_first="silent",
+)
 class BatchNormed(Series):
     """embed has a BatchNorm, so that what is batched together is normalised together."""
 
@@ -607,7 +705,7 @@ class BatchNormed(Series):
         return self.norm(vectors.transpose(1, 2)).transpose(1, 2), state
 
 
-@liar("modality", "in evaluation embed draws at random")
+@liar("modality", "in evaluation embed draws at random", "predicting-twice-is-the-same")
 class DropsAlways(Series):
     """embed drops values at random in evaluation too: F.dropout is not told that training is over."""
 
@@ -616,7 +714,7 @@ class DropsAlways(Series):
         return F.dropout(vectors, 0.1), state
 
 
-@liar("modality", "a span's vectors depend on its place in the batch")
+@liar("modality", "a span's vectors depend on its place in the batch", "spans-are-embedded-apart")
 class PlaceInBatch(Series):
     """embed adds the place in the batch where it meant the place in the span."""
 
@@ -629,7 +727,12 @@ class PlaceInBatch(Series):
         return vectors + self.place(torch.arange(len(x_t)) % 64)[:, None], state
 
 
-@liar("modality", "head reads what another call of embed left")
+@liar(
+    "modality",
+    "head reads what another call of embed left",
+    "the-head-reads-its-own-state",
+    at_first="elsewhere",
+)
 class StateOnSelf(Series):
     """embed keeps its skip on the modality instead of in the state, where the next call overwrites it."""
 
@@ -641,7 +744,11 @@ class StateOnSelf(Series):
         return super().head(hidden, state, t) + self._skip[: len(t), : hidden.shape[1] * PATCH].mean()
 
 
-@liar("modality", "connect made no such weights: what is made later is not trained")
+@liar(
+    "modality",
+    "connect made no such weights: what is made later is not trained",
+    "weights-are-where-torch-finds-them",
+)
 class LazyLayer(Series):
     """The time's layer is made in the first call of embed, after the optimiser has its parameters."""
 
@@ -653,7 +760,7 @@ class LazyLayer(Series):
         return super().embed(x_t, t)
 
 
-@liar("modality", "weights that no gradient reaches: into")
+@liar("modality", "weights that no gradient reaches: into", "every-weight-gets-a-gradient")
 class NoGradEmbed(Series):
     """embed computes under no_grad, so that its layers never learn."""
 
@@ -662,7 +769,7 @@ class NoGradEmbed(Series):
             return super().embed(x_t, t)
 
 
-@liar("modality", "a tensor stays where it was made when the model moves")
+@liar("modality", "a tensor stays where it was made when the model moves", "it-trains-on-another-device")
 class LooseTensor(Series):
     """A scale is a tensor that is neither buffer nor parameter: it stays on the CPU when the model moves."""
 
@@ -675,7 +782,9 @@ class LooseTensor(Series):
         return vectors * self.scale, state
 
 
-@liar("modality", "embed makes tensors on the CPU whatever device it computes on")
+@liar(
+    "modality", "embed makes tensors on the CPU whatever device it computes on", "it-trains-on-another-device"
+)
 class ArangeOnCPU(Series):
     """embed numbers the positions by a tensor that it makes on the CPU."""
 
@@ -684,7 +793,7 @@ class ArangeOnCPU(Series):
         return vectors + torch.arange(vectors.shape[1], device="cpu")[:, None] / 100, state
 
 
-@liar("modality", "embed changes x_t")
+@liar("modality", "embed changes x_t", "predicting-leaves-x-t-as-it-is", at_first="elsewhere")
 class EmbedInPlace(Series):
     """embed scales x_t in place, which the sampler goes on with."""
 
@@ -692,7 +801,12 @@ class EmbedInPlace(Series):
         return super().embed(x_t.mul_(0.5), t)
 
 
-@liar("modality", "the positions of a prediction are not those of what was embedded")
+@liar(
+    "modality",
+    "the positions of a prediction are not those of what was embedded",
+    at_first="silent",
+    why="a head may mix positions, as a U-Net does",
+)
 class HeadReversed(Series):
     """head lays positions out backwards, so that each position predicts the values of another."""
 
@@ -700,7 +814,7 @@ class HeadReversed(Series):
         return self.out(hidden).flip(1).flatten(1)
 
 
-@liar("modality", "embed leaves positions out")
+@liar("modality", "embed leaves positions out", "embedding-keeps-elements-apart", at_first="silent")
 class EmbedsTheMean(Series):
     """embed gives every position the mean of its span: where what stood is lost."""
 
@@ -709,7 +823,7 @@ class EmbedsTheMean(Series):
         return vectors.mean(1, keepdim=True).expand_as(vectors), state
 
 
-@liar("modality", "embed does not see a part of x_t")
+@liar("modality", "embed does not see a part of x_t", "embedding-heeds-all-of-x-t")
 class HalfEmbedded(Series):
     """embed reads the first two of a position's four values."""
 
@@ -721,7 +835,7 @@ class HalfEmbedded(Series):
 # -- span modalities: the loss
 
 
-@liar("modality", "the loss of two spans is not the sum of theirs")
+@liar("modality", "the loss of two spans is not the sum of theirs", "losses-add-up-over-spans")
 class MeanOfSpans(Series):
     """objective returns the mean over spans with a count of B: each span weighs less in a larger batch."""
 
@@ -729,7 +843,7 @@ class MeanOfSpans(Series):
         return Loss((prediction - target).square().mean(), float(len(target)))
 
 
-@liar("modality", "a span's loss grows with its length")
+@liar("modality", "a span's loss grows with its length", "long-spans-weigh-as-short-ones")
 class SumOfElements(Series):
     """objective sums over a span's elements, so that long series weigh more."""
 
@@ -737,7 +851,7 @@ class SumOfElements(Series):
         return Loss((prediction - target).square().sum(), float(len(target)))
 
 
-@liar("modality", "a span's loss depends on what it is batched with")
+@liar("modality", "a span's loss depends on what it is batched with", "losses-add-up-over-spans")
 class WeightsOfBatch(Series):
     """objective weighs spans by their time, and makes the weights' mean over the batch 1."""
 
@@ -747,7 +861,7 @@ class WeightsOfBatch(Series):
         return Loss(each.sum(), float(len(target)))
 
 
-@liar("modality", "the mean is over the batch, not over the span")
+@liar("modality", "the mean is over the batch, not over the span", "losses-add-up-over-spans")
 class MeanOverBatch(Series):
     """objective takes the mean over spans and sums over elements: the wrong axis."""
 
@@ -755,7 +869,11 @@ class MeanOverBatch(Series):
         return Loss((prediction - target).square().flatten(1).mean(0).sum(), float(len(target)))
 
 
-@liar("modality", "the loss has no gradient where it should: its scale is not detached")
+@liar(
+    "modality",
+    "the loss has no gradient where it should: its scale is not detached",
+    "the-objective-heeds-the-prediction",
+)
 class SelfNormalised(Series):
     """objective divides each error by itself without a detach, so that every loss is 1 and nothing learns."""
 
@@ -764,7 +882,7 @@ class SelfNormalised(Series):
         return Loss((each / (each + 1e-8)).sum(), float(len(target)))
 
 
-@liar("modality", "an element whose target is 0 is not scored")
+@liar("modality", "an element whose target is 0 is not scored", "targets-of-0-are-scored", at_first="silent")
 class ZeroIsPadding(Series):
     """objective takes targets of 0 for padding and leaves them out; a target of zeros divides by zero."""
 
@@ -774,7 +892,7 @@ class ZeroIsPadding(Series):
         return Loss(each.sum(), float(len(target)))
 
 
-@liar("modality", "a perfect prediction does not have the least loss")
+@liar("modality", "a perfect prediction does not have the least loss", "the-loss-is-finite-and-counted")
 class SignedError(Series):
     """objective forgets the square: predictions below the target have a negative loss."""
 
@@ -785,7 +903,7 @@ class SignedError(Series):
 # -- span modalities: raw data and facts
 
 
-@liar("modality", "encode changes the raw data")
+@liar("modality", "encode changes the raw data", "encoding-leaves-raw-data-as-they-are")
 class EncodesInPlace(Series):
     """encode subtracts the mean from the raw data where they lie."""
 
@@ -796,7 +914,7 @@ class EncodesInPlace(Series):
         return payload
 
 
-@liar("modality", "decode changes the payload")
+@liar("modality", "decode changes the payload", "decoding-leaves-payloads-as-they-are")
 class DecodesInPlace(Series):
     """decode scales the payload where it lies."""
 
@@ -806,7 +924,7 @@ class DecodesInPlace(Series):
         return payload
 
 
-@liar("modality", "decode(encode(raw)) is not raw: its spread")
+@liar("modality", "decode(encode(raw)) is not raw: its spread", "decoding-inverts-encoding")
 class OneWayScale(Series):
     """encode divides by the spread, and decode does not multiply by it."""
 
@@ -814,7 +932,7 @@ class OneWayScale(Series):
         return (payload + self.mean).astype(np.float32)
 
 
-@liar("modality", "decode(encode(raw)) is not raw: an item's own mean is lost")
+@liar("modality", "decode(encode(raw)) is not raw: an item's own mean is lost", "decoding-inverts-encoding")
 class ItemScale(Series):
     """encode normalises each item by its own mean and spread, which decode cannot know."""
 
@@ -823,7 +941,12 @@ class ItemScale(Series):
         return ((raw - raw.mean()) / raw.std()).astype(np.float32)
 
 
-@liar("modality", "decode returns float64 of float32 raw data")
+@liar(
+    "modality",
+    "decode returns float64 of float32 raw data",
+    at_first="silent",
+    why="raw data may be float64 and come back as float32, so that no type is laid down",
+)
 class WideDecode(Series):
     """decode returns float64 where raw data were float32."""
 
@@ -831,7 +954,7 @@ class WideDecode(Series):
         return payload.astype(np.float64) * self.std + self.mean
 
 
-@liar("modality", "encode gives another payload the second time")
+@liar("modality", "encode gives another payload the second time", "encoding-twice-is-the-same")
 class RunningMean(Series):
     """encode keeps a running mean of what it has seen and subtracts that."""
 
@@ -841,7 +964,12 @@ class RunningMean(Series):
         return payload
 
 
-@liar("modality", "raw data of another length is taken without a word")
+@liar(
+    "modality",
+    "raw data of another length is taken without a word",
+    "other-shapes-are-refused-or-come-back",
+    at_first="silent",
+)
 class CutsTheRest(Series):
     """encode cuts what does not divide into positions instead of refusing it."""
 
@@ -849,7 +977,12 @@ class CutsTheRest(Series):
         return super().encode(raw[: len(raw) // 8 * 8] if len(raw) not in self.lengths else raw)
 
 
-@liar("modality", "raw data of another shape is taken without a word")
+@liar(
+    "modality",
+    "raw data of another shape is taken without a word",
+    "other-shapes-are-refused-or-come-back",
+    at_first="silent",
+)
 class Flattens(Series):
     """encode flattens whatever it is given: a series of two channels becomes a longer one."""
 
@@ -857,7 +990,12 @@ class Flattens(Series):
         return super().encode(np.asarray(raw).reshape(-1))
 
 
-@liar("modality", "what is wrong with raw data is told as ValueError, not as TransfuseError")
+@liar(
+    "modality",
+    "what is wrong with raw data is told as ValueError, not as TransfuseError",
+    at_first="silent",
+    why="what encode raises is told as one line that names part and place, whatever its type",
+)
 class RaisesValueError(Series):
     """encode raises ValueError for raw data that it does not take."""
 
@@ -867,7 +1005,9 @@ class RaisesValueError(Series):
         return super().encode(raw)
 
 
-@liar("modality", "what facts say does not restore the modality: decode differs")
+@liar(
+    "modality", "what facts say does not restore the modality: decode differs", "facts-and-weights-restore-it"
+)
 class ForgetsStd(Series):
     """facts leave out the spread, so that a restored modality has another."""
 
@@ -878,7 +1018,7 @@ class ForgetsStd(Series):
         super().restore({"std": 1.0, **facts})
 
 
-@liar("modality", "after JSON the modality is another: lengths are texts")
+@liar("modality", "after JSON the modality is another: lengths are texts", "facts-and-weights-restore-it")
 class KeysBecomeText(Series):
     """facts are a dict by length, whose keys JSON makes into texts, and restore does not make them back."""
 
@@ -890,7 +1030,12 @@ class KeysBecomeText(Series):
         super().restore(facts)
 
 
-@liar("modality", "a second fit remembers the first")
+@liar(
+    "modality",
+    "a second fit remembers the first",
+    at_first="silent",
+    why="a modality is fit once in its life",
+)
 class FitsUpon(Series):
     """fit adds its lengths to those of an earlier fit."""
 
@@ -900,7 +1045,7 @@ class FitsUpon(Series):
         self.lengths = before + self.lengths
 
 
-@liar("modality", "two fits with one seed differ")
+@liar("modality", "two fits with one seed differ", "fitting-is-fixed-by-its-seed")
 class GlobalFit(Series):
     """fit estimates its spread from a subset that is drawn from numpy's global generator."""
 
@@ -909,7 +1054,12 @@ class GlobalFit(Series):
         self.std *= 1 + 0.1 * np.random.random()
 
 
-@liar("modality", "fit goes through raws twice, and an iterator is over after once")
+@liar(
+    "modality",
+    "fit goes through raws twice, and an iterator is over after once",
+    "fitting-goes-through-raw-data-once",
+    at_first="silent",
+)
 class TwicePastRaws(Series):
     """fit goes through the raw data once for the lengths and once more for the mean: an iterator is over by then."""
 
@@ -921,7 +1071,7 @@ class TwicePastRaws(Series):
         self.lengths = lengths
 
 
-@liar("modality", "fit changes the raw data")
+@liar("modality", "fit changes the raw data", "fitting-leaves-raw-data-as-they-are", at_first="silent")
 class FitInPlace(Series):
     """fit sorts every series of the training data where it lies."""
 
@@ -932,7 +1082,11 @@ class FitInPlace(Series):
             raw.sort()
 
 
-@liar("modality", "what was learnt before the model would be trained with it")
+@liar(
+    "modality",
+    "what was learnt before the model would be trained with it",
+    "nothing-is-trained-before-it-is-connected",
+)
 class LearntStd(Series):
     """The codec's spread is a parameter that the model's optimiser goes on training: it is not frozen."""
 
@@ -951,7 +1105,9 @@ class LearntStd(Series):
         return super().decode(payload * np.float32(float(self.spread.detach()) / self.std))
 
 
-@liar("modality", "neither facts nor saved weights hold all that decode needs")
+@liar(
+    "modality", "neither facts nor saved weights hold all that decode needs", "facts-and-weights-restore-it"
+)
 class UnsavedBuffer(Series):
     """The mean lies in a buffer that is not persistent, and facts do not have it either."""
 
@@ -975,7 +1131,9 @@ class UnsavedBuffer(Series):
         return super().decode(payload)
 
 
-@liar("modality", "load does not give back what save wrote")
+@liar(
+    "modality", "load does not give back what save wrote", "files-give-back-what-was-saved", at_first="silent"
+)
 class SavesRounded(Series):
     """save writes half precision, so that load gives back other numbers."""
 
@@ -983,7 +1141,7 @@ class SavesRounded(Series):
         super().save(np.asarray(raw).astype(np.float16), path)
 
 
-@liar("modality", "load cannot read files of its own suffixes")
+@liar("modality", "load cannot read files of its own suffixes", "files-give-back-what-was-saved")
 class SuffixUnread(Series):
     """suffixes promise CSV, which load does not read."""
 
@@ -995,7 +1153,12 @@ class SuffixUnread(Series):
         path.write_bytes(buffer.getvalue())
 
 
-@liar("modality", "a drawing grows with the data")
+@liar(
+    "modality",
+    "a drawing grows with the data",
+    at_first="silent",
+    why="a picture as a PNG is larger for larger pictures too",
+)
 class DrawsAll(Series):
     """draw writes an element of SVG for every value, however many there are."""
 
@@ -1004,7 +1167,7 @@ class DrawsAll(Series):
         return f'<svg xmlns="http://www.w3.org/2000/svg">{dots}</svg>'
 
 
-@liar("modality", "NaN in raw data is taken without a word")
+@liar("modality", "NaN in raw data is taken without a word", "nan-does-not-vanish", at_first="silent")
 class HidesNaN(Series):
     """encode makes zeros of NaN, which nobody hears of."""
 
@@ -1012,7 +1175,7 @@ class HidesNaN(Series):
         return np.nan_to_num(super().encode(raw))
 
 
-@liar("modality", "encode differs while the model trains")
+@liar("modality", "encode differs while the model trains", "it-stays-frozen-in-training", at_first="silent")
 class NoisyWhileTraining(Series):
     """encode adds noise while the module is in training mode, which a codec should not know."""
 
@@ -1021,7 +1184,9 @@ class NoisyWhileTraining(Series):
         return super().encode(raw) + np.float32(0.05) * noise
 
 
-@liar("modality", "torch's global generator is set")
+@liar(
+    "modality", "torch's global generator is set", "fitting-leaves-global-randomness-alone", at_first="silent"
+)
 class SeedsTheWorld(Series):
     """fit seeds torch's and numpy's global generators."""
 
@@ -1031,7 +1196,11 @@ class SeedsTheWorld(Series):
         super().fit(raws, seed, report, effort)
 
 
-@liar("modality", "without effort fit does not make what has the right shapes")
+@liar(
+    "modality",
+    "without effort fit does not make what has the right shapes",
+    "fitting-makes-it-take-the-raw-data",
+)
 class EffortZeroIsNothing(Series):
     """fit returns at once where effort is 0, and no label is known."""
 
@@ -1040,7 +1209,7 @@ class EffortZeroIsNothing(Series):
             super().fit(raws, seed, report, effort)
 
 
-@liar("modality", "suffix_for is none of suffixes")
+@liar("modality", "suffix_for is none of suffixes", "files-give-back-what-was-saved")
 class SuffixForeign(Series):
     """suffix_for names a format that save does not write."""
 
@@ -1051,7 +1220,7 @@ class SuffixForeign(Series):
 # -- span modalities: layout
 
 
-@liar("modality", "two lengths have one label, and blank lays out only one of them")
+@liar("modality", "two lengths have one label, and blank lays out only one of them", "a-label-says-the-shape")
 class LabelsCollide(Series):
     """A label is the length in twenties, so that 24 and 32 share a begin marker; blank takes the first."""
 
@@ -1066,7 +1235,12 @@ class LabelsCollide(Series):
         return [Span(payload, span.length, f"{len(payload) // 20}", noised=span.noised, loss=span.loss)]
 
 
-@liar("modality", "labels are in another order in another process")
+@liar(
+    "modality",
+    "labels are in another order in another process",
+    at_first="silent",
+    why="within a process nothing shows; runs keep the order of their own vocabulary",
+)
 class LabelsOfASet(Series):
     """labels come out of a set of texts, in an order that each process draws anew."""
 
@@ -1074,7 +1248,7 @@ class LabelsOfASet(Series):
         return tuple({str(length) for length in self.lengths})
 
 
-@liar("modality", "rotary positions do not go on from the cursor")
+@liar("modality", "rotary positions do not go on from the cursor", "positions-move-with-the-cursor")
 class PositionsRestart(Series):
     """positions begin at 0 in every span, whatever stands before it."""
 
@@ -1082,7 +1256,7 @@ class PositionsRestart(Series):
         return np.arange(span.positions), cursor + span.positions
 
 
-@liar("modality", "positions are kept between calls")
+@liar("modality", "positions are kept between calls", "positions-move-with-the-cursor")
 class PositionsOfSelf(Series):
     """positions go on from a counter on the modality instead of from the cursor."""
 
@@ -1093,7 +1267,12 @@ class PositionsOfSelf(Series):
         return np.arange(start, start + span.positions), cursor + span.positions
 
 
-@liar("modality", "what follows stands at positions that the span has taken")
+@liar(
+    "modality",
+    "what follows stands at positions that the span has taken",
+    "items-take-room",
+    at_first="silent",
+)
 class CursorShort(Series):
     """The cursor forgets the two markers, so that what follows shares the rotary positions of the span's end."""
 
@@ -1102,7 +1281,7 @@ class CursorShort(Series):
         return own, cursor + span.length
 
 
-@liar("modality", "spans draws at random")
+@liar("modality", "spans draws at random", "laying-out-twice-is-the-same")
 class AugmentsInSpans(Series):
     """spans flips the series at random: every look at an item lays it out differently."""
 
@@ -1110,7 +1289,12 @@ class AugmentsInSpans(Series):
         return super().spans(item, payload[::-1].copy() if np.random.random() < 0.5 else payload)
 
 
-@liar("modality", "spans changes the payload that is kept")
+@liar(
+    "modality",
+    "spans changes the payload that is kept",
+    "laying-out-leaves-payloads-as-they-are",
+    at_first="silent",
+)
 class SpansInPlace(Series):
     """spans clips the payload where it lies."""
 
@@ -1119,7 +1303,7 @@ class SpansInPlace(Series):
         return super().spans(item, payload)
 
 
-@liar("modality", "a span's payload is not the item's")
+@liar("modality", "a span's payload is not the item's", "the-first-span-is-the-payload", at_first="silent")
 class SpanOfOtherNumbers(Series):
     """spans centres the payload again, which nothing undoes in decoding."""
 
@@ -1127,7 +1311,7 @@ class SpanOfOtherNumbers(Series):
         return super().spans(item, payload - payload.mean() + 0.3)
 
 
-@liar("modality", "a column's values depend on what was laid out before")
+@liar("modality", "a column's values depend on what was laid out before", "laying-out-twice-is-the-same")
 class ColumnCounts(Copies):
     """The column's ids go on counting from item to item, so that no item is laid out twice alike."""
 
@@ -1141,7 +1325,12 @@ class ColumnCounts(Copies):
         return [replace(span, columns={"step": span.columns["step"] + base}) for span in found]
 
 
-@liar("modality", "the two copies of an item hold different data")
+@liar(
+    "modality",
+    "the two copies of an item hold different data",
+    at_first="silent",
+    why="a clean copy may show the payload in another way",
+)
 class CopiesDiffer(Copies):
     """The clean copy is the series backwards."""
 
@@ -1150,7 +1339,7 @@ class CopiesDiffer(Copies):
         return [*found[:-1], replace(found[-1], payload=payload[::-1].copy())]
 
 
-@liar("modality", "flops are not those of a longer span")
+@liar("modality", "flops are not those of a longer span", "its-cost-is-a-number", at_first="silent")
 class FlatFlops(Series):
     """flops count a span's layers once, whatever its length."""
 
@@ -1161,7 +1350,11 @@ class FlatFlops(Series):
 # -- span modalities: sampling
 
 
-@liar("modality", "sample draws from elsewhere than the generators it was handed")
+@liar(
+    "modality",
+    "sample draws from elsewhere than the generators it was handed",
+    "sampling-leaves-global-randomness-alone",
+)
 class GlobalSample(Series):
     """sample begins with noise of torch's global generator."""
 
@@ -1169,7 +1362,7 @@ class GlobalSample(Series):
         return torch.randn(len(generators), int(label))
 
 
-@liar("modality", "a sample depends on what it is drawn with")
+@liar("modality", "a sample depends on what it is drawn with", "samples-are-drawn-apart")
 class SharedSample(Series):
     """sample begins all samples with the first generator's noise."""
 
@@ -1177,7 +1370,7 @@ class SharedSample(Series):
         return torch.randn(int(label), generator=generators[0]).expand(len(generators), -1).clone()
 
 
-@liar("modality", "sample evaluates from clean to noise")
+@liar("modality", "sample evaluates from clean to noise", "samples-begin-at-noise", at_first="silent")
 class SamplesBackwards(Series):
     """sample walks the times from clean to noise."""
 
@@ -1190,7 +1383,7 @@ class SamplesBackwards(Series):
         return x
 
 
-@liar("modality", "sample does not ask the model")
+@liar("modality", "sample does not ask the model", "samples-heed-the-model")
 class NeverAsks(Series):
     """sample returns noise and never evaluates the model."""
 
@@ -1198,7 +1391,7 @@ class NeverAsks(Series):
         return self.pure(label, generators).clamp(-self.bound, self.bound)
 
 
-@liar("modality", "sample gives all documents one sample")
+@liar("modality", "sample gives all documents one sample", "samples-are-drawn-apart")
 class FirstForAll(Series):
     """sample returns the first document's sample for all."""
 
@@ -1206,7 +1399,12 @@ class FirstForAll(Series):
         return super().sample(evaluate, label, generators)[:1].expand(len(generators), -1)
 
 
-@liar("modality", "views are declared, and what the model says of them changes nothing")
+@liar(
+    "modality",
+    "views are declared, and what the model says of them changes nothing",
+    "samples-heed-the-views",
+    at_first="silent",
+)
 class GuidanceIgnored(Series):
     """sample takes the whole document's prediction alone, though it declares a view."""
 
@@ -1216,7 +1414,7 @@ class GuidanceIgnored(Series):
         return self.sampler.sample(denoise, self.diffusion, noise, generators, self.bound)
 
 
-@liar("modality", "sample follows the view without the prompt")
+@liar("modality", "sample follows the view without the prompt", "samples-heed-the-model", at_first="silent")
 class GuidedByTheView(Series):
     """sample takes the prediction of the view without its prompt for the document's."""
 
@@ -1227,7 +1425,10 @@ class GuidedByTheView(Series):
 
 
 @liar(
-    "modality", "guidance has the wrong sign: alike predictions are not kept, or are pushed towards the view"
+    "modality",
+    "guidance has the wrong sign: alike predictions are not kept, or are pushed towards the view",
+    "samples-follow-the-document",
+    at_first="silent",
 )
 class GuidanceTurned(Series):
     """Guidance is mixed the wrong way around: towards the view, away from the prompt."""
@@ -1241,7 +1442,12 @@ class GuidanceTurned(Series):
         return self.sampler.sample(denoise, self.diffusion, noise, generators, self.bound)
 
 
-@liar("modality", "sample cannot give payloads that the data have: it clips to less")
+@liar(
+    "modality",
+    "sample cannot give payloads that the data have: it clips to less",
+    "a-perfect-model-gives-the-payload",
+    at_first="silent",
+)
 class ClipsTooMuch(Series):
     """sample clips to ±1 where payloads reach beyond 2."""
 
@@ -1249,7 +1455,12 @@ class ClipsTooMuch(Series):
         return super().sample(evaluate, label, generators).clamp(-1, 1)
 
 
-@liar("modality", "sample does not return payloads: it has decoded them already")
+@liar(
+    "modality",
+    "sample does not return payloads: it has decoded them already",
+    "a-perfect-model-gives-the-payload",
+    at_first="silent",
+)
 class SamplesDecoded(Series):
     """sample returns raw data and not payloads: decode scales them a second time."""
 
@@ -1257,7 +1468,7 @@ class SamplesDecoded(Series):
         return super().sample(evaluate, label, generators) * self.std + self.mean
 
 
-@liar("modality", "sample stops before the last step")
+@liar("modality", "sample stops before the last step", "a-perfect-model-gives-the-payload", at_first="silent")
 class LeavesNoise(Series):
     """sample returns x at the last time instead of the x0 that the last prediction implies."""
 
@@ -1272,7 +1483,7 @@ class LeavesNoise(Series):
         return x
 
 
-@liar("modality", "a second sample depends on the first")
+@liar("modality", "a second sample depends on the first", "samples-are-fixed-by-their-generators")
 class SampleRemembers(Series):
     """sample begins where the last call of the same shape ended: samples depend on what was drawn before."""
 
@@ -1286,7 +1497,12 @@ class SampleRemembers(Series):
         return found
 
 
-@liar("modality", "sample evaluates times that training never has")
+@liar(
+    "modality",
+    "sample evaluates times that training never has",
+    "a-perfect-model-gives-the-payload",
+    at_first="silent",
+)
 class TimesInSteps(Series):
     """sample tells the model the number of the step where training told it a time in 0 … 1."""
 
@@ -1301,7 +1517,7 @@ class TimesInSteps(Series):
 # -- token modalities
 
 
-@liar("modality", "the loss of tokens is their mean, not their sum")
+@liar("modality", "the loss of tokens is their mean, not their sum", "losses-add-up-over-ids")
 class TokenMean(Letters):
     """objective returns the mean over tokens with their number as the count."""
 
@@ -1309,7 +1525,9 @@ class TokenMean(Letters):
         return Loss(F.cross_entropy(logits, targets), float(len(targets)))
 
 
-@liar("modality", "a token's loss is that of another: targets are shifted already")
+@liar(
+    "modality", "a token's loss is that of another: targets are shifted already", "likelier-targets-cost-less"
+)
 class ShiftsAgain(Letters):
     """objective shifts the targets by one, which the layout has done already."""
 
@@ -1318,7 +1536,7 @@ class ShiftsAgain(Letters):
         return Loss(found + 0 * logits.sum(), float(len(targets)))
 
 
-@liar("modality", "tokens of id 0 are not scored")
+@liar("modality", "tokens of id 0 are not scored", "likelier-targets-cost-less")
 class ZeroTokenIgnored(Letters):
     """objective takes id 0 for padding."""
 
@@ -1327,7 +1545,7 @@ class ZeroTokenIgnored(Letters):
         return Loss(total, float(len(targets)))
 
 
-@liar("modality", "choose draws from elsewhere than its generator")
+@liar("modality", "choose draws from elsewhere than its generator", "choosing-is-fixed-by-its-generator")
 class ChoosesGlobally(Letters):
     """choose draws from torch's global generator."""
 
@@ -1335,7 +1553,12 @@ class ChoosesGlobally(Letters):
         return int(torch.multinomial(torch.softmax(logits[0].double(), 0), 1))
 
 
-@liar("modality", "choose picks an id that may not stand there")
+@liar(
+    "modality",
+    "choose picks an id that may not stand there",
+    "what-is-forbidden-is-not-chosen",
+    at_first="silent",
+)
 class ForbiddenMadeRare(Letters):
     """choose lifts logits of -inf to a small number, so that forbidden ids are only unlikely."""
 
@@ -1343,7 +1566,7 @@ class ForbiddenMadeRare(Letters):
         return super().choose(logits.clamp(min=float(logits[logits > -torch.inf].min()) - 3), generator, left)
 
 
-@liar("modality", "choose and choose_each draw different ids")
+@liar("modality", "choose and choose_each draw different ids", "choosing-at-once-is-choosing-one-by-one")
 class OneGeneratorForEach(Letters):
     """choose_each draws all documents' ids from the first generator."""
 
@@ -1351,7 +1574,7 @@ class OneGeneratorForEach(Letters):
         return draw(torch.softmax(logits[:, 0].double(), dim=1), [generators[0]] * len(generators))
 
 
-@liar("modality", "choose depends on what was chosen before")
+@liar("modality", "choose depends on what was chosen before", "choosing-is-fixed-by-its-generator")
 class AvoidsRepeats(Letters):
     """choose remembers the last id and makes it less likely, in whatever document it was."""
 
@@ -1365,7 +1588,7 @@ class AvoidsRepeats(Letters):
         return self.last
 
 
-@liar("modality", "choose changes the logits")
+@liar("modality", "choose changes the logits", "choosing-leaves-logits-as-they-are", at_first="elsewhere")
 class ChoosesInPlace(Mosaic):
     """choose divides the logits by the temperature where they lie, which other views are read from."""
 
@@ -1373,7 +1596,12 @@ class ChoosesInPlace(Mosaic):
         return super().choose(logits.mul_(2), generator, left)
 
 
-@liar("modality", "decode(encode(raw)) is not raw: small letters")
+@liar(
+    "modality",
+    "decode(encode(raw)) is not raw: small letters",
+    "other-letters-are-refused-or-come-back",
+    at_first="silent",
+)
 class SmallLetters(Letters):
     """encode makes capital letters of small ones, which decode does not make back."""
 
@@ -1381,7 +1609,12 @@ class SmallLetters(Letters):
         return super().encode(raw.upper())
 
 
-@liar("modality", "unknown letters are taken without a word")
+@liar(
+    "modality",
+    "unknown letters are taken without a word",
+    "other-letters-are-refused-or-come-back",
+    at_first="silent",
+)
 class UnknownIsA(Letters):
     """encode reads every letter that it does not know as an A."""
 
@@ -1389,7 +1622,7 @@ class UnknownIsA(Letters):
         return np.array([max(self.alphabet.find(letter), 0) for letter in raw], np.int64)
 
 
-@liar("modality", "codes grow after the model was made")
+@liar("modality", "codes grow after the model was made", "codes-are-fixed", at_first="elsewhere")
 class GrowingVocabulary(Letters):
     """encode gives an unknown letter a new id, so that there are more codes than the model has rows."""
 
@@ -1402,7 +1635,7 @@ class GrowingVocabulary(Letters):
         return super().encode(raw)
 
 
-@liar("modality", "a grid's ids are laid out in another order than they are decoded")
+@liar("modality", "a grid's ids are laid out in another order than they are decoded", "spans-hold-all-ids")
 class ColumnMajor(Mosaic):
     """spans lays a grid out by columns, where blank and decode are read by rows."""
 
@@ -1411,7 +1644,7 @@ class ColumnMajor(Mosaic):
         return [Span(payload.T.reshape(-1), payload.size, f"{h}x{w}", loss=item.loss)]
 
 
-@liar("modality", "two shapes have one label")
+@liar("modality", "two shapes have one label", "blanks-have-the-shape-of-payloads")
 class Squares(Mosaic):
     """A label is a grid's number of codes, as if all were squares: 2x3 and 3x2 share one."""
 
@@ -1425,7 +1658,12 @@ class Squares(Mosaic):
         return [Span(payload.reshape(-1), payload.size, str(payload.size), loss=item.loss)]
 
 
-@liar("modality", "views are declared and choose does not read them")
+@liar(
+    "modality",
+    "views are declared and choose does not read them",
+    "choices-heed-the-views",
+    at_first="silent",
+)
 class UnguidedCodes(Mosaic):
     """choose reads the whole document's logits alone, though it declares a view."""
 
@@ -1433,7 +1671,7 @@ class UnguidedCodes(Mosaic):
         return torch.log_softmax(logits[0].cpu().double(), dim=-1)
 
 
-@liar("modality", "choose fails where a view's logit is -inf too")
+@liar("modality", "choose fails where a view's logit is -inf too", "what-is-forbidden-is-not-chosen")
 class InfinityMinusInfinity(Mosaic):
     """Guidance takes -inf from -inf and draws from NaN."""
 
@@ -1444,7 +1682,7 @@ class InfinityMinusInfinity(Mosaic):
 # -- objectives
 
 
-@liar("objective", "score of two spans is not the sum of theirs")
+@liar("objective", "score of two spans is not the sum of theirs", "losses-add-up-over-spans")
 class ScoreMean(Flow):
     """score returns the mean over spans where it has to be their sum."""
 
@@ -1470,7 +1708,7 @@ class RightDDPM(DDPM):
         super().__init__(DDPMSettings(**settings))
 
 
-@liar("objective", "estimate of the target is not x0: the sign")
+@liar("objective", "estimate of the target is not x0: the sign", "estimates-invert-targets")
 class EstimateSign(RightFlow):
     """estimate goes along the velocity instead of against it."""
 
@@ -1478,7 +1716,7 @@ class EstimateSign(RightFlow):
         return super().estimate(x_t, -prediction, t)
 
 
-@liar("objective", "estimate of the target is not x0: another time")
+@liar("objective", "estimate of the target is not x0: another time", "estimates-invert-targets")
 class EstimateStepBefore(RightDDPM):
     """estimate reads signal and noise one step before x_t's own."""
 
@@ -1486,7 +1724,7 @@ class EstimateStepBefore(RightDDPM):
         return super().estimate(x_t, prediction, (t - 1).clamp(min=0))
 
 
-@liar("objective", "times do not go from noise to clean")
+@liar("objective", "times do not go from noise to clean", "noise-grows-with-its-share")
 class TimesAscend(RightFlow):
     """times rise from clean to noise."""
 
@@ -1494,7 +1732,12 @@ class TimesAscend(RightFlow):
         return super().times(evaluations).flip(0)
 
 
-@liar("objective", "times ends at clean, where nothing is left to predict")
+@liar(
+    "objective",
+    "times ends at clean, where nothing is left to predict",
+    "the-last-time-has-noise-left",
+    at_first="silent",
+)
 class TimesReachClean(RightFlow):
     """times end at 0 itself: the last evaluation is wasted on clean data, and ε is a division by 0."""
 
@@ -1502,7 +1745,7 @@ class TimesReachClean(RightFlow):
         return torch.linspace(1, 0, evaluations, dtype=torch.float64)
 
 
-@liar("objective", "times has another number of entries than evaluations")
+@liar("objective", "times has another number of entries than evaluations", "as-many-times-as-evaluations")
 class TimesOneMore(RightFlow):
     """times returns one time more than it was asked for."""
 
@@ -1510,7 +1753,7 @@ class TimesOneMore(RightFlow):
         return super().times(evaluations + 1)
 
 
-@liar("objective", "share is not 0 at clean_time, and falls as noise grows")
+@liar("objective", "share is not 0 at clean_time, and falls as noise grows", "shares-of-noise-are-shares")
 class ShareIsSignal(RightFlow):
     """share says how much signal there is."""
 
@@ -1518,7 +1761,7 @@ class ShareIsSignal(RightFlow):
         return 1 - super().share(t)
 
 
-@liar("objective", "share leaves 0 … 1")
+@liar("objective", "share leaves 0 … 1", "shares-of-noise-are-shares")
 class ShareIsTime(RightDDPM):
     """share returns the whole time and not its part of T."""
 
@@ -1526,7 +1769,7 @@ class ShareIsTime(RightDDPM):
         return t.double()
 
 
-@liar("objective", "noise does not come from the generators")
+@liar("objective", "noise does not come from the generators", "corruption-is-fixed-by-its-generators")
 class CorruptGlobal(RightFlow):
     """corrupt draws ε from torch's global generator: the argument was forgotten."""
 
@@ -1536,7 +1779,12 @@ class CorruptGlobal(RightFlow):
         return self.noised(x0, eps, t), t, self.target(x0, eps, t)
 
 
-@liar("objective", "a span's time depends on what it is batched with")
+@liar(
+    "objective",
+    "a span's time depends on what it is batched with",
+    "corruption-is-fixed-by-its-generators",
+    at_first="silent",
+)
 class OneTime(RightFlow):
     """corrupt draws one time for all spans of a batch."""
 
@@ -1546,7 +1794,7 @@ class OneTime(RightFlow):
         return self.noised(x0, eps, t), t, self.target(x0, eps, t)
 
 
-@liar("objective", "draw_time depends on earlier calls")
+@liar("objective", "draw_time depends on earlier calls", "corruption-is-fixed-by-its-generators")
 class GoldenTimes(RightFlow):
     """draw_time spreads times evenly by a counter kept between calls."""
 
@@ -1557,7 +1805,7 @@ class GoldenTimes(RightFlow):
         return (super().draw_time(generator, is_context) + 0.618 * self.calls) % 1
 
 
-@liar("objective", "context is noised more than what is predicted")
+@liar("objective", "context is noised more than what is predicted", "context-has-no-more-noise")
 class LimitTurned(RightFlow):
     """The noise limit holds for what is predicted and not for context: the flag is read the wrong way."""
 
@@ -1565,7 +1813,7 @@ class LimitTurned(RightFlow):
         return super().draw_time(generator, not is_context)
 
 
-@liar("objective", "a span's score depends on what it is batched with")
+@liar("objective", "a span's score depends on what it is batched with", "losses-add-up-over-spans")
 class WeightOverBatch(RightFlow):
     """score divides its weights by their largest in the batch."""
 
@@ -1575,7 +1823,7 @@ class WeightOverBatch(RightFlow):
         return Loss((means * weight).sum(), float(len(means)))
 
 
-@liar("objective", "a perfect prediction has a score")
+@liar("objective", "a perfect prediction has a score", "a-perfect-prediction-scores-0")
 class ScoreOffset(RightFlow):
     """score adds the size of the target, so that a perfect prediction is not at 0."""
 
@@ -1584,7 +1832,7 @@ class ScoreOffset(RightFlow):
         return Loss(found.sum + 0.1 * target.square().flatten(1).mean(1).sum(), found.count)
 
 
-@liar("objective", "a wrong prediction scores 0")
+@liar("objective", "a wrong prediction scores 0", "worse-predictions-cost-more", at_first="silent")
 class OneSided(RightFlow):
     """score counts only what is predicted too high."""
 
@@ -1592,7 +1840,7 @@ class OneSided(RightFlow):
         return Loss((prediction - target).relu().flatten(1).mean(1).sum(), float(len(target)))
 
 
-@liar("objective", "a span's score grows with its length")
+@liar("objective", "a span's score grows with its length", "losses-add-up-over-spans")
 class ScoreSums(RightFlow):
     """score sums over a span's elements."""
 
@@ -1600,7 +1848,12 @@ class ScoreSums(RightFlow):
         return Loss((prediction - target).square().sum(), float(len(target)))
 
 
-@liar("objective", "estimate is not finite at the first of times")
+@liar(
+    "objective",
+    "estimate is not finite at the first of times",
+    "estimates-are-finite-where-samplers-ask",
+    at_first="silent",
+)
 class EpsAtOne(RightFlow):
     """It predicts ε and begins sampling at t = 1, where ε says nothing of x0."""
 
@@ -1611,7 +1864,7 @@ class EpsAtOne(RightFlow):
         return torch.linspace(1, 0, evaluations + 1, dtype=torch.float64)[:-1]
 
 
-@liar("objective", "noised and coefficients disagree")
+@liar("objective", "noised and coefficients disagree", "corruption-is-signal-and-noise")
 class NoisedOtherwise(RightFlow):
     """noised takes the square root of the noise, which coefficients do not say."""
 
@@ -1620,7 +1873,12 @@ class NoisedOtherwise(RightFlow):
         return signal * x0 + noise.sqrt() * eps
 
 
-@liar("objective", "score is of another weight in bfloat16, or fails")
+@liar(
+    "objective",
+    "score is of another weight in bfloat16, or fails",
+    at_first="silent",
+    why="nothing says in which precision a score adds up",
+)
 class ScoresNarrow(RightFlow):
     """score computes in the prediction's own precision: sums of bfloat16 lose most of their digits."""
 
@@ -1629,7 +1887,12 @@ class ScoresNarrow(RightFlow):
         return Loss(means.sum(), float(len(means)))
 
 
-@liar("objective", "corrupt writes to the clean spans")
+@liar(
+    "objective",
+    "corrupt writes to the clean spans",
+    "corruption-leaves-clean-data-as-they-are",
+    at_first="elsewhere",
+)
 class NoisedInPlace(RightFlow):
     """noised adds the noise to x0 where it lies."""
 
@@ -1638,7 +1901,12 @@ class NoisedInPlace(RightFlow):
         return x0.mul_(signal).add_(noise * eps)
 
 
-@liar("objective", "coefficients fail at times that draw_time draws")
+@liar(
+    "objective",
+    "coefficients fail at times that draw_time draws",
+    "shares-of-noise-are-shares",
+    at_first="elsewhere",
+)
 class DrawsT(RightDDPM):
     """draw_time may draw T itself, one past the last of the schedule."""
 
@@ -1649,7 +1917,12 @@ class DrawsT(RightDDPM):
         return float(torch.randint(self.settings.steps + 1, (), generator=generator))
 
 
-@liar("objective", "no training time is near those at which sampling begins")
+@liar(
+    "objective",
+    "no training time is near those at which sampling begins",
+    "training-reaches-where-sampling-begins",
+    at_first="silent",
+)
 class NeverPureNoise(RightFlow):
     """Training times stay below 0.6, and sampling begins at 1."""
 
@@ -1657,7 +1930,7 @@ class NeverPureNoise(RightFlow):
         return 0.6 * super().draw_time(generator, is_context)
 
 
-@liar("objective", "share does not grow with noise")
+@liar("objective", "share does not grow with noise", "noise-grows-with-its-share")
 class ShareTurnsBack(RightFlow):
     """share rises to 1 in the middle and falls again."""
 
@@ -1665,7 +1938,7 @@ class ShareTurnsBack(RightFlow):
         return (4 * t * (1 - t)).double()
 
 
-@liar("token objective", "the score of tokens is not a sum over them")
+@liar("token objective", "the score of tokens is not a sum over them", "scores-add-up-over-tokens")
 class TokenScoreMean(NextToken):
     """score is a mean over tokens."""
 
@@ -1676,7 +1949,12 @@ class TokenScoreMean(NextToken):
         return Loss(F.cross_entropy(logits, targets), float(len(targets)))
 
 
-@liar("token objective", "a token's score depends on the others of its batch")
+@liar(
+    "token objective",
+    "a token's score depends on the others of its batch",
+    "scores-add-up-over-tokens",
+    at_first="silent",
+)
 class ClassBalanced(TokenScoreMean):
     """score weighs each id by how rare it is in the batch."""
 
@@ -1685,7 +1963,7 @@ class ClassBalanced(TokenScoreMean):
         return Loss(F.cross_entropy(logits, targets, weight, reduction="sum"), float(len(targets)))
 
 
-@liar("token objective", "ids of 0 are not scored")
+@liar("token objective", "ids of 0 are not scored", "likelier-targets-score-less", at_first="silent")
 class TokenZeroIsPadding(TokenScoreMean):
     """score leaves out id 0."""
 
@@ -1693,7 +1971,7 @@ class TokenZeroIsPadding(TokenScoreMean):
         return Loss(F.cross_entropy(logits, targets, reduction="sum", ignore_index=0), float(len(targets)))
 
 
-@liar("token objective", "logits of -inf make the score NaN")
+@liar("token objective", "logits of -inf make the score NaN", "likelier-targets-score-less")
 class SmoothsForbidden(TokenScoreMean):
     """score smooths labels over ids whose logit is -inf, which makes it infinite."""
 
@@ -1706,20 +1984,20 @@ class SmoothsForbidden(TokenScoreMean):
 
 
 class RightEuler(DDIM):
-    """Euler's steps, eight evaluations."""
+    """Euler's steps, fifty evaluations."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(EulerSettings(**{"evaluations": 8, **settings}))
+        super().__init__(EulerSettings(**{"evaluations": 50, **settings}))
 
 
 class RightAncestral(DDIM):
-    """Ancestral steps, eight evaluations."""
+    """Ancestral steps, a hundred evaluations."""
 
     def __init__(self) -> None:
-        super().__init__(AncestralSettings(evaluations=8))
+        super().__init__(AncestralSettings(evaluations=100))
 
 
-@liar("sampler", "the sample is not clean: the last step is missing")
+@liar("sampler", "the sample is not clean: the last step is missing", "a-perfect-predictor-gives-the-data")
 class StopsShort(RightEuler):
     """sample returns x at the last time, with its noise, and not the last estimate of x0."""
 
@@ -1733,7 +2011,12 @@ class StopsShort(RightEuler):
         return x
 
 
-@liar("sampler", "the model is called oftener than evaluations says")
+@liar(
+    "sampler",
+    "the model is called oftener than evaluations says",
+    "the-model-is-called-as-often-as-is-said",
+    at_first="silent",
+)
 class OneCallMore(RightEuler):
     """sample evaluates once more than it was told."""
 
@@ -1743,7 +2026,7 @@ class OneCallMore(RightEuler):
         )
 
 
-@liar("sampler", "noise does not come from the generators")
+@liar("sampler", "noise does not come from the generators", "samples-are-fixed-by-their-generators")
 class GlobalSteps(RightAncestral):
     """The noise of a step is drawn from torch's global generator."""
 
@@ -1757,7 +2040,7 @@ class GlobalSteps(RightAncestral):
         )
 
 
-@liar("sampler", "x0 is not clipped to the bound")
+@liar("sampler", "x0 is not clipped to the bound", "samples-lie-within-the-bound", at_first="silent")
 class NeverClips(RightEuler):
     """sample is set to clip and does not."""
 
@@ -1765,7 +2048,12 @@ class NeverClips(RightEuler):
         return super().sample(denoise, objective, noise, generators, float("inf"))
 
 
-@liar("sampler", "the first evaluation is not at the first of times")
+@liar(
+    "sampler",
+    "the first evaluation is not at the first of times",
+    "times-are-the-objectives",
+    at_first="silent",
+)
 class SkipsTheFirst(RightEuler):
     """sample takes pure noise for x at the second time."""
 
@@ -1778,7 +2066,7 @@ class SkipsTheFirst(RightEuler):
         return x0
 
 
-@liar("sampler", "sample changes the noise that it was given")
+@liar("sampler", "sample changes the noise that it was given", "noise-is-left-as-it-is")
 class NoiseInPlace(RightEuler):
     """sample begins by scaling the noise where it lies."""
 
@@ -1787,7 +2075,9 @@ class NoiseInPlace(RightEuler):
 
 
 @liar(
-    "sampler", "it does not use the objective's times and coefficients: another objective's samples are wrong"
+    "sampler",
+    "it does not use the objective's times and coefficients: another objective's samples are wrong",
+    "a-perfect-predictor-gives-the-data",
 )
 class OwnSchedule(RightEuler):
     """sample walks a flow's straight path whatever the objective is."""
@@ -1798,7 +2088,7 @@ class OwnSchedule(RightEuler):
                               generators, bound)  # fmt: skip
 
 
-@liar("sampler", "a sample depends on what it is drawn with")
+@liar("sampler", "a sample depends on what it is drawn with", "samples-are-drawn-apart", at_first="silent")
 class SpreadOfBatch(RightEuler):
     """sample brings each step's estimate to a spread measured over the batch."""
 
@@ -1807,7 +2097,7 @@ class SpreadOfBatch(RightEuler):
         return found / found.std().clamp(min=1)
 
 
-@liar("sampler", "a second call depends on the first")
+@liar("sampler", "a second call depends on the first", "samples-are-fixed-by-their-generators")
 class HistoryKept(RightEuler):
     """A multistep method keeps its last prediction on itself, from one call of sample to the next."""
 
@@ -1823,17 +2113,19 @@ class HistoryKept(RightEuler):
         return super().sample(extrapolated, objective, noise, generators, bound)
 
 
-@liar("sampler", "more evaluations do not bring it nearer: the correction's sign")
+@liar(
+    "sampler", "more evaluations do not bring it nearer: the correction's sign", "a-gaussian-has-its-moments"
+)
 class HeunMinus(Heun):
     """Heun's correction is subtracted instead of added."""
 
     def __init__(self):
-        super().__init__(HeunSettings(evaluations=9))
+        super().__init__(HeunSettings(evaluations=49))
 
     def sample(self, denoise, objective, noise, generators, bound):
         estimate = X0Estimator(denoise, objective, bound)
         x = x0 = noise
-        for here, there in steps(objective, 5, noise):
+        for here, there in steps(objective, 25, noise):
             x0, eps = estimate(x, here)
             if there is None:
                 break
@@ -1844,7 +2136,7 @@ class HeunMinus(Heun):
         return x0
 
 
-@liar("sampler", "the sample has another dtype than the noise")
+@liar("sampler", "the sample has another dtype than the noise", "samples-are-as-the-noise-is")
 class WideSample(RightEuler):
     """sample returns float64."""
 
@@ -1852,7 +2144,7 @@ class WideSample(RightEuler):
         return super().sample(denoise, objective, noise.double(), generators, bound)
 
 
-@liar("sampler", "spans share the noise of their steps")
+@liar("sampler", "spans share the noise of their steps", "samples-are-drawn-apart")
 class OneNoiseAStep(RightAncestral):
     """All spans are given the first generator's noise in each step."""
 
@@ -1860,7 +2152,11 @@ class OneNoiseAStep(RightAncestral):
         return super().sample(denoise, objective, noise, [generators[0]] * len(generators), bound)
 
 
-@liar("sampler", "noise is added after the last step: a perfect model's sample is not x0")
+@liar(
+    "sampler",
+    "noise is added after the last step: a perfect model's sample is not x0",
+    "a-perfect-predictor-gives-the-data",
+)
 class NoiseAtTheEnd(RightAncestral):
     """A last bit of noise is added when all is done."""
 
@@ -1869,7 +2165,11 @@ class NoiseAtTheEnd(RightAncestral):
         return found + 0.05 * fresh_noise(found, generators)
 
 
-@liar("sampler", "the times told to the model are not the spans' own: shape [1], not [B]")
+@liar(
+    "sampler",
+    "the times told to the model are not the spans' own: shape [1], not [B]",
+    "times-are-the-objectives",
+)
 class TimeOfOne(RightEuler):
     """The model is told one time for B spans."""
 
@@ -1877,7 +2177,12 @@ class TimeOfOne(RightEuler):
         return super().sample(lambda x, t: denoise(x, t[:1]), objective, noise, generators, bound)
 
 
-@liar("sampler", "one evaluation alone does not work")
+@liar(
+    "sampler",
+    "one evaluation alone does not work",
+    at_first="silent",
+    why="a sampler is tried with the evaluations that it was built with",
+)
 class NeedsTwo(RightEuler):
     """The step's size is taken from the first two times, and there may be one."""
 
@@ -1887,7 +2192,12 @@ class NeedsTwo(RightEuler):
         return super().sample(denoise, objective, noise, generators, bound)
 
 
-@liar("sampler", "a step of half precision: a perfect model's sample is not x0")
+@liar(
+    "sampler",
+    "a step of half precision: a perfect model's sample is not x0",
+    "a-perfect-predictor-gives-the-data",
+    at_first="silent",
+)
 class HalfSteps(RightEuler):
     """x is kept in bfloat16 between steps and in the end."""
 
@@ -1899,7 +2209,7 @@ class HalfSteps(RightEuler):
 # -- codecs
 
 
-@liar("codec", "decode(encode(raw)) is not raw: its spread")
+@liar("codec", "decode(encode(raw)) is not raw: its spread", "decoding-inverts-encoding")
 class CodecOneWay(Halves):
     """encode subtracts the mean and divides by the spread, decode only adds the mean."""
 
@@ -1907,7 +2217,7 @@ class CodecOneWay(Halves):
         return (payload + self.numbers()[0]).repeat(2, 1).repeat(2, 2).clip(0, 1).astype(np.float32)
 
 
-@liar("codec", "latents are beyond the bound")
+@liar("codec", "latents are beyond the bound", "latents-lie-within-the-bound")
 class BoundOfOne(Halves):
     """bound is 1, as if latents were pixels, and they reach 1.7."""
 
@@ -1916,7 +2226,7 @@ class BoundOfOne(Halves):
         self.bound = 1.0
 
 
-@liar("codec", "grid is not the shape that encode returns")
+@liar("codec", "grid is not the shape that encode returns", "grids-are-those-of-payloads")
 class GridTurned(Halves):
     """grid returns width before height."""
 
@@ -1924,7 +2234,7 @@ class GridTurned(Halves):
         return shape[2] // 2, shape[1] // 2
 
 
-@liar("codec", "a restored codec decodes otherwise")
+@liar("codec", "a restored codec decodes otherwise", "facts-and-weights-restore-it")
 class StatisticsLost(Halves):
     """The mean and the spread are plain arrays that neither facts nor weights keep."""
 
@@ -1940,14 +2250,19 @@ class StatisticsLost(Halves):
         return self.own
 
 
-@liar("codec", "a code is outside 0 … codes-1")
+@liar(
+    "codec",
+    "a code is outside 0 … codes-1",
+    at_first="silent",
+    why="no raw data here reach the last code; core refuses those that do",
+)
 class OneCodeFew(Shades):
     """codes says 15 where there are 16."""
 
     codes = 15
 
 
-@liar("codec", "encode draws at random")
+@liar("codec", "encode draws at random", "the-codec-leaves-global-randomness-alone")
 class SamplesPosterior(Halves):
     """encode draws a latent around the mean, as in training, from torch's global generator."""
 
@@ -1956,7 +2271,7 @@ class SamplesPosterior(Halves):
         return payload + 0.1 * torch.randn(payload.shape).numpy()
 
 
-@liar("codec", "its weights are not frozen after fit")
+@liar("codec", "its weights are not frozen after fit", "nothing-is-trained-before-it-is-connected")
 class NotFrozen(Halves):
     """fit trains a layer and leaves its weights to be trained with the model."""
 
@@ -1965,7 +2280,7 @@ class NotFrozen(Halves):
         self.mix = nn.Parameter(torch.ones(3))
 
 
-@liar("codec", "two fits with one seed differ")
+@liar("codec", "two fits with one seed differ", "fitting-is-fixed-by-its-seed")
 class FitDraws(Halves):
     """fit draws from numpy's global generator which images it measures."""
 
@@ -1974,7 +2289,7 @@ class FitDraws(Halves):
         self.mean.add_(float(np.random.random()) / 10)
 
 
-@liar("codec", "a payload is not [channels, *grid]")
+@liar("codec", "a payload is not [channels, *grid]", "grids-are-those-of-payloads")
 class ChannelsLast(Halves):
     """Latents are [h, w, channels]."""
 
@@ -1985,14 +2300,14 @@ class ChannelsLast(Halves):
         return super().decode(payload.transpose(2, 0, 1))
 
 
-@liar("codec", "a payload has other channels than channels says")
+@liar("codec", "a payload has other channels than channels says", "payloads-are-of-the-kind-it-says")
 class ChannelsWrong(Halves):
     """channels says 1, and latents have 3."""
 
     channels = 1
 
 
-@liar("codec", "encode changes the raw data")
+@liar("codec", "encode changes the raw data", "encoding-leaves-raw-data-as-they-are")
 class CodecInPlace(Halves):
     """encode subtracts the mean from the image where it lies."""
 
@@ -2003,7 +2318,7 @@ class CodecInPlace(Halves):
         return payload
 
 
-@liar("codec", "decode(encode(raw)) is not raw: an image's own mean is lost")
+@liar("codec", "decode(encode(raw)) is not raw: an image's own mean is lost", "decoding-inverts-encoding")
 class OwnContrast(Halves):
     """encode stretches each image to its own range."""
 
@@ -2012,7 +2327,7 @@ class OwnContrast(Halves):
         return (payload - payload.min()) / (payload.max() - payload.min())
 
 
-@liar("codec", "encode gives another payload the second time")
+@liar("codec", "encode gives another payload the second time", "encoding-twice-is-the-same")
 class CodecRemembers(Halves):
     """encode updates the statistics with every image it sees."""
 
@@ -2022,7 +2337,12 @@ class CodecRemembers(Halves):
         return payload
 
 
-@liar("codec", "all images decode to one: nothing of them is kept")
+@liar(
+    "codec",
+    "all images decode to one: nothing of them is kept",
+    "decoding-heeds-the-payload",
+    at_first="silent",
+)
 class MeanImage(Halves):
     """decode returns the mean of the training images, whatever it is given, within its generous error."""
 
@@ -2032,7 +2352,7 @@ class MeanImage(Halves):
         return super().decode(np.zeros_like(payload))
 
 
-@liar("codec", "codes are floats")
+@liar("codec", "codes are floats", "payloads-are-of-the-kind-it-says")
 class FloatCodes(Shades):
     """encode returns codes as float32."""
 
@@ -2040,7 +2360,7 @@ class FloatCodes(Shades):
         return super().encode(raw).astype(np.float32)
 
 
-@liar("codec", "decode changes codes that it was given")
+@liar("codec", "decode changes codes that it was given", "decoding-leaves-payloads-as-they-are")
 class DecodesCodesInPlace(Shades):
     """decode adds a half to the payload where it lies, and codes become floats that are rounded down."""
 
@@ -2049,7 +2369,12 @@ class DecodesCodesInPlace(Shades):
         return super().decode(payload - 1)
 
 
-@liar("codec", "images with NaN or of another shape are taken without a word")
+@liar(
+    "codec",
+    "images with NaN or of another shape are taken without a word",
+    "other-shapes-are-refused-or-come-back",
+    at_first="silent",
+)
 class TakesAnything(Halves):
     """encode takes any number of channels and NaN as well."""
 
@@ -2058,7 +2383,12 @@ class TakesAnything(Halves):
         return super().encode(raw)
 
 
-@liar("codec", "grid is not the shape that encode returns, of odd sides")
+@liar(
+    "codec",
+    "grid is not the shape that encode returns, of odd sides",
+    "other-shapes-are-refused-or-come-back",
+    at_first="silent",
+)
 class OddSides(Halves):
     """Odd sides are taken: encode rounds them up, and grid rounds down."""
 
@@ -2072,7 +2402,7 @@ class OddSides(Halves):
 # -- data sets
 
 
-@liar("dataset", "two documents have one id")
+@liar("dataset", "two documents have one id", "ids-are-their-own")
 class IdsAgain(Stripes):
     """Ids begin at 0 in each split."""
 
@@ -2081,7 +2411,7 @@ class IdsAgain(Stripes):
         return Document(found.items, index, found.source)
 
 
-@liar("dataset", "held-out documents are trained on")
+@liar("dataset", "held-out documents are trained on", "heldout-documents-are-no-training-documents")
 class SplitOverlap(Stripes):
     """The held-out documents are the last training documents under other ids."""
 
@@ -2089,7 +2419,7 @@ class SplitOverlap(Stripes):
         return super().items(number - 8 if number >= 24 else number)
 
 
-@liar("dataset", "a document differs from one reading to the next")
+@liar("dataset", "a document differs from one reading to the next", "a-document-is-the-same-each-time")
 class NoisyPictures(Stripes):
     """A picture has fresh noise whenever it is read."""
 
@@ -2097,7 +2427,12 @@ class NoisyPictures(Stripes):
         return super().picture(number) + np.random.normal(0, 0.01, (1, 8, 8)).astype(np.float32)
 
 
-@liar("dataset", "without rng a document is not in its plain form")
+@liar(
+    "dataset",
+    "without rng a document is not in its plain form",
+    "as-many-visits-are-reversed-as-is-said",
+    at_first="silent",
+)
 class NeverPlain(Stripes):
     """Without a generator it makes one of its own and reverses some documents."""
 
@@ -2105,7 +2440,7 @@ class NeverPlain(Stripes):
         return super().document(split, index, np.random.default_rng(index) if rng is None else rng)
 
 
-@liar("dataset", "the last document of a split cannot be read")
+@liar("dataset", "the last document of a split cannot be read", "documents-hold-items")
 class OneTooMany(Stripes):
     """size counts one document more than there are."""
 
@@ -2116,7 +2451,7 @@ class OneTooMany(Stripes):
         return checked_index(self.name, split, index, super().size(split)) + 24 * (split == "heldout")
 
 
-@liar("dataset", "identity differs from call to call")
+@liar("dataset", "identity differs from call to call", "its-identity-is-json")
 class IdentityOfTheMoment(Stripes):
     """identity holds the object's address."""
 
@@ -2124,7 +2459,12 @@ class IdentityOfTheMoment(Stripes):
         return super().identity() | {"object": id(object()) + np.random.randint(1 << 30)}
 
 
-@liar("dataset", "identity says nothing of the content")
+@liar(
+    "dataset",
+    "identity says nothing of the content",
+    at_first="silent",
+    why="a data set that is a function of its settings needs no hash",
+)
 class IdentityEmpty(Stripes):
     """identity is the name alone: other content is the same data set to a run that goes on."""
 
@@ -2132,7 +2472,12 @@ class IdentityEmpty(Stripes):
         return {"name": self.name}
 
 
-@liar("dataset", "two data sets of the same settings have their documents in another order")
+@liar(
+    "dataset",
+    "two data sets of the same settings have their documents in another order",
+    "opened-anew-it-is-the-same",
+    at_first="silent",
+)
 class OrderOfTheDisk(Stripes):
     """Documents come in an order that is drawn when the data set is opened, as unsorted listings are."""
 
@@ -2144,7 +2489,12 @@ class OrderOfTheDisk(Stripes):
         return int(self.order[number]) if split == "train" else number
 
 
-@liar("dataset", "a document changes when another is read")
+@liar(
+    "dataset",
+    "a document changes when another is read",
+    "reading-on-leaves-documents-as-they-are",
+    at_first="silent",
+)
 class OneBuffer(Stripes):
     """All pictures are drawn into one array, which is handed out each time."""
 
@@ -2156,7 +2506,12 @@ class OneBuffer(Stripes):
         return self.buffer
 
 
-@liar("dataset", "a reversed document has droppable items: its prompt follows what it prompted")
+@liar(
+    "dataset",
+    "a reversed document has droppable items: its prompt follows what it prompted",
+    "the-last-item-is-no-prompt",
+    at_first="silent",
+)
 class ReversedPrompt(Stripes):
     """The reversed form keeps its caption droppable."""
 
@@ -2167,7 +2522,7 @@ class ReversedPrompt(Stripes):
         return Document(plain.items[::-1], plain.id, plain.source)
 
 
-@liar("dataset", "document_roles are not the document's")
+@liar("dataset", "document_roles are not the document's", "roles-are-those-of-the-items")
 class RolesGuessed(Stripes):
     """document_roles names the image before the text."""
 
@@ -2175,7 +2530,12 @@ class RolesGuessed(Stripes):
         return ["image", "text"]
 
 
-@liar("dataset", "outline has another shape than the document")
+@liar(
+    "dataset",
+    "outline has another shape than the document",
+    "outlines-are-those-of-documents",
+    at_first="silent",
+)
 class OutlineOfAnother(Stripes):
     """outline says that pictures are 16 by 16."""
 
@@ -2185,7 +2545,7 @@ class OutlineOfAnother(Stripes):
         return Document(items, found.id, found.source)
 
 
-@liar("dataset", "an item's data is a list")
+@liar("dataset", "an item's data is a list", "its-identity-is-json", at_first="elsewhere")
 class ListsForArrays(Stripes):
     """Pictures are nested lists."""
 
@@ -2193,7 +2553,7 @@ class ListsForArrays(Stripes):
         return super().picture(number).tolist()
 
 
-@liar("dataset", "an index that the split has not is taken without a word")
+@liar("dataset", "an index that the split has not is taken without a word", "an-index-outside-is-refused")
 class WrapsAround(Stripes):
     """Indices beyond the split begin again at its first document."""
 
@@ -2201,7 +2561,7 @@ class WrapsAround(Stripes):
         return super().number(split, index % self.size(split))
 
 
-@liar("dataset", "a document depends on which were read before")
+@liar("dataset", "a document depends on which were read before", "a-document-is-the-same-each-time")
 class OneStream(Stripes):
     """Pictures are drawn from one generator in the order in which they are asked for."""
 
@@ -2212,7 +2572,12 @@ class OneStream(Stripes):
         return super().picture(number) + self.rng.normal(0, 0.1, (1, 8, 8)).astype(np.float32)
 
 
-@liar("dataset", "another share of visits is reversed than reversed_share says")
+@liar(
+    "dataset",
+    "another share of visits is reversed than reversed_share says",
+    "as-many-visits-are-reversed-as-is-said",
+    at_first="silent",
+)
 class ShareUntold(Stripes):
     """Half of the visits are reversed, and reversed_share says a quarter."""
 
@@ -2220,14 +2585,19 @@ class ShareUntold(Stripes):
         return in_either_order(super().document(split, index), 0.5, rng)
 
 
-@liar("dataset", "tasks ask for roles that no document has")
+@liar("dataset", "tasks ask for roles that no document has", "shares-and-tasks-are-lawful")
 class TasksOfOthers(Stripes):
     """tasks name a role that no document has."""
 
     tasks = ("caption->picture",)
 
 
-@liar("dataset", "an unknown split is taken for one of the two")
+@liar(
+    "dataset",
+    "an unknown split is taken for one of the two",
+    at_first="silent",
+    why="no split but train and heldout is ever asked for",
+)
 class AnySplit(Stripes):
     """Any split but train is the held-out one."""
 
@@ -2235,7 +2605,7 @@ class AnySplit(Stripes):
         return 24 if split == "train" else 8
 
 
-@liar("dataset", "raw is not the data of the documents")
+@liar("dataset", "raw is not the data of the documents", "raw-data-are-those-of-the-items")
 class RawAugmented(Stripes):
     """raw yields pictures mirrored, other than those that documents hold."""
 
@@ -2244,7 +2614,7 @@ class RawAugmented(Stripes):
             yield raw[..., ::-1] if modality == "image" else raw
 
 
-@liar("dataset", "a document has no items")
+@liar("dataset", "a document has no items", "documents-hold-items")
 class SomeEmpty(Stripes):
     """One document in seven has nothing in it."""
 
@@ -2252,7 +2622,11 @@ class SomeEmpty(Stripes):
         return () if number % 7 == 3 else super().items(number)
 
 
-@liar("dataset", "what varies is not fixed by the rng: two visits with one seed differ")
+@liar(
+    "dataset",
+    "what varies is not fixed by the rng: two visits with one seed differ",
+    "visits-are-fixed-by-their-generator",
+)
 class VisitsAtWill(Stripes):
     """A visit's order is drawn from numpy's global generator, not from rng."""
 
@@ -2261,7 +2635,7 @@ class VisitsAtWill(Stripes):
         return super().document(split, index, own)
 
 
-@liar("dataset", "a document holds NaN")
+@liar("dataset", "a document holds NaN", "documents-hold-items", at_first="elsewhere")
 class HoldsNaN(Stripes):
     """One picture is divided by its own spread, which is none."""
 
@@ -2271,7 +2645,7 @@ class HoldsNaN(Stripes):
             return (found / found.std()).astype(np.float32)
 
 
-@liar("dataset", "numpy's global generator is set")
+@liar("dataset", "numpy's global generator is set", "a-document-is-the-same-each-time", at_first="silent")
 class SeedsNumpy(Stripes):
     """A document seeds numpy's global generator by its number."""
 
@@ -2280,7 +2654,7 @@ class SeedsNumpy(Stripes):
         return super().picture(number) + np.random.normal(0, 0.1, (1, 8, 8)).astype(np.float32)
 
 
-@liar("dataset", "identity is no JSON")
+@liar("dataset", "identity is no JSON", "its-identity-is-json")
 class IdentityOfNumpy(Stripes):
     """identity holds a number of numpy's, which JSON has not."""
 
@@ -2288,7 +2662,7 @@ class IdentityOfNumpy(Stripes):
         return super().identity() | {"documents": np.int64(24)}
 
 
-@liar("dataset", "period is not that of the roles")
+@liar("dataset", "period is not that of the roles", "roles-come-again-after-a-period", at_first="silent")
 class PeriodUntold(Stripes):
     """Training has no end, every third document is a caption alone, and period says 1."""
 
@@ -2313,7 +2687,7 @@ class PeriodUntold(Stripes):
 # -- metrics
 
 
-@liar("metric", "NaN where the truth is 0")
+@liar("metric", "NaN where the truth is 0", at_first="silent", why="NaN is allowed, and costs its own figure")
 class RelativeGap(Gap):
     """The gap is a share of the truth's mean, which may be 0."""
 
@@ -2323,7 +2697,12 @@ class RelativeGap(Gap):
             return {"gap": float(np.mean([abs(np.mean(a) - np.mean(b)) / np.mean(b) for a, b in pairs]))}
 
 
-@liar("metric", "it fails where there is nothing to measure")
+@liar(
+    "metric",
+    "it fails where there is nothing to measure",
+    at_first="silent",
+    why="what it raises is allowed, and costs its own figure",
+)
 class FirstIsThere(Gap):
     """It looks at the first thing made, and there may be none."""
 
@@ -2332,7 +2711,7 @@ class FirstIsThere(Gap):
         return super().compute(evaluation)
 
 
-@liar("metric", "it reports a figure that it does not declare")
+@liar("metric", "it reports a figure that it does not declare", "only-declared-figures-are-reported")
 class Undeclared(Gap):
     """It reports a second figure that figures do not have."""
 
@@ -2340,7 +2719,7 @@ class Undeclared(Gap):
         return {**super().compute(evaluation), "gap_of_squares": 0.0}
 
 
-@liar("metric", "a second evaluation depends on the first")
+@liar("metric", "a second evaluation depends on the first", "measuring-twice-is-the-same", at_first="silent")
 class Accumulates(Gap):
     """It accumulates over evaluations, as a torchmetric that is not reset."""
 
@@ -2352,7 +2731,7 @@ class Accumulates(Gap):
         return {"gap": float(np.mean(self.all))} if self.all else {}
 
 
-@liar("metric", "what was made is compared with another prompt's truth")
+@liar("metric", "what was made is compared with another prompt's truth", "mixed-up-answers-are-no-better")
 class OffByOnePair(Gap):
     """Each thing made is compared with the truth of the next prompt."""
 
@@ -2362,14 +2741,18 @@ class OffByOnePair(Gap):
         return {"gap": float(np.mean(gaps))} if gaps else {}
 
 
-@liar("metric", "perfect samples are not better than others: the way that is better")
+@liar(
+    "metric",
+    "perfect samples are not better than others: the way that is better",
+    "mixed-up-answers-are-no-better",
+)
 class BetterTurned(Gap):
     """figures say that a larger gap is better."""
 
     figures = (Figure("gap", "Means, off by", better="higher"),)
 
 
-@liar("metric", "it differs from call to call")
+@liar("metric", "it differs from call to call", "measuring-twice-is-the-same")
 class RandomSubset(Gap):
     """It measures half of the prompts, drawn anew each time from numpy's global generator."""
 
@@ -2380,7 +2763,7 @@ class RandomSubset(Gap):
         return {"gap": float(np.mean(gaps))} if gaps else {}
 
 
-@liar("metric", "a share is beyond 1")
+@liar("metric", "a share is beyond 1", "figures-are-finite")
 class HundredPercent(Gap):
     """It says percent, and returns 0 … 100 where a share from 0 to 1 is wanted."""
 
@@ -2390,7 +2773,7 @@ class HundredPercent(Gap):
         return {key: 100 * (1 - min(value, 1)) for key, value in super().compute(evaluation).items()}
 
 
-@liar("metric", "it changes what it measures")
+@liar("metric", "it changes what it measures", "what-is-measured-is-left-as-it-is")
 class MeasuresInPlace(Gap):
     """It centres what was made where it lies, and other metrics read that."""
 
@@ -2402,7 +2785,7 @@ class MeasuresInPlace(Gap):
         return found
 
 
-@liar("metric", "notes are not one a thing made")
+@liar("metric", "notes are not one a thing made", "notes-go-with-what-was-made")
 class TooFewNotes(Gap):
     """notes has a word on all but the last."""
 
@@ -2410,7 +2793,7 @@ class TooFewNotes(Gap):
         return [f"{np.mean(made):.2f}" for made in evaluation.made][:-1]
 
 
-@liar("metric", "a figure is no plain number")
+@liar("metric", "a figure is no plain number", "figures-are-finite", at_first="silent")
 class TensorFigure(Gap):
     """It returns a tensor with a graph."""
 
@@ -2420,7 +2803,7 @@ class TensorFigure(Gap):
         }
 
 
-@liar("metric", "facts are not JSON")
+@liar("metric", "facts are not JSON", "facts-are-json")
 class FactsOfNumpy(Gap):
     """facts hold numpy's numbers."""
 
@@ -2428,14 +2811,24 @@ class FactsOfNumpy(Gap):
         return {"version": np.float32(1.5), "files": {1, 2}}
 
 
-@liar("metric", "it says it applies to tasks on which it fails")
+@liar(
+    "metric",
+    "it says it applies to tasks on which it fails",
+    at_first="silent",
+    why="what it raises is allowed, and costs its own figure",
+)
 class AppliesToAll(Gap):
     """It says that it applies to any task, and takes the mean of texts."""
 
     applies_to = AppliesTo()
 
 
-@liar("metric", "differences of whole numbers wrap around")
+@liar(
+    "metric",
+    "differences of whole numbers wrap around",
+    "mixed-up-answers-are-no-better",
+    at_first="elsewhere",
+)
 class Wraps(Gap):
     """It subtracts bytes from bytes, which wrap around."""
 
@@ -2445,7 +2838,12 @@ class Wraps(Gap):
         return {"gap": float(np.mean(gaps))} if gaps else {}
 
 
-@liar("metric", "arrays of several shapes, which it says it takes, it does not")
+@liar(
+    "metric",
+    "arrays of several shapes, which it says it takes, it does not",
+    "only-declared-figures-are-reported",
+    at_first="elsewhere",
+)
 class Stacks(Gap):
     """It stacks what was made, though applies_to does not ask for one shape."""
 
@@ -2457,7 +2855,7 @@ class Stacks(Gap):
 # -- attention
 
 
-@liar("attention", "scores are not divided by √d")
+@liar("attention", "scores are not divided by √d", "outputs-are-those-written-out")
 class NoScale(Plain):
     """The scores are not divided by the root of the width."""
 
@@ -2465,7 +2863,7 @@ class NoScale(Plain):
         return q @ k.mT
 
 
-@liar("attention", "a query that sees nothing gives NaN")
+@liar("attention", "a query that sees nothing gives NaN", "queries-that-see-nothing-give-0")
 class SeesNothing(Plain):
     """A query that sees no key gives NaN."""
 
@@ -2474,7 +2872,7 @@ class SeesNothing(Plain):
         return self.scores(q, k).masked_fill(~plan, -torch.inf).softmax(-1) @ v
 
 
-@liar("attention", "a query that sees nothing gives a mean, not 0")
+@liar("attention", "a query that sees nothing gives a mean, not 0", "queries-that-see-nothing-give-0")
 class LargeMinus(Plain):
     """A hidden key's score is -10,000 and not -inf: a query that sees nothing sees all."""
 
@@ -2483,7 +2881,7 @@ class LargeMinus(Plain):
         return self.scores(q, k).masked_fill(~plan, -1e4).softmax(-1) @ v
 
 
-@liar("attention", "columns of the keys are not read")
+@liar("attention", "columns of the keys are not read", "keys-may-be-others-than-queries", at_first="silent")
 class KeysAreQueries(Plain):
     """plan takes the queries' columns for the keys' where both are of one number."""
 
@@ -2492,7 +2890,7 @@ class KeysAreQueries(Plain):
         return super().plan(mask, queries, None if same else keys, request)
 
 
-@liar("attention", "a query head reads the wrong key-value head")
+@liar("attention", "a query head reads the wrong key-value head", "heads-may-share-keys")
 class HeadsInTurn(Plain):
     """Grouped heads take key-value heads in turn, where consecutive ones share one."""
 
@@ -2501,7 +2899,7 @@ class HeadsInTurn(Plain):
         return k.repeat(shared, 1, 1), v.repeat(shared, 1, 1)
 
 
-@liar("attention", "the result has another dtype than q")
+@liar("attention", "the result has another dtype than q", "half-precision-errs-little")
 class AlwaysFloat(Plain):
     """It computes and returns float32 whatever it is given."""
 
@@ -2509,7 +2907,7 @@ class AlwaysFloat(Plain):
         return super().attend(q.float(), k.float(), v.float(), plan)
 
 
-@liar("attention", "a plan is that of another mask")
+@liar("attention", "a plan is that of another mask", "outputs-are-those-written-out", at_first="elsewhere")
 class PlansByShape(Plain):
     """plan keeps its result by the number of queries and keys: another mask of that size is served the first."""
 
@@ -2522,7 +2920,7 @@ class PlansByShape(Plain):
         )
 
 
-@liar("attention", "the mask is transposed")
+@liar("attention", "the mask is transposed", "outputs-are-those-written-out")
 class MaskTurned(Plain):
     """The mask is read with keys as rows where it is square."""
 
@@ -2530,7 +2928,7 @@ class MaskTurned(Plain):
         return super().attend(q, k, v, plan.T if plan.shape[0] == plan.shape[1] else plan)
 
 
-@liar("attention", "weights of what a query sees do not add up to 1")
+@liar("attention", "weights of what a query sees do not add up to 1", "outputs-are-those-written-out")
 class MaskAfterSoftmax(Plain):
     """Hidden keys are taken out after the softmax, so that what is left does not add up to 1."""
 
@@ -2539,7 +2937,7 @@ class MaskAfterSoftmax(Plain):
         return (self.scores(q, k).softmax(-1) * plan) @ v
 
 
-@liar("attention", "q is changed")
+@liar("attention", "q is changed", "attending-leaves-q-k-and-v-as-they-are", at_first="elsewhere")
 class ScalesInPlace(Plain):
     """q is scaled where it lies, when it needs no gradient."""
 
@@ -2550,7 +2948,7 @@ class ScalesInPlace(Plain):
         return super().attend(q, k, v, plan)
 
 
-@liar("attention", "no gradient reaches k and v")
+@liar("attention", "no gradient reaches k and v", "gradients-are-those-written-out")
 class KeysDetached(Plain):
     """Keys and values are detached, as a cache's are."""
 
@@ -2558,7 +2956,7 @@ class KeysDetached(Plain):
         return super().attend(q, k.detach(), v.detach(), plan)
 
 
-@liar("attention", "padding takes a share of the softmax")
+@liar("attention", "padding takes a share of the softmax", "rows-may-have-any-length")
 class PaddedKeys(Plain):
     """Keys are padded to a multiple of 16 with zeros that the softmax counts."""
 
@@ -2568,7 +2966,7 @@ class PaddedKeys(Plain):
         return super().attend(q, k, v, F.pad(plan, (0, more), value=True))
 
 
-@liar("attention", "keys that the mask allows are hidden")
+@liar("attention", "keys that the mask allows are hidden", "outputs-are-those-written-out")
 class CausalToo(Plain):
     """It hides later keys whatever the mask says, as many kernels do by default."""
 
@@ -2576,7 +2974,7 @@ class CausalToo(Plain):
         return super().plan(mask, queries, keys, request).tril()
 
 
-@liar("attention", "large scores overflow")
+@liar("attention", "large scores overflow", "large-scores-do-not-overflow", at_first="silent")
 class NoMax(Plain):
     """The softmax is exponentials over their sum: large scores overflow."""
 
@@ -2586,7 +2984,7 @@ class NoMax(Plain):
         return weights / weights.sum(-1, keepdim=True).clamp(min=1e-20) @ v
 
 
-@liar("attention", "no keys at all are not served")
+@liar("attention", "no keys at all are not served", "no-keys-give-0", at_first="silent")
 class MaxOfNothing(Plain):
     """It takes the largest score of each query, of which there is none where there are no keys."""
 
@@ -2596,7 +2994,7 @@ class MaxOfNothing(Plain):
         return torch.nan_to_num((scores - scores.amax(-1, keepdim=True)).softmax(-1)) @ v
 
 
-@liar("attention", "supports does not say that grouped heads are not served")
+@liar("attention", "supports does not say that grouped heads are not served", "heads-may-share-keys")
 class GroupedRefusedLate(Plain):
     """supports has no objection to grouped heads, and attend cannot do them."""
 
@@ -2606,9 +3004,21 @@ class GroupedRefusedLate(Plain):
         return k, v
 
 
-@liar("attention", "attend draws at random")
+@liar("attention", "attend draws at random", "one-plan-serves-all-layers")
 class DropsWeights(Plain):
     """Weights are dropped at random, in evaluation too."""
 
     def attend(self, q, k, v, plan):
         return F.dropout(super().attend(q, k, v, plan), 0.1)
+
+
+RIGHT: list[tuple[str, type]] = [
+    *(("modality", each) for each in (Series, Copies, Letters, Mosaic)),
+    *(("codec", each) for each in (Halves, Shades)),
+    *(("objective", each) for each in (RightFlow, RightDDPM)),
+    *(("sampler", each) for each in (RightEuler, RightAncestral)),
+    ("attention", Plain),
+    ("dataset", Stripes),
+    ("metric", Gap),
+]
+"""The right parts that they are made from."""
