@@ -103,7 +103,6 @@ def _encoder(encoding: Encoding, data: DataSet, out: str | Path, registry: Regis
     from transfuse.files import write_json
     from transfuse_adapters.store.encoding import Encoder
     from transfuse_adapters.store.places import place_of
-    from transfuse_adapters.store.reader import MANIFEST
 
     from transfuse_lab.runs.codecs import SECONDS, fit_codecs, fit_from
     from transfuse_lab.runs.stored import of_folder
@@ -113,10 +112,6 @@ def _encoder(encoding: Encoding, data: DataSet, out: str | Path, registry: Regis
     recipe = registry.recipe(encoding.recipe, encoding.overrides, data.name)
     place, home = place_of(out), Path(out) / CODECS
     there = not is_address(str(out)) and has_codecs(home)
-    if place.size(MANIFEST) is not None and not one_part:
-        raise TransfuseError(
-            f"store {place}: a finished store is there already; remove it or take another name"
-        )
     if encoding.codecs is None and not there and (one_part or is_address(str(out))):
         raise TransfuseError(
             "--codecs is missing: all parts, and what is packed to an address, are encoded by the codecs in a folder; "
