@@ -48,10 +48,31 @@ def build_tar(settings: TarSettings) -> DataSet:
     return TarShards(s.path, s.roles, s.channels, s.size, s.heldout)
 
 
+class HuggingFaceSettings(Settings):
+    """A Hugging Face data set on this disk."""
+
+    path: str
+    """What its `save_to_disk` left, or a folder of parquet files."""
+    columns: dict[str, str] | None = Field(None, min_length=1, max_length=64)
+    """By role, the column of its data, in a document's order; None: text or caption, image."""
+    channels: Literal[1, 3] = 3
+    """Of pictures: 1 grey, 3 colour."""
+    size: int | None = Field(None, ge=1, le=4096)
+    """Pictures are resized to this square; None: as they are."""
+
+
+def build_huggingface(settings: HuggingFaceSettings) -> DataSet:
+    from transfuse_adapters.huggingface import HuggingFace
+
+    s = settings
+    return HuggingFace(s.path, s.columns, s.channels, s.size)
+
+
 @hookimpl
 def transfuse_datasets() -> list[Part]:
     return [
         Part("store", StoreSettings, build_store, "documents packed with `transfuse data pack`"),
+        Part("huggingface", HuggingFaceSettings, build_huggingface, "a Hugging Face data set on this disk"),
         Part("webdataset", TarSettings, build_tar, "samples in tar shards, as webdataset has them"),
     ]
 
