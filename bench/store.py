@@ -70,9 +70,11 @@ def timed(action: Callable[[], object], least: float = 1.0) -> float:
     return best
 
 
-def rate(folder: Path, kind: str, documents: int) -> dict[str, float]:
-    """Bytes a second of both, and their ratio."""
-    data = Synthetic(documents, *KINDS[kind])
+def rate(folder: Path, kind: str, size: int) -> dict[str, float]:
+    """Bytes a second of both, of stores of so many bytes, and their ratio."""
+    ids, latents = KINDS[kind]
+    documents = max(1, size // (2 * ids + 4 * latents) // BLOCK) * BLOCK
+    data = Synthetic(documents, ids, latents)
     pack(data, folder / "a.zarr", parts=1)
     part = Store(folder / "a.zarr")._parts[0]
     readers = part.data
@@ -262,7 +264,7 @@ def figures(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]
         if given.only in (None, "rate"):
             for kind in KINDS:
                 (folder / "rate").mkdir()
-                yield f"rate, {kind}", rate(folder / "rate", kind, given.documents)
+                yield f"rate, {kind}", rate(folder / "rate", kind, given.megabytes << 20)
                 shutil.rmtree(folder / "rate")
         if given.only in (None, "training"):
             yield "training", training(folder)
@@ -277,7 +279,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--only", choices=("rate", "training", "memory"))
-    parser.add_argument("--documents", type=int, default=16_384, help="of the stores that are timed")
+    parser.add_argument("--megabytes", type=int, default=256, help="of each store that is timed")
     parser.add_argument("--sparse", type=int, default=10_000_000, help="documents of the sparse store")
     parser.add_argument("--reads", type=int, default=1_000_000, help="of it")
     parser.add_argument("--folder", type=Path, help="where stores are made; by default among temporary files")
