@@ -32,6 +32,7 @@ from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.counts import Costs
 from transfuse.training.ema import EMA
+from transfuse.training.growing import Inherited
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
@@ -63,23 +64,32 @@ class Progress:
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
 
 
+class Diverged(TransfuseError):
+    """A loss or gradient was not finite."""
+
+
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
     model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
     the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
     arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
-    that the model has no place for, or where the data hold no item for the recipe.
+    that the model has no place for, or where the data hold no item for the recipe. inherited: what the model has from
+    a run that this one began from, for ``train.lr_scale.inherited``.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Model, data: DataSet, inherited: Inherited | None = None
+    ) -> None:
         self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.inherited = inherited
         self.data = restrict(data, model.modalities)
         train = recipe.train
-        freeze(model, train.lr_scale)
+        freeze(model, train.lr_scale, inherited)
+        self.held_rows = None if inherited is None else inherited.held_rows(model, train)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
@@ -102,7 +112,8 @@ class Trainer:
 
     def _groups(self) -> list[dict[str, Any]]:
         """The trained weights by their factor on the learning rate; norms and biases do not decay."""
-        factors = factor_by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        scale = self.recipe.train.lr_scale
+        factors = factor_by_parameter(self.model, scale, "train.lr_scale", self.inherited)
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
@@ -192,7 +203,7 @@ class Trainer:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
-        Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
+        Raises Diverged, and no weight is changed, where the loss or gradient is not finite.
         """
         started = time.process_time()
         train = self.recipe.train
@@ -219,7 +230,11 @@ class Trainer:
                 parameter.grad.mul_(factor)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
+        if self.held_rows is not None:
+            self.held_rows.before_step()
         norm = clipped_step(self.optimizer, self.model.trained(), train.clip, means.values())
+        if self.held_rows is not None:
+            self.held_rows.after_step()
         if self.silence is not None:
             self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         if self.ema is not None:
@@ -259,7 +274,7 @@ class Trainer:
         if wrong or not math.isfinite(norm):
             what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
             first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise TransfuseError(
+            raise Diverged(
                 f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )

@@ -36,7 +36,12 @@ def open_trained(
     if other is not None:
         return TrainedRun(folder, recipe, model, decoded(other, model.modalities))
     place = f"{folder.description_file}: data_section"
-    data = open_section(folder.description.get("data_section", {}), plugins, place)
+    try:
+        data = open_section(folder.description.get("data_section", {}), plugins, place)
+    except TransfuseError as error:
+        raise TransfuseError(
+            f"{error}; to evaluate {folder.path} on data that lie elsewhere now say --data"
+        ) from error
     if data.identity() != folder.description.get("data"):
         raise TransfuseError(
             f"{folder.path}: its data set {data.name} has changed since it was trained; to evaluate on what is there "

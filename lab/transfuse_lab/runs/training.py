@@ -23,7 +23,7 @@ from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
-from transfuse.training import Trainer
+from transfuse.training import Inherited, Trainer, grow, inherit
 
 from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
@@ -36,7 +36,7 @@ from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
-    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+    "lr", "warmup", "final_lr", "cooldown", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
 )  # fmt: skip
 """Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -90,7 +90,8 @@ def open_run(
         before = run.recipe(plugins)
         recipe = as_before(recipe, before.dump())
         changed = _changed(run, before, recipe, data)
-        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
+        inherited = Inherited.of(run.description.get("inherited"))
+        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data, inherited)
         trainer.resume(run.sound_checkpoint())
         step = trainer.progress.step
         report(f"{run.path}: going on after step {step}")
@@ -109,6 +110,7 @@ def open_run(
     there = None if start is None else RunFolder(start).recipe(plugins)
     if there is not None:
         recipe = as_before(recipe, there.dump())
+        inherit(RunFolder(start), there, recipe)  # what does not go together is told first
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
@@ -119,11 +121,11 @@ def open_run(
     began = time.process_time()
     with kept_fits(recipe, data, run.path, report, device) as fits:
         if start is None or there is None:
-            model = prepare(recipe, data, plugins, report, codecs, fits)
+            model, inherited = prepare(recipe, data, plugins, report, codecs, fits), None
         else:
-            model = _from(RunFolder(start), there, recipe, plugins)
+            model, inherited = _grown(RunFolder(start), there, recipe, data, plugins, report, fits)
         spent = time.process_time() - began + sum(fit.before for fit in fits.values())
-        trainer = Trainer(recipe, model.to(device), data)
+        trainer = Trainer(recipe, model.to(device), data, inherited)
         facts = {
             "data": data.identity(),
             "data_section": section,
@@ -131,13 +133,40 @@ def open_run(
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
         }
-        if start is not None:
+        if start is not None and inherited is not None:
             facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+            facts["inherited"] = inherited.dump()
         trainer.check_mask()
         run.write_description(recipe, trainer.model, facts)
         run.metrics_file.unlink(missing_ok=True)
         trainer.save(run)
     return trainer
+
+
+def _grown(
+    start: RunFolder,
+    there: Recipe,
+    recipe: Recipe,
+    data: DataSet,
+    plugins: Plugins,
+    report: Report,
+    contexts: Mapping[str, FitContext],
+) -> tuple[Model, Inherited]:
+    """The recipe's model with what a run has learnt; codecs of roles that it has not are fit to the data."""
+    inherited = inherit(start, there, recipe)
+    ids = inherited.ids
+    report_left_out(restrict(data, recipe.modalities), recipe, report)
+    model = grow(
+        start, there, recipe, plugins, lambda new: fit_modalities(new, data, 0, report, contexts=contexts)
+    )
+    if new := [role for role in recipe.modalities if role not in inherited.roles]:
+        more = model.vocabulary.size - ids
+        report(f"{start.path}: {', '.join(inherited.roles)} go on; new are {', '.join(new)}, and {more} ids")
+    if gone := [role for role in there.modalities if role not in recipe.modalities]:
+        report(
+            f"{start.path}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} left out: not in the recipe"
+        )
+    return model, inherited
 
 
 def droppable_roles(data: DataSet) -> list[str]:
@@ -175,25 +204,6 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _from(run: RunFolder, there: Recipe, recipe: Recipe, plugins: Plugins) -> Model:
-    """The recipe's model with the codecs and the weights of a trained run, averaged if that averages them.
-
-    Raises TransfuseError naming the role or the weights that the run has not so.
-    """
-    for role, chosen in recipe.modalities.items():
-        before = there.modalities.get(role)
-        if before is None or before.learnt() != chosen.learnt():
-            what = "has no such role" if before is None else differing(before.learnt(), chosen.learnt())
-            raise TransfuseError(
-                f"--from {run.path}: role {role!r}: {what}; its codec is that run's, or begin without"
-            )
-    model = run.build_model(recipe, plugins)
-    run.checkpoint.load_weights(model)
-    if there.train.ema:
-        run.checkpoint.load_average(model)
-    return model
-
-
 def train(
     recipe: Recipe,
     data: DataSet,
@@ -207,13 +217,15 @@ def train(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    until: float = 1.0,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
-    recipe was found to go with the data, as a comparison does for all of its runs.
+    recipe was found to go with the data, as a comparison does for all of its runs. until: a share of the budget, to
+    train no further.
 
     Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and
     raises KeyboardInterrupt, which says so; the second time it raises at once. One process a folder: who calls it
@@ -235,7 +247,7 @@ def train(
             trainer.save(run)
 
         saved = time.monotonic()
-        while not trainer.done and not interrupted.heard:
+        while progress.share(recipe) < until and not interrupted.heard:
             measured = trainer.step()
             line = {
                 "step": progress.step,
