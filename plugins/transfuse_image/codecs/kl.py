@@ -78,7 +78,7 @@ class KLCodec(Autoencoder):
         return ((latents - self.mean[:, None, None]) / self.std[:, None, None])[0].cpu().numpy()
 
     def keep(self, raw: np.ndarray) -> np.ndarray:
-        """What packed stores keep: mean and log-variance of the Gaussian around the normalised latent, ``[2c, ...]``."""
+        """What packed stores keep: mean and log-variance of the normalised latent's Gaussian, ``[2c h w]``."""
         latents, log_variance = split_moments(self._moments(raw))
         normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
         spread = log_variance - 2 * self.std[:, None, None].log()
