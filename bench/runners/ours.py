@@ -11,7 +11,7 @@ from runners.workloads import Workload, data_positions
 CORE = {"dim": 256, "layers": 6, "heads": 4}
 """Of all runners."""
 EVALUATIONS = {1: 20, 8: 10, 64: 4}
-"""Of the sampler, by how many pictures are drawn together; each is two views of a picture, with and without its prompt."""
+"""Of the sampler, by how many pictures are drawn together; each is two views, with and without the prompt."""
 GUIDANCE = 3.0
 TOKENS = {1: 64, 8: 32, 64: 8}
 """Of text written after a prompt, by how many prompts there are."""

@@ -10,6 +10,7 @@ import numpy as np
 from transfuse.datasets import ENDLESS, DataSet, item_bytes
 from transfuse.documents import Document, View
 from transfuse.errors import TransfuseError
+from transfuse.masks import NONE
 from transfuse.modalities.guidance import all_views
 from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
@@ -52,9 +53,10 @@ class Stream:
         visit, index = self._visited(place)
         document = self.data.document("train", index, self.key.rng("order", visit, index))
         self._check_id(document, index)
+        if self.key.uniform("drop", visit, index) >= self.drop:
+            return document, visit, False
         kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
-        dropped = self.key.uniform("drop", visit, index) < self.drop
-        dropped = dropped and 0 < len(kept.items) < len(document.items)
+        dropped = 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
 
     def _visited(self, place: int) -> tuple[int, int]:
@@ -88,8 +90,8 @@ class Stream:
         if self.longest is not None and len(sequence) > self.longest:
             payloads = shortened(self.layout, document, payloads, len(sequence) - self.longest)
             sequence = self.layout.sequence(document, payloads, visit=visit)
-        name = self.layout.marker_modality
-        return sequence.without_loss(self.layout.names.index(name)) if dropped and name else sequence
+        number = self.layout.marker_number
+        return sequence.without_loss(number) if dropped and number != NONE else sequence
 
     def _payload(self, document: Document, index: int) -> np.ndarray:
         """An item's payload, encoded once for all items of the same content."""
