@@ -50,6 +50,7 @@ class OpenPlan:
 def open_plan(arguments: PlanArguments) -> OpenPlan:
     """Raises TransfuseError for what is wrong with the file or the command."""
     file = read_plan(arguments.path)
+    check_required(file)
     own = file.plan.registry
     layer = arguments.registry or (file.at(own) if own else None)
     out = arguments.out or file.out
@@ -62,7 +63,6 @@ def compare_plan_command(arguments: PlanArguments) -> None:
     """Leaves ``compare.json`` and ``report.html`` in the folder of runs, and the plan's page with its figures."""
     opened = open_plan(arguments)
     file, plan = opened.file, opened.file.plan
-    check_required(file)
     sizes = {name: size.flops for name, size in plan.sizes.items()}
     tuned = read_tuned(file.at(plan.tuned), sizes) if plan.tuned else Tuned()
     with locked(opened.out):
