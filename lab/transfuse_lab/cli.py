@@ -108,7 +108,7 @@ def train(
 
     chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
     if dry_run:
-        dry_run_command(chosen, check_device(device))
+        dry_run_command(chosen, start, check_device(device))
     elif out is not None:
         if codecs is not None and start is not None:
             raise TransfuseError("give one of --codecs and --from: a run has codecs of its own")

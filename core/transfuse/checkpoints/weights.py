@@ -63,18 +63,20 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
     """All of a module's weights from a file that holds just these; else TransfuseError, and no weight changed."""
-    module.load_state_dict(_fitting(module_tensors(module), path, sha256), strict=False)
+    module.load_state_dict(_fitting(module_tensors(module), path, read_tensors(path, sha256)), strict=False)
 
 
 def load_average(module: nn.Module, path: Path, sha256: str | None) -> None:
-    """The same of its trained parameters alone: those that are averaged over training."""
-    trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-    for name, tensor in _fitting(trained, path, sha256).items():
+    """The same of its trained parameters alone, as far as they are averaged: those that training froze are not."""
+    weights = read_tensors(path, sha256)
+    trained = {
+        name: p.detach() for name, p in module.named_parameters() if p.requires_grad and name in weights
+    }
+    for name, tensor in _fitting(trained, path, weights).items():
         trained[name].copy_(tensor)
 
 
-def _fitting(expected: Mapping[str, Tensor], path: Path, sha256: str | None) -> dict[str, Tensor]:
-    weights = read_tensors(path, sha256)
+def _fitting(expected: Mapping[str, Tensor], path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise TransfuseError(f"{path}: the weights {name!r} are missing; it was saved by another recipe")

@@ -32,6 +32,7 @@ from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.counts import Costs
 from transfuse.training.ema import EMA
+from transfuse.training.growing import Inherited
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
@@ -73,17 +74,22 @@ class Trainer:
     model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
     the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
     arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
-    that the model has no place for, or where the data hold no item for the recipe.
+    that the model has no place for, or where the data hold no item for the recipe. inherited: what the model has from
+    a run that this one began from, for ``train.lr_scale.inherited``.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Model, data: DataSet, inherited: Inherited | None = None
+    ) -> None:
         self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.inherited = inherited
         self.data = restrict(data, model.modalities)
         train = recipe.train
-        freeze(model, train.lr_scale)
+        freeze(model, train.lr_scale, inherited)
+        self.held_rows = None if inherited is None else inherited.held_rows(model, train)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
@@ -106,7 +112,8 @@ class Trainer:
 
     def _groups(self) -> list[dict[str, Any]]:
         """The trained weights by their factor on the learning rate; norms and biases do not decay."""
-        factors = factor_by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        scale = self.recipe.train.lr_scale
+        factors = factor_by_parameter(self.model, scale, "train.lr_scale", self.inherited)
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
@@ -223,7 +230,11 @@ class Trainer:
                 parameter.grad.mul_(factor)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
+        if self.held_rows is not None:
+            self.held_rows.before_step()
         norm = clipped_step(self.optimizer, self.model.trained(), train.clip, means.values())
+        if self.held_rows is not None:
+            self.held_rows.after_step()
         if self.silence is not None:
             self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
         if self.ema is not None:

@@ -23,7 +23,7 @@ from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
-from transfuse.training import Trainer
+from transfuse.training import Inherited, Trainer, grow, inherit
 
 from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import bar, say
@@ -32,6 +32,7 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
@@ -57,7 +58,8 @@ def prepare(
     if codecs is None:
         fit_modalities(modalities, data, 0, report, contexts=contexts)
     else:
-        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+        fit_to = data.identity() if stored_codecs(data) is None else fit_from(codecs).get("data", {})
+        restore_codecs(codecs, modalities, provenance(recipe, fit_to))
     return build_model(recipe, modalities, plugins)
 
 
@@ -78,15 +80,18 @@ def open_run(
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
     to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
-    stopped.
+    stopped; those that a store's documents were encoded with are taken from the store.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
+    if codecs is None and start is None:
+        codecs = stored_codecs(data)
     if run.description_file.is_file() and run.latest:
         before = run.recipe(plugins)
         recipe = as_before(recipe, before.dump())
         changed = _changed(run, before, recipe, data)
-        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
+        inherited = Inherited.of(run.description.get("inherited"))
+        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data, inherited)
         trainer.resume(run.sound_checkpoint())
         step = trainer.progress.step
         report(f"{run.path}: going on after step {step}")
@@ -105,21 +110,22 @@ def open_run(
     there = None if start is None else RunFolder(start).recipe(plugins)
     if there is not None:
         recipe = as_before(recipe, there.dump())
+        inherit(RunFolder(start), there, recipe)  # what does not go together is told first
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
-        looked = survey(recipe, data, report)
+        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None)
         recipe = looked.recipe
         if ready is not None:
             ready(looked)
     began = time.process_time()
     with kept_fits(recipe, data, run.path, report, device) as fits:
         if start is None or there is None:
-            model = prepare(recipe, data, plugins, report, codecs, fits)
+            model, inherited = prepare(recipe, data, plugins, report, codecs, fits), None
         else:
-            model = _from(RunFolder(start), there, recipe, plugins)
+            model, inherited = _grown(RunFolder(start), there, recipe, data, plugins, report, fits)
         spent = time.process_time() - began + sum(fit.before for fit in fits.values())
-        trainer = Trainer(recipe, model.to(device), data)
+        trainer = Trainer(recipe, model.to(device), data, inherited)
         facts = {
             "data": data.identity(),
             "data_section": section,
@@ -127,13 +133,40 @@ def open_run(
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
         }
-        if start is not None:
+        if start is not None and inherited is not None:
             facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+            facts["inherited"] = inherited.dump()
         trainer.check_mask()
         run.write_description(recipe, trainer.model, facts)
         run.metrics_file.unlink(missing_ok=True)
         trainer.save(run)
     return trainer
+
+
+def _grown(
+    start: RunFolder,
+    there: Recipe,
+    recipe: Recipe,
+    data: DataSet,
+    plugins: Plugins,
+    report: Report,
+    contexts: Mapping[str, FitContext],
+) -> tuple[Model, Inherited]:
+    """The recipe's model with what a run has learnt; codecs of roles that it has not are fit to the data."""
+    inherited = inherit(start, there, recipe)
+    ids = inherited.ids
+    report_left_out(restrict(data, recipe.modalities), recipe, report)
+    model = grow(
+        start, there, recipe, plugins, lambda new: fit_modalities(new, data, 0, report, contexts=contexts)
+    )
+    if new := [role for role in recipe.modalities if role not in inherited.roles]:
+        more = model.vocabulary.size - ids
+        report(f"{start.path}: {', '.join(inherited.roles)} go on; new are {', '.join(new)}, and {more} ids")
+    if gone := [role for role in there.modalities if role not in recipe.modalities]:
+        report(
+            f"{start.path}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} left out: not in the recipe"
+        )
+    return model, inherited
 
 
 def droppable_roles(data: DataSet) -> list[str]:
@@ -169,25 +202,6 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     pairs = {f"train.{key}": [there["train"][key], here["train"][key]] for key in MAY_CHANGE}
     pairs |= {key: [there[key], here[key]] for key in ("attention", "eval")}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _from(run: RunFolder, there: Recipe, recipe: Recipe, plugins: Plugins) -> Model:
-    """The recipe's model with the codecs and the weights of a trained run, averaged if that averages them.
-
-    Raises TransfuseError naming the role or the weights that the run has not so.
-    """
-    for role, chosen in recipe.modalities.items():
-        before = there.modalities.get(role)
-        if before is None or before.learnt() != chosen.learnt():
-            what = "has no such role" if before is None else differing(before.learnt(), chosen.learnt())
-            raise TransfuseError(
-                f"--from {run.path}: role {role!r}: {what}; its codec is that run's, or begin without"
-            )
-    model = run.build_model(recipe, plugins)
-    run.checkpoint.load_weights(model)
-    if there.train.ema:
-        run.checkpoint.load_average(model)
-    return model
 
 
 def train(
