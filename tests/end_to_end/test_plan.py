@@ -54,7 +54,13 @@ hours: {hours:g}
 """
 
 
-def write(folder: Path, small: float = 4e7, large: float = 8e7, hours: float = 1.0, change: tuple[str, str] = ("", "")) -> Path:
+def write(
+    folder: Path,
+    small: float = 4e7,
+    large: float = 8e7,
+    hours: float = 1.0,
+    change: tuple[str, str] = ("", ""),
+) -> Path:
     path = folder / "plan.yaml"
     path.write_text(PLAN.format(small=small, large=large, hours=hours).replace(*change))
     return path
@@ -80,7 +86,12 @@ def carried_out(stranger: None, tmp_path_factory: pytest.TempPathFactory, cli: C
     path, out = write(folder), folder / "runs"
     with pytest.MonkeyPatch.context() as patch:
         here(patch)
-        listed = cli("compare", "--plan", write(folder, change=("tuned: tuned.json\n", "")).with_name("plan.yaml"), "--dry-run")
+        listed = cli(
+            "compare",
+            "--plan",
+            write(folder, change=("tuned: tuned.json\n", "")).with_name("plan.yaml"),
+            "--dry-run",
+        )
         assert "tuned: is missing" in listed.stderr
         path = write(folder)
         untuned = cli("compare", "--plan", path, "--out", out)
@@ -107,7 +118,10 @@ def test_tuning_gives_equal_trials_and_extends_what_is_at_an_edge(carried_out: P
     flow, ddpm = (tuned["arms"][arm]["small"] for arm in ("flow", "ddpm"))
     assert [one["key"] for one in flow] == ["train.lr", "series.guidance.scale"]
     assert [one["key"] for one in ddpm] == ["train.lr", "loss.series"]
-    trials = {arm: sum(len(one["tried"]) for one in found if not one["drawn"]) for arm, found in (("flow", flow), ("ddpm", ddpm))}
+    trials = {
+        arm: sum(len(one["tried"]) for one in found if not one["drawn"])
+        for arm, found in (("flow", flow), ("ddpm", ddpm))
+    }
     assert trials["flow"] == trials["ddpm"] >= 6
     for one in (*flow, *ddpm):
         values = [value for value, _ in one["tried"]]
@@ -130,7 +144,9 @@ def test_each_run_leaves_a_small_record_with_its_place_and_what_made_it(carried_
     assert all(one["cooldown"] == 0.2 for one in settings)
 
 
-def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_down(carried_out: Path) -> None:
+def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_down(
+    carried_out: Path,
+) -> None:
     folder = carried_out.parent / "records"
     for seed in range(3):
         half = load_record(folder / f"flow-size=large-share=0.5-seed{seed}.json")
@@ -141,7 +157,9 @@ def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_d
         (change,) = half.facts["history"]
         assert change["changed"]["flops"] == [8e7, 4e7]
         assert half.facts["weights"] != whole.facts["weights"]
-        assert [p.losses for p in half.curve[:3]] == [p.losses for p in whole.curve[:3]] or len(whole.curve) == 20
+        assert [p.losses for p in half.curve[:3]] == [p.losses for p in whole.curve[:3]] or len(
+            whole.curve
+        ) == 20
 
 
 def test_equal_documents_are_equal(carried_out: Path) -> None:
@@ -168,7 +186,9 @@ def test_the_plan_is_answered(carried_out: Path) -> None:
     assert compared["findings"]["plan"]["sha256"] == found["plan"]["sha256"]
 
 
-def test_records_alone_are_enough_to_go_on_from(carried_out: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_alone_are_enough_to_go_on_from(
+    carried_out: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in another sitting, which has no runs; and one record is missing."""
     before, out = told(carried_out), carried_out.parent / "elsewhere"
     lost = carried_out.parent / "records" / "flow-size=large-share=0.5-seed1.json"

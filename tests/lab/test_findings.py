@@ -24,9 +24,13 @@ def test_what_was_planted_is_seen_and_named(file: PlanFile) -> None:
     for name in ("recall", "nats", "planted"):
         finding = told["hypotheses"][name]["finding"]
         assert finding["verdict"] == "seen", name
-        assert finding["mean"] == pytest.approx(0.2, abs=0.04), "better is positive, whichever way the figure goes"
+        assert finding["mean"] == pytest.approx(0.2, abs=0.04), (
+            "better is positive, whichever way the figure goes"
+        )
     assert told["hypotheses"]["recall"]["finding"]["seeds"] == 5
-    assert told["hypotheses"]["planted"]["finding"]["seeds"] == 4, "paired over the seeds that both groups have"
+    assert told["hypotheses"]["planted"]["finding"]["seeds"] == 4, (
+        "paired over the seeds that both groups have"
+    )
     assert all(one["holds"] for one in told["checks"].values()), told["checks"]
     assert told["plan"]["sha256"] == file.digest
 
@@ -51,7 +55,7 @@ def test_nothing_planted_is_not_seen_and_its_spread_is_told(file: PlanFile) -> N
 def test_a_bound_that_is_not_kept_is_no_go(file: PlanFile, change: dict, check: str) -> None:
     told = findings(file, simulated(file.plan, **change), 99, Tuned())
     assert told["checks"][check]["holds"] is False
-    assert f"**No-go:** " in results_page(told, "transfuse compare")
+    assert "**No-go:** " in results_page(told, "transfuse compare")
     assert check in results_page(told, "x").partition("**No-go:** ")[2].partition("\n")[0]
 
 
@@ -60,10 +64,14 @@ def test_repeated_runs_that_differ_in_a_bit_are_found(file: PlanFile) -> None:
     at = next(i for i, one in enumerate(records) if one.facts[PLACE]["group"] == "again")
     metrics = {**records[at].metrics, "recall": records[at].metrics["recall"] + 1e-12}
     records[at] = records[at].model_copy(update={"metrics": metrics})
-    assert findings(file, records, 99, Tuned())["checks"]["same"]["values"] == {f"{records[at].entry}, seed 10": 1}
+    assert findings(file, records, 99, Tuned())["checks"]["same"]["values"] == {
+        f"{records[at].entry}, seed 10": 1
+    }
 
 
-def test_a_run_that_diverged_scores_chance_in_a_hypothesis_and_leaves_a_check_unanswered(file: PlanFile) -> None:
+def test_a_run_that_diverged_scores_chance_in_a_hypothesis_and_leaves_a_check_unanswered(
+    file: PlanFile,
+) -> None:
     records = simulated(file.plan, {"two": -0.2})
     at = next(
         i for i, one in enumerate(records)
@@ -72,7 +80,11 @@ def test_a_run_that_diverged_scores_chance_in_a_hypothesis_and_leaves_a_check_un
     )  # fmt: skip
     records[at] = records[at].model_copy(update={"metrics": {}, "faults": {DIVERGED: "step 7: not finite"}})
     told = findings(file, records, 99, Tuned())
-    two = next(one for one in records if one.facts[PLACE] == {**records[at].facts[PLACE], "arm": "two"} and one.seed == 3)
+    two = next(
+        one
+        for one in records
+        if one.facts[PLACE] == {**records[at].facts[PLACE], "arm": "two"} and one.seed == 3
+    )
     assert told["hypotheses"]["recall"]["differences"]["3"] == pytest.approx(-two.metrics["recall"])
     assert told["checks"]["middle"]["holds"] is None
     assert "step 7" in told["checks"]["middle"]["why"]

@@ -12,8 +12,16 @@ from tests.tiny.simulated import PLAN
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("sizes: [small], seeds: [10]}", "sizes: [tiny], seeds: [10]}", "groups.again.sizes: names 'tiny', known: large"),
-        ("arms: [one, two], margin: 0.06, primary", "arms: [one, tow], margin: 0.06, primary", "names 'tow', did you mean"),
+        (
+            "sizes: [small], seeds: [10]}",
+            "sizes: [tiny], seeds: [10]}",
+            "groups.again.sizes: names 'tiny', known: large",
+        ),
+        (
+            "arms: [one, two], margin: 0.06, primary",
+            "arms: [one, tow], margin: 0.06, primary",
+            "names 'tow', did you mean",
+        ),
         ("groups: [aa, planted]", "groups: [aa, plant]", "hypotheses.planted.groups: names 'plant'"),
         ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 1]", "groups.main.seeds: has one twice"),
         ("margin: 0.15", "margin: 0", "hypotheses.nats.margin"),

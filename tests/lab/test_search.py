@@ -55,8 +55,13 @@ def test_further_trials_are_in_the_wider_gap_beside_the_best() -> None:
 
 def test_rates_between_and_beyond_sizes_lie_on_a_line_of_logarithms(tmp_path) -> None:
     budgets = {"a": 1e12, "b": 1e14, "c": 1e13, "d": 1e16}
-    rate = {size: Choice("train.lr", ((v, 0.0),), v, v, True, False) for size, v in (("a", 4e-3), ("b", 1e-3))}
-    scale = {size: Choice("image.guidance.scale", ((v, 0.0),), v, v, True, True) for size, v in (("a", 2.0), ("b", 3.0))}
+    rate = {
+        size: Choice("train.lr", ((v, 0.0),), v, v, True, False) for size, v in (("a", 4e-3), ("b", 1e-3))
+    }
+    scale = {
+        size: Choice("image.guidance.scale", ((v, 0.0),), v, v, True, True)
+        for size, v in (("a", 2.0), ("b", 3.0))
+    }
     tuned = Tuned({"one": {size: [rate[size], scale[size]] for size in ("a", "b")}}, budgets)
     assert tuned.settings("one", "a") == ["train.lr=0.004", "image.guidance.scale=2"]
     assert tuned.settings("one", "c") == ["train.lr=0.002", "image.guidance.scale=2"]

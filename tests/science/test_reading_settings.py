@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 def held() -> tuple[list[Description], list[np.ndarray]]:
     data = Scenes(ScenesSettings())
     items = [data.document("test", i).items for i in range(512)]
-    return [found for text, _ in items if (found := read(text.data)) is not None], [image.data for _, image in items]
+    return [found for text, _ in items if (found := read(text.data)) is not None], [
+        image.data for _, image in items
+    ]
 
 
 def recalled(asked: list[Description], pictures: list[np.ndarray], settings: ReadingSettings) -> float:
@@ -50,8 +52,14 @@ def generator(asked: list[Description], skill: float) -> list[np.ndarray]:
     rng = np.random.default_rng(int(100 * skill))
     made = []
     for i, description in enumerate(asked):
-        shown = description if rng.random() < skill else asked[(i + 1 + int(rng.integers(len(asked) - 1))) % len(asked)]
-        picture = gaussian_filter(render(realise(shown, rng)), (0, 0.7, 0.7)) + rng.normal(0, 0.04, (3, 32, 32))
+        shown = (
+            description
+            if rng.random() < skill
+            else asked[(i + 1 + int(rng.integers(len(asked) - 1))) % len(asked)]
+        )
+        picture = gaussian_filter(render(realise(shown, rng)), (0, 0.7, 0.7)) + rng.normal(
+            0, 0.04, (3, 32, 32)
+        )
         made.append(picture.clip(0, 1))
     return made
 
@@ -66,7 +74,12 @@ def rising(values: list[float]) -> bool:
 
 @pytest.mark.parametrize(
     "settings",
-    [ReadingSettings(), ReadingSettings(blurs=(0.0,)), ReadingSettings(legible=0.1), ReadingSettings(legible=0.16)],
+    [
+        ReadingSettings(),
+        ReadingSettings(blurs=(0.0,)),
+        ReadingSettings(legible=0.1),
+        ReadingSettings(legible=0.16),
+    ],
     ids=["as it is", "without the bank of blurs", "stricter", "laxer"],
 )
 def test_ranks_do_not_rest_on_how_pictures_are_read(

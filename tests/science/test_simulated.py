@@ -67,7 +67,9 @@ def test_a_parity_ratio_covers_the_truth() -> None:
     for _ in range(100):
 
         def curve(need: float, rng: np.random.Generator = rng) -> dict[float, list[float]]:
-            return {float(b): (0.1 * np.log(b / need) - 2.5 + rng.normal(0, 0.02, 5)).tolist() for b in budgets}
+            return {
+                float(b): (0.1 * np.log(b / need) - 2.5 + rng.normal(0, 0.02, 5)).tolist() for b in budgets
+            }
 
         found = parity(curve(1.0), curve(1.5), resamples=200)
         inside += found.low <= 1.5 <= found.high

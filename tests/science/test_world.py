@@ -58,7 +58,15 @@ def test_ten_thousand_scenes_are_read_exactly() -> None:
     assert exactly_read(10_000) == 1
 
 
-TABLE = [(0, 0.1, 1.0), (0, 0.15, 1.0), (0, 0.2, 0.99), (0.5, 0, 1.0), (0.8, 0, 1.0), (1.1, 0, 0.998), (1.4, 0, 0.995)]
+TABLE = [
+    (0, 0.1, 1.0),
+    (0, 0.15, 1.0),
+    (0, 0.2, 0.99),
+    (0.5, 0, 1.0),
+    (0.8, 0, 1.0),
+    (1.1, 0, 0.998),
+    (1.4, 0, 0.995),
+]
 
 
 @pytest.mark.parametrize(("blur", "noise", "share"), TABLE)
@@ -109,7 +117,11 @@ def test_what_a_picture_leaves_open(preset: str, nats: float) -> None:
 def test_posteriors_sum_to_one() -> None:
     for _, scene in drawn(60, seed=5):
         if len(scene) < 4:
-            logs = [log_posterior(one, scene, FULL) for one in descriptions(scene) if FULL.log_probability(one) > -np.inf]
+            logs = [
+                log_posterior(one, scene, FULL)
+                for one in descriptions(scene)
+                if FULL.log_probability(one) > -np.inf
+            ]
             assert np.exp(logs).sum() == pytest.approx(1)
 
 
@@ -124,7 +136,9 @@ def asked() -> tuple[list[str], list[np.ndarray]]:
     return [text.data for text, _ in items], [image.data for _, image in items]
 
 
-def drawing(texts: Sequence[str], made: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, float]:
+def drawing(
+    texts: Sequence[str], made: Sequence[np.ndarray], truth: Sequence[np.ndarray]
+) -> dict[str, float]:
     prompts = [(Item("text", text),) for text in texts]
     evaluation = Evaluation(Task("image", ("text",)), prompts, truth, made, rebuilt=truth)
     return dict(SceneRecall(ReadingSettings()).compute(evaluation))
@@ -145,7 +159,9 @@ def test_generators_of_known_skill() -> None:
     wrong = drawing(texts, turned, pictures)
     assert wrong["colour_recall"] == 1
     assert wrong["object_recall"] < 0.2
-    assert blind["object_recall"] != pytest.approx(perfect["object_recall"], abs=0.5), "the blind are told apart"
+    assert blind["object_recall"] != pytest.approx(perfect["object_recall"], abs=0.5), (
+        "the blind are told apart"
+    )
 
 
 def test_an_oracle_of_captions_has_no_excess() -> None:
@@ -162,7 +178,9 @@ def test_an_oracle_of_captions_has_no_excess() -> None:
         return SceneCaptions(ReadingSettings()).compute(told)["caption_excess"]
 
     assert excess(nats) == pytest.approx(0, abs=1e-9)
-    assert excess(nats - 0.3 * DOCUMENTS) < -0.2, "a likelihood that leaves out the stop falls below the entropy"
+    assert excess(nats - 0.3 * DOCUMENTS) < -0.2, (
+        "a likelihood that leaves out the stop falls below the entropy"
+    )
 
 
 def test_copying_the_picture_keeps_all_and_does_nothing() -> None:
@@ -172,7 +190,11 @@ def test_copying_the_picture_keeps_all_and_does_nothing() -> None:
     truth = [after.data for _, _, after in items]
 
     def scored(made: list[np.ndarray]) -> dict[str, float]:
-        return dict(SceneEdits(ReadingSettings()).compute(Evaluation(Task("image", ("image", "text")), prompts, truth, made)))
+        return dict(
+            SceneEdits(ReadingSettings()).compute(
+                Evaluation(Task("image", ("image", "text")), prompts, truth, made)
+            )
+        )
 
     assert scored(truth) == {"edit_done": 1, "edit_kept": 1, "edit_right": 1}
     copied = scored([before.data for before, _, _ in items])

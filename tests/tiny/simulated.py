@@ -93,5 +93,11 @@ def record(
     named = {"share": f"{share:g}", "group": group, "size": size}
     entry = ";".join([arm, *(f"{key}={value}" for key, value in named.items())])
     return RunRecord(
-        entry=entry, recipe=arm, seed=seed, metrics=figures, figures=FIGURES, settings={"size": size}, facts=facts
+        entry=entry,
+        recipe=arm,
+        seed=seed,
+        metrics=figures,
+        figures=FIGURES,
+        settings={"size": size},
+        facts=facts,
     )

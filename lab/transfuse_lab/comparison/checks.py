@@ -11,7 +11,7 @@ from transfuse_lab.comparison.plan_file import Check
 from transfuse_lab.comparison.selected import Selected, Unanswered, paired
 from transfuse_lab.comparison.tuned import Tuned
 from transfuse_lab.evaluation.scaling import slopes
-from transfuse_lab.evaluation.verdicts import FEWEST, same_against_same, sd_interval
+from transfuse_lab.evaluation.verdicts import FEWEST, same_against_same, sd_interval, seeds_wanted
 
 TIMES = ("positions_per_second", "training_seconds", "evaluation_seconds", "peak_memory")
 """Figures that no two runs share."""
@@ -96,7 +96,10 @@ def _sd(check: Check, chosen: Selected, tuned: Tuned) -> Values:
         raise Unanswered(f"{len(apart)} pairs are there; {FEWEST} are the fewest that have a spread")
     sd = float(np.std(apart, ddof=1))
     low, high = sd_interval(sd, len(apart))
-    return {"sd": sd, "(low)": low, "(high)": high}
+    told = {"sd": sd, "(low)": low, "(high)": high}
+    if check.wanted and sd:
+        told[f"for a difference of {check.wanted:g} (seeds)"] = float(seeds_wanted(sd, check.wanted))
+    return told
 
 
 def _speed(check: Check, chosen: Selected, tuned: Tuned) -> Values:

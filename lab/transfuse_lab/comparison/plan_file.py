@@ -67,7 +67,7 @@ class Group(Settings):
     """A run each, paired over arms."""
     shares: tuple[Share, ...] = (1.0,)
     """Of the budget, at which a run is cooled down and measured; 1 is always there."""
-    axes: dict[str, tuple[str, ...]] = Field(default={})
+    axes: dict[str, list[str]] = Field(default={})
     """Settings with the values that are crossed."""
     lens: Lens = "total"
     """What is equal over arms: all FLOPs, those without the output layer, or documents; in the first arm the size's
@@ -159,6 +159,8 @@ class Check(Settings):
     """None: no bound."""
     seeds: int = Field(5, ge=2)
     """Of an arm, in ``false finds``."""
+    wanted: Positive | None = None
+    """Of ``sd``: the true difference that is to be found, for which the number of seeds is told."""
 
 
 class Knob(Settings):
@@ -183,7 +185,7 @@ class TunedArm(Settings):
 
     trained: tuple[Knob, ...] = ()
     """Each value is a run."""
-    drawn: dict[str, tuple[float, ...]] = Field(default={})
+    drawn: dict[str, list[float]] = Field(default={})
     """Of how samples are drawn, such as guidance: all values with all, on the best run."""
 
 
