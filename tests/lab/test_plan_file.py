@@ -41,8 +41,8 @@ from tests.tiny.simulated import PLAN
         ),
         (
             "hours: 1",
-            "hours: 1\ntuned: t.json\ntune: {arms: {one: {trained: [{key: train.lr, values: [3, 2, 1]}]}}, sizes: [small], "
-            "seeds: [100], score: {recall: 1}}",
+            "hours: 1\ntuned: t.json\ntune: {arms: {one: {trained: [{key: train.lr, values: [3, 2, 1]}]}}, "
+            "sizes: [small], seeds: [100], score: {recall: 1}}",
             "values: must rise",
         ),
     ],

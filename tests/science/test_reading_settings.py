@@ -1,4 +1,4 @@
-"""Known answers 2 and 16 (`make science-check`): codecs' ceilings, and ranks that do not rest on how pictures are read."""
+"""Known answers 2 and 16 (`make science-check`): ceilings, and ranks that do not rest on how pictures are read."""
 
 from itertools import pairwise
 

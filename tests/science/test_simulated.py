@@ -1,4 +1,4 @@
-"""Known answer 12 on simulated runs (`make science-check`): no difference is found as seldom as promised, a planted one is.
+"""Known answer 12 on simulated runs (`make science-check`): what is not there is found as seldom as promised.
 
 And the plan's own checks, on records of runs that never were.
 """

@@ -206,7 +206,7 @@ def test_copying_the_picture_keeps_all_and_does_nothing() -> None:
 
 
 def leaks(count: int, monkeypatch: pytest.MonkeyPatch, apart: bool = True) -> int:
-    """Of so many training documents, those that show or tell what is held out; pictures are not drawn but looked into."""
+    """Of so many training documents, those that show or tell what is held out; pictures are not drawn."""
     monkeypatch.setattr(data_set, "render", lambda scene: scene)
     data, couples, found = Scenes(ScenesSettings()), couples_apart(), 0
     if not apart:
