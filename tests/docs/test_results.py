@@ -1,4 +1,4 @@
-"""docs/results.md has the tables of its records; plans in the docs are plans, and the page of plans has all of their keys."""
+"""docs/results.md has the tables of its records; plans in the docs are plans, and their page has every key."""
 
 import importlib.util
 import re

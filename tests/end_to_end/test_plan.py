@@ -41,7 +41,7 @@ scaling:
   text: {{figure: heldout_loss_text, arms: [flow, ddpm]}}
 checks:
   same: {{statistic: same, group: again, other: aa, at_most: 0}}
-  false: {{statistic: false finds, figure: heldout_loss_text, group: aa, seeds: 2}}
+  alike-runs: {{statistic: false finds, figure: heldout_loss_text, group: aa, seeds: 2}}
 tune:
   arms:
     flow: {{trained: [{{key: train.lr, values: [2e-3, 4e-3, 8e-3]}}], drawn: {{series.guidance.scale: [1, 2]}}}}

@@ -103,14 +103,16 @@ def _sd(check: Check, chosen: Selected, tuned: Tuned) -> Values:
 
 
 def _speed(check: Check, chosen: Selected, tuned: Tuned) -> Values:
+    """Of runs of the main arms at each size, the median over what is planned."""
     found = {}
     for size, planned in chosen.plan.sizes.items():
         shares = [
             one.metrics["train_flops"] / one.metrics["training_seconds"] / planned.speed
-            for one in chosen.at(size=size, group=check.group)
+            for arm in chosen.arms(chosen.plan.main, check.arms)
+            for one in chosen.at(size=size, group=check.group, arm=arm)
             if planned.speed and one.metrics.get("training_seconds")
         ]
-        found |= {size: min(shares)} if shares else {}
+        found |= {size: float(np.median(shares))} if shares else {}
     if not found:
         raise Unanswered("no run of a size with a planned speed is there yet")
     return found
@@ -146,7 +148,7 @@ def _false_finds(check: Check, chosen: Selected, tuned: Tuned) -> Values:
     found: dict[str, float] = {}
     for arm, values in _of_arms(check, chosen, _group(check, chosen)).items():
         same = same_against_same(values, check.seeds)
-        found |= {arm: same.low, f"{arm}: rate (low)": same.rate, f"{arm}: to (high)": same.high}
+        found |= {arm: same.low, f"{arm}: to (high)": same.high, f"{arm}: found (low)": same.rate}
     return found
 
 
