@@ -12,13 +12,10 @@ BLOCK = 20
 
 
 class ScenesSettings(Settings):
-    """The world, what a training document is, and which documents are held out."""
+    """The world, and what a training document is."""
 
     preset: Literal["full", "easy"] = "full"
     """``easy`` has at most three things in a scene, ``full`` four."""
-    heldout: Literal["tune", "test", "unseen_pairs", "unseen_couples", "edits"] = "test"
-    """What evaluation reads: two sets as training documents are, for choosing and for judging; colours and shapes
-    that training never shows together; pairs that it never shows in one scene; edits."""
     edits: int = Field(3, ge=0, le=BLOCK)
     """Of every 20 training documents, edits: a picture, an instruction, the picture after it."""
     captions: int = Field(5, ge=0, le=BLOCK)

@@ -175,11 +175,9 @@ class _Writer:
             content["scored"] = mod if span.loss else NONE
         else:
             content["tokens"] = content["scored"] = NONE
-            self.placed.append(
-                PlacedSpan(
-                    name, span, self.length, item, is_context, self.source.id, self.visit, self.source.source
-                )
-            )
+            of = self.source
+            placed = PlacedSpan(name, span, self.length, item, is_context, of.id, self.visit, of.source)
+            self.placed.append(placed)
         write(first, first + span.length, **content)
         if span.label is not None:
             end = vocabulary.marker(end_marker(name))
@@ -213,11 +211,8 @@ class _Writer:
     def finish(self) -> DocumentSequence:
         kinds = self.layout.columns
         absent = {**kinds, "tokens": Column.ID, "scored": Column.ID}
-        arrays = {
-            name: np.full(self.length, kind, np.int64)
-            for name, kind in absent.items()
-            if name not in ROW_COLUMNS
-        }
+        own = {name: kind for name, kind in absent.items() if name not in ROW_COLUMNS}
+        arrays = {name: np.full(self.length, kind, np.int64) for name, kind in own.items()}
         for start, stop, values in self.chunks:
             for name, value in values.items():
                 arrays[name][start:stop] = value
@@ -226,16 +221,9 @@ class _Writer:
         scored, targets = np.full_like(predicted, NONE), np.full_like(tokens, NONE)
         scored[:-1] = predicted[1:]
         targets[:-1] = np.where(predicted[1:] == NONE, NONE, tokens[1:])
+        of = self.source
         return DocumentSequence(
-            self.source.id,
-            self.visit,
-            self.source.source,
-            arrays,
-            kinds,
-            tokens,
-            targets,
-            scored,
-            tuple(self.placed),
+            of.id, self.visit, of.source, arrays, kinds, tokens, targets, scored, tuple(self.placed)
         )
 
 

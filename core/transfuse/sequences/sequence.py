@@ -73,7 +73,7 @@ class DocumentSequence:
 
     def without_loss(self, scored: int) -> "DocumentSequence":
         """The same positions, with nothing to predict where modality number ``scored`` was."""
-        kept = self.scored != scored
-        return replace(
-            self, targets=np.where(kept, self.targets, NONE), scored=np.where(kept, self.scored, NONE)
-        )
+        left = {
+            name: np.where(self.scored != scored, getattr(self, name), NONE) for name in ("targets", "scored")
+        }
+        return replace(self, **left)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
+from transfuse.datasets import ENDLESS, DataSet
 from transfuse.documents import Document
 from transfuse.testing.kits.raw_data import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
@@ -31,7 +31,7 @@ class DataSetCase:
 
     def read(self) -> list[Document]:
         """The first documents of each split."""
-        return [document for split in SPLITS for document in self.documents(split)]
+        return [document for split in self.part.splits for document in self.documents(split)]
 
 
 def alike(a: Document, b: Document) -> bool:
@@ -42,13 +42,13 @@ def alike(a: Document, b: Document) -> bool:
 
 
 @DATASET.check(
-    "change name so that it is a text, and size so that it is a whole number for train and heldout"
+    "change name so that it is a text, and size so that it is a whole number for each of its splits"
 )
 def it_has_a_name_and_sizes(at: DataSetCase) -> None:
     """It has a name, training documents, and a size of each split."""
     name = getattr(at.part, "name", None)
     expect(isinstance(name, str) and name, f"name is {name!r}")
-    sizes = {split: at.part.size(split) for split in SPLITS}
+    sizes = {split: at.part.size(split) for split in at.part.splits}
     expect(all(isinstance(n, int) and n >= 0 for n in sizes.values()), f"the sizes are {sizes}")
     expect(sizes["train"] > 0, "there is no training document")
 
@@ -88,11 +88,11 @@ def documents_are_not_shared(at: DataSetCase) -> None:
     expect(same, "the first document is another once its arrays were written into")
 
 
-@DATASET.check("change document so that each has an id of its own over both splits: noise is drawn by it")
+@DATASET.check("change document so that each has an id of its own over all splits: noise is drawn by it")
 def ids_are_their_own(at: DataSetCase) -> None:
-    """No two documents have one id, in neither split."""
+    """No two documents have one id, in whichever split."""
     seen: dict[int, str] = {}
-    for split in SPLITS:
+    for split in at.part.splits:
         for document in at.documents(split, most=NUMBERED):
             expect(
                 document.id not in seen,
@@ -114,7 +114,7 @@ def sources_name_documents(at: DataSetCase) -> None:
 )
 def an_index_outside_is_refused(at: DataSetCase) -> None:
     """There is no document behind the last, and none before the first."""
-    for split in SPLITS:
+    for split in at.part.splits:
         for index in (at.part.size(split), -1)[at.part.size(split) == ENDLESS :]:
             try:
                 found = at.part.document(split, index)
@@ -147,7 +147,7 @@ def visits_keep_the_id(at: DataSetCase) -> None:
 @DATASET.check("change document_roles so that it names the roles of document's items, in order")
 def roles_are_those_of_the_items(at: DataSetCase) -> None:
     """document_roles is what the items say."""
-    for split in SPLITS:
+    for split in at.part.splits:
         for i, document in enumerate(at.documents(split)):
             said, found = at.part.document_roles(split, i), [item.modality for item in document.items]
             expect(
@@ -191,16 +191,18 @@ def shares_and_tasks_are_lawful(at: DataSetCase) -> None:
         expect(not strange, f"the task {text!r} is of {strange}, and documents have {sorted(roles)}")
 
 
-@DATASET.check("change document so that nothing of heldout is in train")
+@DATASET.check("change document so that nothing of the other splits is in train")
 def heldout_documents_are_no_training_documents(at: DataSetCase) -> None:
     """No held-out document that was read has the content of a training document that was read."""
-    if not at.part.size("heldout"):
+    held_out = [split for split in at.part.splits if split != "train"]
+    if not sum(map(at.part.size, held_out)):
         raise LeftOut("it holds nothing out")
-    of = {split: {_content(d): d.source for d in at.documents(split, most=200)} for split in SPLITS}
-    both = of["train"].keys() & of["heldout"].keys()
-    few = len(both) <= 0.02 * len(of["heldout"])  # what is small and discrete may repeat by chance
-    first = next((of["heldout"][content] for content in both), "")
-    expect(few, f"{len(both)} held-out documents are training documents too, such as {first}")
+    of = {split: {_content(d): d.source for d in at.documents(split, most=200)} for split in at.part.splits}
+    for split in held_out:
+        both = of["train"].keys() & of[split].keys()
+        few = len(both) <= 0.02 * len(of[split])  # what is small and discrete may repeat by chance
+        first = next((of[split][content] for content in both), "")
+        expect(few, f"{len(both)} documents of {split} are training documents too, such as {first}")
 
 
 def _arrays(at: DataSetCase) -> list[np.ndarray]:
