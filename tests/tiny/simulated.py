@@ -83,6 +83,7 @@ def record(
         "nats": 2.0 - 0.2 * float(np.log(budget / 1.2e13)) - more + draw.normal(0, sd),
         "ceiling": ceiling,
         "train_flops": budget,
+        "train_flops_without_output": 0.8 * budget,
         "training_seconds": budget / (plan.sizes[size].speed or 1e10),
     }
     place: dict[str, Any] = {"group": group, "arm": arm, "size": size, "share": share, "axes": {}}
