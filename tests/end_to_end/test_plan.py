@@ -20,11 +20,11 @@ from tests.tiny.workers import Here
 
 PLAN = """
 title: Flow against DDPM, for series
-data: series;train=60;heldout=24
+data: series;train=24;heldout=8
 records: records
 result: series.md
 tuned: tuned.json
-set: [model.heads=2, model.layers=1, train.budget=128, eval.prompts=8, series.sampler.evaluations=3]
+set: [model.heads=2, model.layers=1, train.budget=128, eval.prompts=4, series.sampler.evaluations=3]
 arms: {{flow: {{recipe: series-flow}}, ddpm: {{recipe: series-ddpm}}}}
 sizes:
   small: {{set: [model.dim=16], flops: {small:g}, speed: 1e+7, evaluation: 1}}
@@ -56,8 +56,8 @@ hours: {hours:g}
 
 def write(
     folder: Path,
-    small: float = 4e7,
-    large: float = 8e7,
+    small: float = 2e7,
+    large: float = 4e7,
     hours: float = 1.0,
     change: tuple[str, str] = ("", ""),
 ) -> Path:
@@ -151,11 +151,11 @@ def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_d
     for seed in range(3):
         half = load_record(folder / f"flow-size=large-share=0.5-seed{seed}.json")
         whole = load_record(folder / f"flow-size=large-seed{seed}.json")
-        assert half.metrics["train_flops"] == pytest.approx(4e7, rel=0.1)
-        assert whole.metrics["train_flops"] == pytest.approx(8e7, rel=0.05)
+        assert half.metrics["train_flops"] == pytest.approx(2e7, rel=0.2)
+        assert whole.metrics["train_flops"] == pytest.approx(4e7, rel=0.2)
         assert half.settings["train"]["warmup"] == 2 * whole.settings["train"]["warmup"]
         (change,) = half.facts["history"]
-        assert change["changed"]["flops"] == [8e7, 4e7]
+        assert change["changed"]["flops"] == [4e7, 2e7]
         assert half.facts["weights"] != whole.facts["weights"]
         assert [p.losses for p in half.curve[:3]] == [p.losses for p in whole.curve[:3]] or len(
             whole.curve
@@ -236,7 +236,7 @@ def test_what_is_unlike_is_refused(
 def test_nothing_is_started_when_the_hours_are_spent(
     carried_out: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = write(tmp_path, hours=1e-6, large=8.5e7)
+    path = write(tmp_path, hours=1e-6, large=4.5e7)
     shutil.copy(carried_out.with_name("tuned.json"), tmp_path)
     here(monkeypatch)
     done = cli("compare", "--plan", path, "--out", tmp_path / "runs")

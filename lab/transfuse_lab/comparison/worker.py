@@ -59,7 +59,7 @@ def run(job: dict[str, Any], registry: Registry) -> None:
         )  # fmt: skip
         part_recipe = Recipe.from_dump(part["recipe"], plugins)
         try:
-            if part["at"] is not None and not own.latest:
+            if part["at"] is not None and RunFolder(own.path).latest is None:
                 trunk = to_train(recipe, folder=folder.path, until=part["at"])
                 _branch_off(folder, trunk, part["at"], own)
             trainer = to_train(part_recipe, folder=own.path)
