@@ -78,7 +78,7 @@ def test_what_is_missing_is_one_line_of_the_record(
     assert reason in one.faults[name]
     assert "\n" not in one.faults[name]
     assert one.figures == {}
-    assert facts[name]["split"] == "heldout"
+    assert facts[name]["split"] == "test"
 
 
 def test_each_is_asked_of_its_own_tasks(

@@ -10,7 +10,7 @@ from typing import Any
 
 from transfuse.config.parts import Chosen, noun
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.metrics import Evaluation, Metric
 from transfuse.modalities.objective import Sampler, SpanObjective, TokenObjective
@@ -202,8 +202,9 @@ class Material:
     def _metric(self, metric: Metric) -> tuple[MetricCase, str]:
         for data in self.sets:
             roles = roles_of(data)
+            data = restrict(data, roles)
             for task in tasks_of(data, roles):
-                asked = ask(data, "heldout", task, PROMPTS)
+                asked = ask(data, "test", task, PROMPTS)
                 truth = list(asked.truth)
                 given = [item.data for prompt in asked.prompts for item in prompt]
                 if len(truth) > 1 and may_mean(metric.applies_to, task, given, truth):

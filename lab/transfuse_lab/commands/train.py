@@ -73,7 +73,7 @@ def train_command(
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, trainer.data, recipe.eval.split))}")
 
 
 def _inherited(start: Path | None, recipe: Recipe, plugins: Plugins) -> Inherited | None:
@@ -86,9 +86,9 @@ def _say_time(codecs: Forecast, training: Forecast, name: str) -> None:
     say(f"{name}: {in_time(codecs.seconds + training.seconds)} on this machine{parts} ({ESTIMATE})")
 
 
-def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+def _next(out: Path, model: Model, data: DataSet, split: str) -> Iterator[str]:
     """What can be done with a run, as commands."""
-    if data.size("heldout"):
+    if data.size(split):
         yield shlex.join(["transfuse", "eval", str(out)])
     want = (
         []
@@ -144,7 +144,7 @@ def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device)
         say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
         modalities = fit_codecs(surveyed.recipe, data, out, say, device)
     for role, modality in modalities.items():
-        _judge(role, modality, data, out)
+        _judge(role, modality, data, recipe.eval.split, out)
 
 
 def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plugins]:
@@ -156,9 +156,9 @@ def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plu
     return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry.plugins
 
 
-def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
+def _judge(role: str, modality: Modality, data: DataSet, split: str, out: Path) -> None:
     """The reconstruction error on held-out arrays, and a sheet: originals over what comes back of them."""
-    originals = list(islice(_arrays(data, role), MEASURED))
+    originals = list(islice(_arrays(data, role, split), MEASURED))
     payloads = [seam.payload(modality, "encode", raw) for raw in originals]
     back = [seam.call(modality, "decode", payload) for payload in payloads]
     if not originals or any(np.shape(b) != a.shape for a, b in zip(originals, back, strict=True)):
@@ -175,9 +175,9 @@ def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
     say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out items{rest}; shown in {path}")
 
 
-def _arrays(data: DataSet, role: str) -> Iterator[np.ndarray]:
+def _arrays(data: DataSet, role: str, split: str) -> Iterator[np.ndarray]:
     """Held-out raw data that a difference can be taken of; a row of ids is none."""
-    for raw in data.raw("heldout", role):
+    for raw in data.raw(split, role):
         if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf" and raw.size:
             yield raw
 

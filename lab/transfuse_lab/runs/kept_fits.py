@@ -109,7 +109,7 @@ def kept_fits(
     home = folder / FITTING
     fits = {
         role: KeptFit(
-            home / role, {"modality": learnt, "data": fit_from["data"]}, report, device, recipe.train.save_every
+            home / role, {**fit_from, "modalities": learnt}, report, device, recipe.train.save_every
         )
         for role, learnt in fit_from["modalities"].items()
     }  # fmt: skip

@@ -13,13 +13,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 from transfuse.plugin import Report, Settings, TransfuseError
-from transfuse_pictures.codec import PictureCodec
+from transfuse_pictures.codec import PictureCodec, bound_of
 
 from transfuse_image.codecs.quantised import codebook_use
 from transfuse_image.codecs.raw_images import check_image, training_images
 
-BOUND = 0.999
-"""The quantile of a latent's size that samplers clip to: the largest is beyond all but a few."""
 BUSY = 0.02
 """How far a pixel of a block must be from the block's mean, or the codebook is not learnt from it."""
 PLAIN, LEARNT = 500, 40_000
@@ -73,8 +71,7 @@ class BlocksCodec(PictureCodec):
         self.basis.copy_((vectors * signs).T[: self.channels])
         scale = float(variances[0].clamp(min=1e-12).sqrt())
         latents = ((pixels - mean) @ self.basis.double().T / scale).float()
-        size = latents.abs().flatten().numpy()
-        self.bound = float(np.quantile(size, BOUND)) or 1.0
+        self.bound = bound_of(latents.numpy())
         kept = float(variances[: self.channels].sum() / variances.sum().clamp(min=1e-12))
         self._facts = {"channels": channels, "scale": scale, "bound": self.bound, "variance_kept": kept}
         self._settle(latents, pixels, seed)
