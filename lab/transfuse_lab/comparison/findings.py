@@ -130,12 +130,12 @@ def _common(points: Sequence[Mapping[str, Any]]) -> set[int]:
 def _curve(
     points: Sequence[Mapping[str, Any]], lens: str, sign: int, seeds: set[int]
 ) -> dict[float, list[float]]:
-    """Of seeds that all points of both arms have."""
-    return {
-        point["cost"][lens]: [sign * point["values"][seed] for seed in sorted(seeds)]
-        for point in points
-        if seeds
-    }
+    """Of seeds that all points of both arms have; what costs the same to the digit is one point."""
+    found: dict[float, list[list[float]]] = {}
+    for point in points if seeds else ():
+        values = [sign * point["values"][seed] for seed in sorted(seeds)]
+        found.setdefault(point["cost"][lens], []).append(values)
+    return {cost: np.mean(values, axis=0).tolist() for cost, values in found.items()}
 
 
 def _laws(points: Sequence[Mapping[str, Any]], seeds: set[int], better: str) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class Search:
 
     def _draw(
         self,
-        arms: dict[str, dict[str, tuple[float, ...]]],
+        arms: dict[str, dict[str, list[float]]],
         wanted: dict[str, list[tuple[float, ...]]],
         scores: dict[str, dict[tuple[float, ...], float]],
     ) -> None:
@@ -194,15 +194,13 @@ class Search:
             say(f"tune {arm} {self.size} {named}: score {score:.4g}")
 
 
-def _grown(
-    grid: dict[str, tuple[float, ...]], scores: dict[tuple[float, ...], float]
-) -> dict[str, tuple[float, ...]]:
+def _grown(grid: dict[str, list[float]], scores: dict[tuple[float, ...], float]) -> dict[str, list[float]]:
     """The grid with another value where the best is the last of three or more, or the first and over 1."""
     best, grown = max(sorted(scores), key=lambda cell: scores[cell]), {}
     for value, (key, values) in zip(best, grid.items(), strict=True):
         ordered = sorted(values)
         if len(ordered) >= 3 and value == ordered[-1]:
-            values = (*values, rounded(ordered[-1] ** 2 / ordered[-2]))
+            values = [*values, rounded(ordered[-1] ** 2 / ordered[-2])]
         grown[key] = values
     return grown
 
