@@ -10,5 +10,6 @@ from transfuse.training.growing import grow as grow
 from transfuse.training.growing import inherit as inherit
 from transfuse.training.schedules import learning_rate as learning_rate
 from transfuse.training.stream import Stream as Stream
+from transfuse.training.trainer import Diverged as Diverged
 from transfuse.training.trainer import Progress as Progress
 from transfuse.training.trainer import Trainer as Trainer

@@ -46,13 +46,15 @@ from transfuse.training.stream import Stream
 class Progress:
     """How far training has come; all of it is saved and resumed.
 
-    flops: by formula, forward and backward, codec training excluded. positions: without filler.
+    flops: by formula, forward and backward, codec training excluded. output_flops: of them the output layer's.
+    positions: without filler.
     seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
     allocated there, else resident memory.
     """
 
     step: int = 0
     flops: float = 0.0
+    output_flops: float = 0.0
     documents: int = 0
     positions: int = 0
     seconds: float = 0.0
@@ -62,6 +64,10 @@ class Progress:
         """The share of the recipe's budget that is spent."""
         train = recipe.train
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
+
+
+class Diverged(TransfuseError):
+    """A loss or gradient was not finite."""
 
 
 class Trainer:
@@ -199,7 +205,7 @@ class Trainer:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
-        Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
+        Raises Diverged, and no weight is changed, where the loss or gradient is not finite.
         """
         started = time.process_time()
         train = self.recipe.train
@@ -242,6 +248,7 @@ class Trainer:
         self._check_finite(read, norm, rows)
         self.progress.step += 1
         self.progress.flops += sum(self.costs.flops(row) for row in rows)
+        self.progress.output_flops += sum(self.costs.output_flops(row) for row in rows)
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
         self._say_silence()
@@ -270,7 +277,7 @@ class Trainer:
         if wrong or not math.isfinite(norm):
             what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
             first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise TransfuseError(
+            raise Diverged(
                 f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
                 f"{first} …; lower train.lr or train.clip"
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from transfuse.config.parts import Chosen, noun
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.metrics import Evaluation, Metric
 from transfuse.modalities.objective import Sampler, SpanObjective, TokenObjective
@@ -194,15 +194,17 @@ class Material:
 
     def _dataset(self, name: str) -> tuple[DataSetCase, str]:
         try:
-            return DataSetCase(self._chosen("dataset", name).build()), ""
+            one, anew = (self._chosen("dataset", name).build() for _ in range(2))
+            return DataSetCase(one, anew), ""
         except TransfuseError as error:  # it has not been fetched, or not been built
             raise LeftOut(f"it does not open: {error}") from error
 
     def _metric(self, metric: Metric) -> tuple[MetricCase, str]:
         for data in self.sets:
             roles = roles_of(data)
+            data = restrict(data, roles)
             for task in tasks_of(data, roles):
-                asked = ask(data, "heldout", task, PROMPTS)
+                asked = ask(data, "test", task, PROMPTS)
                 truth = list(asked.truth)
                 given = [item.data for prompt in asked.prompts for item in prompt]
                 if len(truth) > 1 and may_mean(metric.applies_to, task, given, truth):

@@ -73,7 +73,7 @@ def of_training(
 
     Raises TransfuseError where the model cannot be built, or its mask shows what it may not (`Trainer.check_mask`).
     """
-    grids = _grids(surveyed)
+    grids = {} if surveyed.fitted else _grids(surveyed)
     for role, modality in grids.items():
         _seconds_of(modality, _sample(surveyed, role), 0.0)
     recipe = surveyed.recipe

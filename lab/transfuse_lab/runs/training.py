@@ -32,10 +32,11 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
-    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+    "lr", "warmup", "final_lr", "cooldown", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
 )  # fmt: skip
 """Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -55,9 +56,10 @@ def prepare(
     data = restrict(data, modalities)
     report_left_out(data, recipe, report)
     if codecs is None:
-        fit_modalities(modalities, data, 0, report, contexts=contexts)
+        fit_modalities(modalities, data, recipe.train.codec_seed, report, contexts=contexts)
     else:
-        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+        fit_to = data.identity() if stored_codecs(data) is None else fit_from(codecs).get("data", {})
+        restore_codecs(codecs, modalities, provenance(recipe, fit_to))
     return build_model(recipe, modalities, plugins)
 
 
@@ -78,10 +80,12 @@ def open_run(
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
     to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
-    stopped.
+    stopped; those that a store's documents were encoded with are taken from the store.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
+    if codecs is None and start is None:
+        codecs = stored_codecs(data)
     if run.description_file.is_file() and run.latest:
         before = run.recipe(plugins)
         recipe = as_before(recipe, before.dump())
@@ -110,7 +114,7 @@ def open_run(
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
-        looked = survey(recipe, data, report)
+        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None)
         recipe = looked.recipe
         if ready is not None:
             ready(looked)
@@ -213,13 +217,15 @@ def train(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    until: float = 1.0,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
-    recipe was found to go with the data, as a comparison does for all of its runs.
+    recipe was found to go with the data, as a comparison does for all of its runs. until: a share of the budget, to
+    train no further.
 
     Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and
     raises KeyboardInterrupt, which says so; the second time it raises at once. One process a folder: who calls it
@@ -241,11 +247,13 @@ def train(
             trainer.save(run)
 
         saved = time.monotonic()
-        while not trainer.done and not interrupted.heard:
+        while progress.share(recipe) < until and not interrupted.heard:
             measured = trainer.step()
             line = {
                 "step": progress.step,
                 "flops": progress.flops,
+                "output_flops": progress.output_flops,
+                "documents": progress.documents,
                 "positions": progress.positions,
                 **measured,
             }
