@@ -78,7 +78,7 @@ class Lab:
     def old_losses(self, model: Model) -> dict[str, float]:
         """What the model says of held-out documents of text and pictures."""
         data = restrict(self.data, ("text", "image"))
-        found = losses(model.eval(), [data.document("heldout", i) for i in range(data.size("heldout"))])
+        found = losses(model.eval(), [data.document("test", i) for i in range(data.size("test"))])
         return {role: found[role].total for role in ("text", "image")}
 
 
