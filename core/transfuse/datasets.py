@@ -156,8 +156,7 @@ class Restriction(DataSet):
         return self.data.identity()
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
-        whole = split in self.data.splits
-        return self.data.raw(split, modality) if whole else super().raw(split, modality)
+        return (self.data if split in self.data.splits else super()).raw(split, modality)
 
     def account(self) -> str:
         return self.data.account()

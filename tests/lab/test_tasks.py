@@ -121,7 +121,7 @@ def test_another_documents_prompt_keeps_what_is_wanted(shapes: Callable) -> None
 
 
 def test_an_empty_split_is_said_before_anything_is_trained(shapes: Callable) -> None:
-    with pytest.raises(TransfuseError, match="split 'heldout' holds nothing of"):
+    with pytest.raises(TransfuseError, match="split 'test' holds nothing of"):
         checked_evaluable(shapes(test=0), ("text", "image"), EvalSettings())
 
 

@@ -81,7 +81,7 @@ class StoredItem(Encoded):
         if (here := codec_hash(modality)) != self.codec:
             raise TransfuseError(
                 f"store {self.store}: role {self.role!r} was encoded by a codec of hash {self.codec[:12]}, and this "
-                f"recipe's has {here[:12]}: take the store's own with --codecs, or pack the data again with this one"
+                f"recipe's has {here[:12]}: leave --codecs out, and the store's own is taken, or pack the data again"
             )
         codec = getattr(modality, "codec", None)
         if isinstance(codec, Keeps):

@@ -238,7 +238,8 @@ def _carry(
     along: Told,
 ) -> None:
     """A store of parts of others. of, manifest: where its codecs are."""
-    begin(place, plan)
+    if not begin(place, plan):
+        return
     for name, told in manifest.codec_files.items():
         place.put(name, _read_whole(of, name, told))
     for number, (source, folder, part) in enumerate(taken):

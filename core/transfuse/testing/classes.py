@@ -116,11 +116,15 @@ class AttentionTests(KitTests, kit=ATTENTION):
 
 
 class DataSetTests(KitTests, kit=DATASET):
-    """Fixture: ``data``."""
+    """Fixture: ``data``, and ``anew``, where another of the same settings can be opened."""
 
     @pytest.fixture
-    def case(self, data: Any) -> DataSetCase:
-        return DataSetCase(data)
+    def anew(self) -> Any:
+        return None
+
+    @pytest.fixture
+    def case(self, data: Any, anew: Any) -> DataSetCase:
+        return DataSetCase(data, anew)
 
 
 class MetricTests(KitTests, kit=METRIC):

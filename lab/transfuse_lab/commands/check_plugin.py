@@ -194,7 +194,8 @@ class Material:
 
     def _dataset(self, name: str) -> tuple[DataSetCase, str]:
         try:
-            return DataSetCase(self._chosen("dataset", name).build()), ""
+            one, anew = (self._chosen("dataset", name).build() for _ in range(2))
+            return DataSetCase(one, anew), ""
         except TransfuseError as error:  # it has not been fetched, or not been built
             raise LeftOut(f"it does not open: {error}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 from transfuse.datasets import ENDLESS, DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.datasets import open_data
@@ -29,6 +30,7 @@ CODECS = "codecs"
 class Encoding:
     """How documents are encoded: by the modalities of a recipe, with the codecs in a folder (None: fit for it)."""
 
+    registry: Registry
     recipe: str
     overrides: tuple[str, ...] = ()
     codecs: Path | None = None
@@ -52,7 +54,7 @@ def read_part(text: str | None) -> tuple[int | None, int | None]:
 def pack(
     name: str,
     out: str | Path,
-    registry: Registry,
+    plugins: Plugins,
     *,
     part: int | None = None,
     parts: int | None = None,
@@ -69,13 +71,13 @@ def pack(
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
     if not is_address(str(out)):
         check_folder("--out", Path(out))
-    source = open_data(name, registry.plugins)
+    source = open_data(name, plugins)
     if ENDLESS in map(source.size, source.splits):
         raise TransfuseError(
             f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
         )
     report_account(source)
-    encoder = None if encoding is None else _encoder(encoding, source, out, registry, part is not None)
+    encoder = None if encoding is None else _encoder(encoding, source, out, part is not None)
     with _shown(f"pack {source.name}") as along:
         return writer.pack(
             source,
@@ -96,27 +98,23 @@ def _lock(out: str | Path) -> Callable[[str], Any]:
     return lambda name: locked_beside(path.with_name(f"{path.name}.{name}"))
 
 
-def _encoder(encoding: Encoding, data: DataSet, out: str | Path, registry: Registry, one_part: bool) -> Any:
+def _encoder(encoding: Encoding, data: DataSet, out: str | Path, one_part: bool) -> Any:
     """What encodes; its codecs lie in the store before anything is packed."""
     from transfuse.checkpoints import has_codecs, provenance, save_codecs
     from transfuse.datasets import restrict
     from transfuse.files import write_json
     from transfuse_adapters.store.encoding import Encoder
     from transfuse_adapters.store.places import place_of
-    from transfuse_adapters.store.reader import MANIFEST
 
     from transfuse_lab.runs.codecs import SECONDS, fit_codecs, fit_from
     from transfuse_lab.runs.stored import of_folder
     from transfuse_lab.runs.survey import survey
 
     device = open_device(encoding.device)
+    registry = encoding.registry
     recipe = registry.recipe(encoding.recipe, encoding.overrides, data.name)
     place, home = place_of(out), Path(out) / CODECS
     there = not is_address(str(out)) and has_codecs(home)
-    if place.size(MANIFEST) is not None and not one_part:
-        raise TransfuseError(
-            f"store {place}: a finished store is there already; remove it or take another name"
-        )
     if encoding.codecs is None and not there and (one_part or is_address(str(out))):
         raise TransfuseError(
             "--codecs is missing: all parts, and what is packed to an address, are encoded by the codecs in a folder; "

@@ -50,7 +50,7 @@ def run_record(
     """What an evaluation leaves of a run, measured by these metrics. entry: its name in a comparison."""
     recipe = run.recipe
     progress = Progress(**run.folder.checkpoint.state["progress"])
-    judged, notes = measure(run.model, evaluated, metrics)
+    judged, notes = measure(run.model.modalities, evaluated, metrics)
     of_training = {
         "positions_per_second": progress.positions / max(progress.seconds, 1e-9),
         "train_flops": progress.flops,

@@ -143,7 +143,7 @@ class BlockCodesCodec(BlocksCodec):
 
     def _make(self, channels: int) -> None:
         super()._make(channels)
-        self.register_buffer("centres", torch.zeros(self.codes, self.channels))
+        self.register_buffer("centres", torch.zeros(self.settings.codes, self.channels))
 
     def _settle(self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int) -> None:
         from sklearn.cluster import MiniBatchKMeans
@@ -155,15 +155,14 @@ class BlockCodesCodec(BlocksCodec):
         some, plain = found[busy], found[~busy][:PLAIN]
         some = some[rng.permutation(len(some))[:LEARNT]]
         learnt = np.concatenate([some, plain])
-        if len(learnt) < self.codes:
+        codes = self.settings.codes
+        if len(learnt) < codes:
             raise TransfuseError(
-                f"{len(learnt)} blocks of the training images are too few for {self.codes} codes: set codec.codes lower"
+                f"{len(learnt)} blocks of the training images are too few for {codes} codes: set codec.codes lower"
             )
-        means = MiniBatchKMeans(
-            self.codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40
-        )
+        means = MiniBatchKMeans(codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40)
         self.centres.copy_(torch.from_numpy(means.fit(learnt).cluster_centers_))
-        self._facts |= codebook_use(self._nearest(latents), self.codes)
+        self._facts |= codebook_use(self._nearest(latents), codes)
 
     def _nearest(self, latents: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
         return torch.cdist(latents.flatten(0, -2), self.centres).argmin(-1).view(latents.shape[:-1])
@@ -175,6 +174,25 @@ class BlockCodesCodec(BlocksCodec):
         return self._image(
             self.centres[torch.from_numpy(np.asarray(payload, np.int64)).to(self.centres.device)]
         )
+
+
+class BlockCentresCodec(BlockCodesCodec):
+    """Latents ``[components, h, w]``: the centres themselves. What quantising alone costs, and not the objective.
+
+    Decoded is the nearest centre, so that its pictures are those of the codes.
+    """
+
+    def __init__(self, settings: BlockCodesSettings) -> None:
+        super().__init__(settings)
+        self.codes = 0
+
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        centres = self.centres[self._nearest(self._latents(raw))]
+        return np.ascontiguousarray(centres.movedim(-1, 0).cpu().numpy())
+
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        latents = torch.tensor(np.asarray(payload, np.float32), device=self.centres.device).movedim(0, -1)
+        return self._image(self.centres[self._nearest(latents)])
 
 
 def blocks(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n rows columns pixels"]:
