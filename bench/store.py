@@ -262,7 +262,7 @@ def figures(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]
     with tempfile.TemporaryDirectory(dir=given.folder) as text:
         folder = Path(text)
         if given.only in (None, "rate"):
-            for kind in KINDS:
+            for kind in given.kinds or KINDS:
                 (folder / "rate").mkdir()
                 yield f"rate, {kind}", rate(folder / "rate", kind, given.megabytes << 20)
                 shutil.rmtree(folder / "rate")
@@ -277,8 +277,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures here, beside what stands there")
     parser.add_argument("--only", choices=("rate", "training", "memory"))
+    parser.add_argument(
+        "--kinds", nargs="*", choices=list(KINDS), help="of documents, where rates are measured"
+    )
     parser.add_argument("--megabytes", type=int, default=256, help="of each store that is timed")
     parser.add_argument("--sparse", type=int, default=10_000_000, help="documents of the sparse store")
     parser.add_argument("--reads", type=int, default=1_000_000, help="of it")
@@ -291,7 +294,8 @@ def main() -> None:
             print(f"{name:24} {what:40} {value:,.4g}")
         sys.stdout.flush()
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        before = json.loads(given.json.read_text()) if given.json.is_file() else {}
+        given.json.write_text(json.dumps(before | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -178,3 +178,41 @@ def test_a_run_on_it_is_trained_sampled_and_evaluated(tmp_path: Path, cli: Calla
     )
     assert done.exit_code == 2
     assert "holds codecs fit otherwise" in done.output
+    done = cli(
+        "train-codec", "transfusion", "--data", store, *codec, "--out", tmp_path / "codecs", "--device", "cpu"
+    )
+    assert done.exit_code == 2
+    assert "is encoded already, and here codecs would be fit to it: give the raw data" in done.output
+
+
+def test_what_lies_there_keeps_its_codecs(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    codec = ("--recipe", "transfusion", "--set", "image.codec=pixel")
+    store = tmp_path / "a.zarr"
+    assert cli("data", "pack", "digits", "--out", store, "--parts", "2").exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
+    for more in ((), ("--codecs", tmp_path / "codecs")):
+        cli("train-codec", *codec[1:], "--data", "digits", "--out", tmp_path / "codecs", "--device", "cpu")
+        done = cli("data", "pack", "digits", *codec, *more, "--out", store, "--device", "cpu")
+        assert done.exit_code == 2
+        assert "another store is there" in done.output
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
+
+
+def test_parts_with_codecs_of_a_folder_or_a_run(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """Two writers, one with codecs that were fit apart and one with those of a run on them, make one store."""
+
+    def works(*arguments: object) -> str:
+        done = cli(*arguments)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    recipe = ("transfusion", "--set", "image.codec=pixel", "--set", "image.patcher.patch=4")
+    tiny = ("--set", "model.dim=32", "--set", "model.layers=1", "--set", "train.steps=1", "--device", "cpu")
+    codecs, run, store = tmp_path / "codecs", tmp_path / "run", tmp_path / "a.zarr"
+    works("train-codec", *recipe, "--data", "digits", "--out", codecs, "--device", "cpu")
+    works("train", *recipe, "--data", "digits", *tiny, "--codecs", codecs, "--out", run)
+    part = ("data", "pack", "digits", "--recipe", *recipe, "--out", store, "--device", "cpu")
+    assert "others are left" in works(*part, "--codecs", codecs, "--part", "1/2")
+    works(*part, "--codecs", run, "--part", "2/2")
+    assert "everything is as it was written" in works("data", "verify", store)
+    works("train", *recipe, "--data", store, *tiny, "--out", tmp_path / "on-the-store")

@@ -413,7 +413,7 @@ def test_an_unfinished_store_is_finished(copy: Path) -> None:
 def test_a_finished_store_is_never_overwritten(packed: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in packed.rglob("*")}
     assert pack(MIXED, packed)  # the same data: nothing is left to do
-    with pytest.raises(TransfuseError, match="another finished store is there"):
+    with pytest.raises(TransfuseError, match="another store is there"):
         pack(Digits(), packed)
     assert {file: file.stat().st_mtime_ns for file in packed.rglob("*")} == before
 

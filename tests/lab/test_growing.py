@@ -78,7 +78,7 @@ class Lab:
     def old_losses(self, model: Model) -> dict[str, float]:
         """What the model says of held-out documents of text and pictures."""
         data = restrict(self.data, ("text", "image"))
-        found = losses(model.eval(), [data.document("heldout", i) for i in range(data.size("heldout"))])
+        found = losses(model.eval(), [data.document("test", i) for i in range(data.size("test"))])
         return {role: found[role].total for role in ("text", "image")}
 
 
@@ -115,7 +115,7 @@ def test_a_new_begin_marker_cannot_be_predicted_before_it_was_a_target(lab: Lab,
     assert not new.predictable[ids:].any()
     prompts = [lab.data.document("heldout", i) for i in range(8)]
     prompts = [type(one)(one.items[:1]) for one in prompts]
-    made = generate(new.eval(), prompts, tokens=4, limit=40)
+    made = generate(new.eval(), prompts, tokens=4, items=3)
     assert all(item.modality != "series" for document in made for item in document.items)
     trained = lab.train(tmp_path / "run").model
     markers = [trained.vocabulary.marker(f"<series {length}>") for length in (16, 24)]

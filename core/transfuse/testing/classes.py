@@ -19,6 +19,7 @@ from transfuse.masks import Mask
 from transfuse.metrics import Evaluation
 from transfuse.modalities.objective import SpanObjective
 from transfuse.testing.kits.attention import ATTENTION, AttentionCase
+from transfuse.testing.kits.block import BLOCK, BlockCase
 from transfuse.testing.kits.codec import CODEC
 from transfuse.testing.kits.dataset import DATASET, DataSetCase
 from transfuse.testing.kits.metric import METRIC, MetricCase
@@ -113,6 +114,19 @@ class AttentionTests(KitTests, kit=ATTENTION):
     @pytest.fixture
     def case(self, backend: Any) -> AttentionCase:
         return AttentionCase(backend)
+
+
+class BlockTests(KitTests, kit=BLOCK):
+    """Fixture: ``block``, as a recipe's ``model.block`` chooses it: ``Plugins.load().choose("block", "parallel")``.
+
+    settings: of the models that it is tried in, where it cannot be of width 48 with 2 heads.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    def case(self, block: Any) -> BlockCase:
+        return BlockCase(block, **self.settings)
 
 
 class DataSetTests(KitTests, kit=DATASET):
