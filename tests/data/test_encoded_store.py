@@ -155,6 +155,9 @@ def test_a_run_on_it_is_trained_sampled_and_evaluated(tmp_path: Path, cli: Calla
     store, run = tmp_path / "a.zarr", tmp_path / "run"
     works("data", "pack", "digits", "--recipe", "transfusion", *codec, "--out", store, "--parts", "2")
     assert "codec of image" in works("data", "info", store)
+    assert "image: float32 (1, 8, 8)" in works(
+        "data", "show", store, "--n", "2", "--out", tmp_path / "shown.svg"
+    )
     assert "everything is as it was written" in works("data", "verify", store)
     for steps in (2, 4):
         works(
@@ -216,3 +219,5 @@ def test_parts_with_codecs_of_a_folder_or_a_run(tmp_path: Path, cli: Callable[..
     works(*part, "--codecs", run, "--part", "2/2")
     assert "everything is as it was written" in works("data", "verify", store)
     works("train", *recipe, "--data", store, *tiny, "--out", tmp_path / "on-the-store")
+    logs = [(folder / "metrics.jsonl").read_text() for folder in (run, tmp_path / "on-the-store")]
+    assert logs[0] == logs[1]  # the same bits as from raw data
