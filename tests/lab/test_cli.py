@@ -38,7 +38,7 @@ def run(*arguments: str) -> Result:
 WORK = {  # where each command's work is done
     "train_command": "transfuse_lab.commands.train",
     "dry_run_command": "transfuse_lab.commands.train",
-    "train_codec_command": "transfuse_lab.commands.train",
+    "train_codec_command": "transfuse_lab.commands.train_codec",
     "sample_command": "transfuse_lab.commands.sample",
     "eval_command": "transfuse_lab.commands.evaluate",
     "compare_command": "transfuse_lab.commands.compare",

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from transfuse.config.merge import differing
-from transfuse.plugin import SPLITS, DataSet, Document, TransfuseError
+from transfuse.plugin import DataSet, Document, TransfuseError
 
 from transfuse_adapters.store.arrays import ArrayWriter
 from transfuse_adapters.store.encoding import Encoder
@@ -45,16 +45,15 @@ Lock = Callable[[str], AbstractContextManager[None]]
 
 def plan_of(data: DataSet, encoder: Encoder | None = None, parts: int | None = None) -> Plan:
     """What packing the data set would do. parts: into how many; None: 65,536 documents each."""
-    train, heldout = (data.size(split) for split in SPLITS)
+    splits = {split: data.size(split) for split in data.splits}
     return Plan(
         name=data.name,
-        train=train,
-        heldout=heldout,
+        splits=splits,
         reversed_share=data.reversed_share,
         tasks=tuple(data.tasks),
         origin=json.loads(json.dumps(data.identity())),
         codecs=encoder.hashes if encoder else {},
-        parts=parts or max(1, -(-(train + heldout) // PART)),
+        parts=parts or max(1, -(-sum(splits.values()) // PART)),
     )
 
 
@@ -179,7 +178,7 @@ def _spans(plan: Plan, number: int) -> dict[str, range]:
     """Which documents of each split are part ``number``'s."""
     return {
         split: range(size * number // plan.parts, size * (number + 1) // plan.parts)
-        for split, size in zip(SPLITS, (plan.train, plan.heldout), strict=True)
+        for split, size in plan.splits.items()
     }
 
 
@@ -199,8 +198,7 @@ def _write(place: Place, plan: Plan, number: int, data: DataSet, encoder: Encode
         plan=checksum(plan),
         number=number,
         of=plan.parts,
-        train=len(spans["train"]),
-        heldout=len(spans["heldout"]),
+        splits={split: len(span) for split, span in spans.items()},
         content=content,
         stored=tuple(part.stored),
         arrays=arrays,

@@ -46,13 +46,15 @@ from transfuse.training.stream import Stream
 class Progress:
     """How far training has come; all of it is saved and resumed.
 
-    flops: by formula, forward and backward, codec training excluded. positions: without filler.
+    flops: by formula, forward and backward, codec training excluded. output_flops: of them the output layer's.
+    positions: without filler.
     seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
     allocated there, else resident memory.
     """
 
     step: int = 0
     flops: float = 0.0
+    output_flops: float = 0.0
     documents: int = 0
     positions: int = 0
     seconds: float = 0.0
@@ -246,6 +248,7 @@ class Trainer:
         self._check_finite(read, norm, rows)
         self.progress.step += 1
         self.progress.flops += sum(self.costs.flops(row) for row in rows)
+        self.progress.output_flops += sum(self.costs.output_flops(row) for row in rows)
         self.progress.documents += sum(len(row.arrivals) for row in rows)
         self.progress.positions += sum(row.used for row in rows)
         self._say_silence()

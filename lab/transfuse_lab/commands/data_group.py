@@ -122,7 +122,9 @@ def split(
 @data_app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
-    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or heldout.")] = "train",
+    split: Annotated[
+        str, typer.Option("--split", metavar="SPLIT", help="Such as train, tune, test.")
+    ] = "train",
     n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="So many documents, from the first.")] = 16,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a sheet of drawings: PNG or SVG.")

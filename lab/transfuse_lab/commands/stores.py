@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
+from transfuse.datasets import ENDLESS, DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
@@ -72,7 +72,7 @@ def pack(
     if not is_address(str(out)):
         check_folder("--out", Path(out))
     source = open_data(name, plugins)
-    if ENDLESS in map(source.size, SPLITS):
+    if ENDLESS in map(source.size, source.splits):
         raise TransfuseError(
             f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
         )
@@ -171,9 +171,7 @@ def merge(paths: Sequence[str], out: str) -> None:
     _check_out(out)
     with _shown("merge") as along, _whole(out):
         plan = tools.merge(paths, out, along)
-    say(
-        f"merged {len(paths)} stores into {out}: {plan.train:,} training, {plan.heldout:,} held-out documents"
-    )
+    say(f"merged {len(paths)} stores into {out}: {tools.in_words(plan.splits)} documents")
 
 
 def split(path: str, into: int, out: str) -> None:

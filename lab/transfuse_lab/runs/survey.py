@@ -267,7 +267,7 @@ class _Found:
             raise TransfuseError(f"{self.faults[0]}{more}")
         if too_long:
             self._tell(too_long, report)
-        self.lay_out("heldout")
+        self.lay_out(self.recipe.eval.split)
         if self.faults:
             report(
                 f"{self.data.name}: {len(self.faults)} of {len(self.lengths)} held-out documents cannot be laid out, "
