@@ -165,7 +165,7 @@ def sparse(folder: Path, documents: int, each: int) -> Path:
     """A store of so many documents of a text and a latent, in parts of ``each``; its data are holes in files."""
     place, ids, latents = place_of(folder), 300, 4096
     count = -(-documents // each)
-    plan = Plan(name="sparse", train=documents, heldout=0, reversed_share=0, origin={}, parts=count)
+    plan = Plan(name="sparse", splits={"train": documents}, reversed_share=0, origin={}, parts=count)
     parts = []
     for number in range(count):
         size = min(each, documents - number * each)
@@ -192,7 +192,7 @@ def sparse(folder: Path, documents: int, each: int) -> Path:
         files = {
             f"{name}/zarr.json": ((folder / here / name / "zarr.json").stat().st_size, "") for name in made
         }
-        part = Part(plan=checksum(plan), number=number, of=count, train=size, heldout=0, content="",
+        part = Part(plan=checksum(plan), number=number, of=count, splits={"train": size}, content="",
                     stored=stored, arrays=made, files=files)  # fmt: skip
         place.put(f"{here}/{MANIFEST}", written(part))
         parts.append(part)
