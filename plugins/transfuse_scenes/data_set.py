@@ -66,7 +66,8 @@ class Scenes(DataSet):
         text = Item("text", caption(description), droppable=True)
         if kind == "caption":
             return Document((Item("text", caption(description)),), number, source)
-        pair = Document((text, Item("image", render(realise(description, own)))), number, source)
+        shown = self.grammar.draw(own) if self.settings.shuffled and split == "train" else description
+        pair = Document((text, Item("image", render(realise(shown, own)))), number, source)
         return in_either_order(pair, self.reversed_share, rng)
 
     def _kind(self, split: str, index: int) -> Literal["pair", "edit", "caption"]:

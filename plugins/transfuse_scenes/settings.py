@@ -20,6 +20,9 @@ class ScenesSettings(Settings):
     """Of every 20 training documents, edits: a picture, an instruction, the picture after it."""
     captions: int = Field(5, ge=0, le=BLOCK)
     """Of every 20 training documents, captions without a picture."""
+    shuffled: bool = False
+    """Whether training's pictures are of other captions than their own: a control, in which nothing is to be learnt of
+    one from the other. Edits tell words by what they do, so it wants ``edits`` 0."""
 
     @model_validator(mode="after")
     def _room(self) -> "ScenesSettings":

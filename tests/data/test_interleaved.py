@@ -13,7 +13,7 @@ from transfuse.datasets import content_hash
 from transfuse.documents import Item, View
 from transfuse.registry.plugins import Plugins
 from transfuse.training.trainer import Trainer
-from transfuse_lab.commands.data import pack
+from transfuse_lab.commands.stores import pack
 from transfuse_lab.datasets import data_section, open_data
 from transfuse_lab.datasets.interleaved import Interleaved
 
@@ -117,7 +117,8 @@ def test_data_opens_a_folder_that_holds_documents_or_the_listing_itself(
 
 def test_a_store_holds_them_too(folder: Path, tmp_path: Path, installed: Plugins) -> None:
     write(folder, {"items": STORY, "split": "train"}, {"items": STORY[:2], "split": "test"})
-    packed = pack(str(folder), tmp_path / "stories.zarr", installed)
+    assert pack(str(folder), tmp_path / "stories.zarr", installed)
+    packed = open_data(str(tmp_path / "stories.zarr"), installed)
     assert content_hash(packed) == content_hash(Interleaved(folder))
 
 

@@ -11,7 +11,7 @@ from transfuse.errors import TransfuseError
 from transfuse.generation.decoding import generate
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.packing import Packer
-from transfuse.sequences.rows import unpack
+from transfuse.testing.unpacking import unpack
 from transfuse.training.counts import parameter_counts
 from transfuse.training.trainer import Trainer
 

@@ -27,7 +27,7 @@ from transfuse_adapters.store.records import TABLES, PartReader
 
 CURE = "restore it, or delete the store and pack it again"
 CODECS = "codecs"  # the folder of those that a store was encoded with
-BLOCK_BYTES, LARGEST_BLOCK = 8 * 2**20, 1024
+BLOCK_BYTES, LARGEST_BLOCK = 4 * 2**20, 1024
 EXCERPT = 100_000
 
 
@@ -151,7 +151,7 @@ def open_store(place: Place, partial: bool = False) -> tuple[Manifest, list[Part
                 f"store {place}: {entry.folder}/{MANIFEST} is not the one that belongs there: {CURE}"
             )
         _check_sizes(place, sizes, {f"{entry.folder}/{name}": size for name, (size, _) in part.files.items()})
-        for name in part.arrays.keys() & TABLES.keys():
+        for name in TABLES:
             if f"{name}/zarr.json" not in part.files:
                 raise TransfuseError(f"store {place}: {entry.folder} does not list {name}: {CURE}")
         parts.append(part)
@@ -205,7 +205,7 @@ def manifest_of(
 
 
 def _block(parts: list[Part]) -> int:
-    """How many documents have 8 MiB of data, and no more than 1,024."""
+    """How many documents have 4 MiB of data, and no more than 1,024."""
     data = sum(a.shape[0] * a.row for part in parts for name, a in part.arrays.items() if name not in TABLES)
     documents = sum(sum(part.splits.values()) for part in parts)
     return max(1, min(LARGEST_BLOCK, BLOCK_BYTES * documents // max(1, data)))

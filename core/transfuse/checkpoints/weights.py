@@ -69,9 +69,7 @@ def load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
 def load_average(module: nn.Module, path: Path, sha256: str | None) -> None:
     """The same of its trained parameters alone, as far as they are averaged: those that training froze are not."""
     weights = read_tensors(path, sha256)
-    trained = {
-        name: p.detach() for name, p in module.named_parameters() if p.requires_grad and name in weights
-    }
+    trained = {n: p.detach() for n, p in module.named_parameters() if p.requires_grad and n in weights}
     for name, tensor in _fitting(trained, path, weights).items():
         trained[name].copy_(tensor)
 

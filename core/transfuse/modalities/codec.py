@@ -92,9 +92,7 @@ class GridModality(Modality):
     ) -> None:
         kept = raws if isinstance(raws, Sequence) else list(raws)
         if not kept:
-            raise TransfuseError(
-                f"modality {self.name!r}: the data holds nothing of it to train the codec on"
-            )
+            raise TransfuseError(f"modality {self.name!r}: the data hold nothing of it to train the codec on")
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
         seam.fit(self.codec, kept, seed, told, effort, context)
         self.sizes = sorted({tuple(seam.call(self.codec, "grid", raw.shape)) for raw in kept})

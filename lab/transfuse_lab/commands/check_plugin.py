@@ -17,6 +17,7 @@ from transfuse.modalities.objective import Sampler, SpanObjective, TokenObjectiv
 from transfuse.registry import Registry
 from transfuse.registry.plugin_contents import PluginContents
 from transfuse.testing.kits.attention import ATTENTION, AttentionCase
+from transfuse.testing.kits.block import BLOCK, BlockCase
 from transfuse.testing.kits.codec import CODEC
 from transfuse.testing.kits.dataset import DATASET, DataSetCase
 from transfuse.testing.kits.metric import METRIC, MetricCase
@@ -40,6 +41,7 @@ KITS: dict[str, Kit[Any]] = {
     "objective": OBJECTIVE,
     "sampler": SAMPLER,
     "attention": ATTENTION,
+    "block": BLOCK,
     "dataset": DATASET,
     "metric": METRIC,
 }
@@ -119,6 +121,8 @@ class Material:
             return self._codec(name)
         if kind == "dataset":
             return self._dataset(name)
+        if kind == "block":
+            return BlockCase(self._chosen(kind, name)), ", in models of letters and numbers"
         part = self._chosen(kind, name).build()
         if kind == "metric":
             return self._metric(part)
@@ -194,7 +198,8 @@ class Material:
 
     def _dataset(self, name: str) -> tuple[DataSetCase, str]:
         try:
-            return DataSetCase(self._chosen("dataset", name).build()), ""
+            one, anew = (self._chosen("dataset", name).build() for _ in range(2))
+            return DataSetCase(one, anew), ""
         except TransfuseError as error:  # it has not been fetched, or not been built
             raise LeftOut(f"it does not open: {error}") from error
 

@@ -65,8 +65,9 @@ def pack(
 
     from transfuse_lab.commands import stores
 
-    encoding = None if recipe is None else Encoding(recipe, tuple(overrides or ()), codecs, there)
-    done = stores.pack(name, out, Registry.open(registry), part=number, parts=of or parts, encoding=encoding)
+    opened = Registry.open(registry)
+    encoding = None if recipe is None else Encoding(opened, recipe, tuple(overrides or ()), codecs, there)
+    done = stores.pack(name, out, opened.plugins, part=number, parts=of or parts, encoding=encoding)
     say(f"packed {name} into {out}" if done else f"packed part {part} of {name} into {out}; others are left")
 
 

@@ -131,3 +131,17 @@ def test_identity_tells_worlds_apart() -> None:
     some = [scenes(), scenes(preset="easy"), scenes(edits=2), scenes(captions=4)]
     assert len({one.identity()["content"] for one in some}) == len(some)
     assert scenes().identity() == scenes().identity()
+
+
+def test_shuffled_captions_tell_nothing_of_training_and_all_of_what_is_held_out() -> None:
+    data = scenes(shuffled=True, edits=0)
+    for split, least, most in (("train", 0, 0.1), ("test", 1, 1)):
+        documents = [data.document(split, i) for i in range(120)]
+        pairs = [document.items for document in documents if len(document.items) == 2]
+        fitting = [
+            fits(description, parse(picture.data[None])[0].scene)
+            for text, picture in pairs
+            if (description := read(text.data)) is not None
+        ]
+        assert least <= np.mean(fitting) <= most, split
+    assert scenes().identity()["content"] != scenes(shuffled=True).identity()["content"]

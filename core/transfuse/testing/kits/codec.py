@@ -53,17 +53,6 @@ def latents_lie_within_the_bound(at: RawDataCase) -> None:
         expect(beyond <= BEYOND, f"{beyond:.1%} of all latents lie beyond ±{at.fitted.bound:g}")
 
 
-@SAID.check(
-    "change train so that it is the base class's: a codec is frozen, in evaluation mode, while a model trains"
-)
-def it_stays_frozen_in_training(at: RawDataCase) -> None:
-    """train() changes nothing of what it encodes."""
-    at.payloads  # noqa: B018, fit first
-    for raw, payload in zip(at.raws, at.payloads, strict=True):
-        again = seam.payload(at.fitted.train(), "encode", raw)
-        expect(np.array_equal(again, payload), f"in training it encodes {shown(raw)} otherwise")
-
-
 @SAID.check("change encode and decode so that they compute without a graph: with torch.no_grad()")
 def it_computes_without_a_graph(at: RawDataCase) -> None:
     """encode and decode leave no graph behind, and give arrays."""

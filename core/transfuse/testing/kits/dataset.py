@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from transfuse.datasets import ENDLESS, DataSet
-from transfuse.documents import Document
+from transfuse.documents import Document, Item
+from transfuse.modalities.raw import as_numbers
 from transfuse.testing.kits.raw_data import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
@@ -22,7 +24,10 @@ NUMBERED = 2000
 
 @dataclass(frozen=True)
 class DataSetCase:
+    """A data set. anew: another of the same settings, opened again, where there is one."""
+
     part: DataSet
+    anew: DataSet | None = None
 
     def documents(
         self, split: str, rng: np.random.Generator | None = None, most: int = READ
@@ -61,6 +66,9 @@ def documents_hold_items(at: DataSetCase) -> None:
         expect(document.items, f"{document.source} has no item")
         for i, item in enumerate(document.items):
             expect(item.data is not None and np.size(item.data), f"{document.source}: item {i} has no data")
+            numbers = as_numbers(item.data)
+            finite = numbers is None or np.isfinite(numbers).all()
+            expect(finite, f"{document.source}: item {i} holds NaN or infinity")
 
 
 @DATASET.check("change document so that it rests on split, index and rng alone")
@@ -86,6 +94,77 @@ def documents_are_not_shared(at: DataSetCase) -> None:
         array -= 1
     same = all(np.array_equal(a, b) for a, b in zip(kept, again, strict=True))
     expect(same, "the first document is another once its arrays were written into")
+
+
+@DATASET.check("change document so that what it has handed out stays as it is")
+def reading_on_leaves_documents_as_they_are(at: DataSetCase) -> None:
+    """A document that was read does not change when the next ones are."""
+    for split in at.part.splits:
+        first = at.documents(split, most=1)
+        kept = deepcopy(first)
+        at.documents(split)
+        same = all(alike(a, b) for a, b in zip(first, kept, strict=True))
+        expect(same, f"the first document of {split} is another when the next have been read")
+
+
+@DATASET.check("change the data set so that it opens with its documents in one order: sort what is listed")
+def opened_anew_it_is_the_same(at: DataSetCase) -> None:
+    """Another of the same settings has the same documents by number."""
+    if at.anew is None:
+        raise LeftOut("there is no other of the same settings")
+    for split in at.part.splits:
+        for i, document in enumerate(at.documents(split)):
+            same = alike(document, at.anew.document(split, i))
+            expect(same, f"{document.source} is another where the data set is opened anew")
+
+
+@DATASET.check("change droppable so that it marks prompts alone: nothing follows the last item")
+def the_last_item_is_no_prompt(at: DataSetCase) -> None:
+    """In no form of a document is its last item droppable."""
+    for rng in (None, *map(np.random.default_rng, range(4))):
+        for document in (document for split in at.part.splits for document in at.documents(split, rng)):
+            last = document.items[-1:]
+            expect(
+                not any(item.droppable for item in last), f"the last item of {document.source} is droppable"
+            )
+
+
+@DATASET.check("change outline so that shapes, types, texts and flags are those of document")
+def outlines_are_those_of_documents(at: DataSetCase) -> None:
+    """outline has the same items, of whose arrays only the values may be others."""
+    for split in at.part.splits:
+        for i, document in enumerate(at.documents(split)):
+            found = at.part.outline(split, i, {item.modality for item in document.items})
+            here, there = ([_outline(item) for item in d.items] for d in (document, found))
+            expect(here == there, f"{document.source} is {here[:2]}, and its outline {there[:2]}")
+
+
+@DATASET.check("change period so that it is the number of documents after which the roles come again")
+def roles_come_again_after_a_period(at: DataSetCase) -> None:
+    """Of an endless split the roles of documents repeat after ``period``."""
+    for split in (split for split in at.part.splits if at.part.size(split) == ENDLESS):
+        period = at.part.period(split)
+        for i in range(READ):
+            here, there = (at.part.document_roles(split, j) for j in (i, i + period))
+            expect(
+                list(here) == list(there), f"{split} {i} has {here}, and a period of {period} later {there}"
+            )
+
+
+@DATASET.check(
+    "change document so that rng alone reverses it, reversed_share says how often, and None does not"
+)
+def as_many_visits_are_reversed_as_is_said(at: DataSetCase) -> None:
+    """Visits find a document in reverse order as often as reversed_share says, and in its plain form else."""
+    plain, visits = at.documents("train", most=12), 32
+    counts = np.zeros(len(plain))
+    for seed in range(visits):
+        found = at.documents("train", np.random.default_rng(seed), most=12)
+        counts += [_order(a) != _order(b) for a, b in zip(plain, found, strict=True)]
+    most, mean = counts.max() / visits, counts.mean() / visits
+    seen = f"reversed_share is {at.part.reversed_share}, {mean:.0%} of visits find another order than without rng"
+    share = at.part.reversed_share
+    expect(mean <= share + 0.1 and most <= share + 0.35, f"{seen}, of one document {most:.0%}")
 
 
 @DATASET.check("change document so that each has an id of its own over all splits: noise is drawn by it")
@@ -209,6 +288,18 @@ def _arrays(at: DataSetCase) -> list[np.ndarray]:
     """Those of the first training document, as it is read anew."""
     (document,) = at.documents("train", most=1)
     return [item.data for item in document.items if isinstance(item.data, np.ndarray)]
+
+
+def _outline(item: Item) -> tuple:
+    """What of an item an outline has to say."""
+    data = item.data
+    kind = (data.shape, data.dtype.name) if isinstance(data, np.ndarray) else data
+    return item.modality, item.loss, item.noised, item.droppable, kind
+
+
+def _order(document: Document) -> str:
+    """The items of a document in order, whatever their flags."""
+    return repr([(item.modality, np.asarray(item.data).tobytes()) for item in document.items])
 
 
 def _content(document: Document) -> str:
