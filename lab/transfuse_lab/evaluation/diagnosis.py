@@ -87,8 +87,8 @@ def lines(found: Diagnosis) -> Iterator[str]:
     for one in (one for one in whole if not _levels(one)):
         first, second = one.losses
         yield (
-            f"  gradients of {first} and {second}: cosine {_told(one.cosine)}, norms {_told(one.ratio)} : 1; of half the "
-            f"rows a side {one.half:+.2f}, and of two halves of {first} {one.own[0]:+.2f}, of {second} {one.own[1]:+.2f}"
+            f"  gradients of {first} and {second}: cosine {_told(one.cosine)}, norms {_told(one.ratio)} : 1; of half "
+            f"the rows a side {one.half:+.2f}; of halves of {first} {one.own[0]:+.2f}, of {second} {one.own[1]:+.2f}"
         )
         at = [other for other in whole if _levels(other) and _roles(other) == set(one.losses)]
         for role in one.losses:
@@ -103,7 +103,8 @@ def lines(found: Diagnosis) -> Iterator[str]:
             f"becomes {one.without:.4f}"
         )
     for one in found.effects:
-        yield f"  {one.task} given another prompt: {one.loss:.4f} {one.unit} rises by {_told(Estimate(one.effect, one.error), 4)}"
+        rises = _told(Estimate(one.effect, one.error), 4)
+        yield f"  {one.task} given another prompt: {one.loss:.4f} {one.unit} rises by {rises}"
     for one in _last(found.attention):
         shares = ", ".join(
             f"{share:.0%} to {name} (even {one.even[name]:.0%})" for name, share in one.keys.items()

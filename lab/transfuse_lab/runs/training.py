@@ -32,6 +32,7 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.made_by import MADE_BY, made_by
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 
@@ -101,6 +102,8 @@ def open_run(
             run.change_recipe(recipe, history=history)
             said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
             report(f"{run.path}: from here on {said}")
+        if made_by() not in (made := run.description.get(MADE_BY, [])):
+            run.change_recipe(recipe, **{MADE_BY: [*made, made_by()]})
         return trainer
     if run.has_trained_steps:
         raise TransfuseError(
@@ -132,6 +135,7 @@ def open_run(
             "plugins": versions(plugins),
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
+            MADE_BY: [made_by()],
         }
         if start is not None and inherited is not None:
             facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
@@ -157,7 +161,11 @@ def _grown(
     ids = inherited.ids
     report_left_out(restrict(data, recipe.modalities), recipe, report)
     model = grow(
-        start, there, recipe, plugins, lambda new: fit_modalities(new, data, 0, report, contexts=contexts)
+        start,
+        there,
+        recipe,
+        plugins,
+        lambda new: fit_modalities(new, data, recipe.train.codec_seed, report, contexts=contexts),
     )
     if new := [role for role in recipe.modalities if role not in inherited.roles]:
         more = model.vocabulary.size - ids
