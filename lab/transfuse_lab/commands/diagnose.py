@@ -71,7 +71,7 @@ def _moments(run: TrainedRun, every: bool) -> Iterator[Checkpoint]:
     newest = run.folder.checkpoint
     older = newest.folder.parent.glob("[0-9]*") if every else ()
     for path in sorted((p for p in older if p != newest.folder and int(p.name)), key=lambda p: int(p.name)):
-        checkpoint = Checkpoint(path)
+        checkpoint = Checkpoint.read(path)
         _load(run, checkpoint)
         yield checkpoint
     if every:
