@@ -207,6 +207,8 @@ class TrainSettings(Settings):
     """A document over the budget is an error, left out, or its text is cut."""
     save_every: float = Field(default=60.0, ge=0, le=1e9)
     """Seconds between checkpoints."""
+    shard: int | None = Field(default=None, ge=1, le=1 << 16)
+    """Among how many of the ranks that train together each weight is divided; None: all, 1: none."""
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)

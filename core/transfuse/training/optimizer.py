@@ -25,20 +25,24 @@ def adamw(groups: list[dict[str, Any]], train: TrainSettings, device: torch.devi
 
 
 def clipped_step(
-    optimizer: torch.optim.AdamW, weights: Iterable[nn.Parameter], clip: float, losses: Iterable[Tensor]
-) -> Tensor:
-    """One step, its gradient no longer than ``clip``; the gradient's norm before that.
+    optimizer: torch.optim.AdamW,
+    weights: Iterable[nn.Parameter],
+    clip: float,
+    norm: Tensor,
+    losses: Iterable[Tensor],
+) -> None:
+    """One step, its gradient, whose norm is given, no longer than ``clip``.
 
     Where the norm or one of ``losses`` is not finite, no weight and no moment is changed.
     """
     weights = [weight for weight in weights if weight.grad is not None]
-    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
     finite = torch.stack([norm, *losses]).isfinite().all()
     if optimizer.defaults["fused"]:
-        marks: Any = optimizer
-        marks.grad_scale, marks.found_inf = (norm / clip).clamp_(min=1.0), (~finite).float()
+        marks: Any = optimizer  # its kernels read both as float32, on the weights' device
+        device = weights[0].device if weights else norm.device
+        marks.grad_scale = (norm / clip).float().clamp_(min=1.0).to(device)
+        marks.found_inf = (~finite).float().to(device)
         optimizer.step()
     elif finite:
         torch.nn.utils.clip_grads_with_norm_(weights, clip, norm)
         optimizer.step()
-    return norm

@@ -4,7 +4,8 @@
     while not trainer.done:
         measured = trainer.step()
 
-Where it runs, what is logged, and when it is saved is the caller's affair.
+Where it runs, what is logged, and when it is saved is the caller's affair. Among several ranks each packs the same rows
+and computes those that it is dealt.
 """
 
 import math
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,13 +32,16 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
-from transfuse.training.counts import Costs
+from transfuse.training.counts import Costs, row_counts
+from transfuse.training.dealing import deal
 from transfuse.training.ema import EMA
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
+from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
 from transfuse.training.schedules import learning_rate
+from transfuse.training.sharding import Shards
 from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
 
@@ -63,6 +68,22 @@ class Progress:
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
 
 
+@dataclass(frozen=True, eq=False)
+class StepRows:
+    """The rows of a step, and what of them this rank computes.
+
+    rows, counts: of the whole step, on every rank; ids: its targets. batches: this rank's, each with the weight 1, or
+    0 where it is computed again only because another rank has a row more: all run as many, for they gather weights
+    together. costs: FLOPs of each row, where ranks were dealt rows by them.
+    """
+
+    rows: list[Row]
+    counts: dict[str, float]
+    ids: Tensor
+    batches: list[tuple[Batch, int]]
+    costs: list[float] | None
+
+
 class Trainer:
     """One run of a recipe: ``step`` goes on by one optimiser step, until the recipe's budget is spent.
 
@@ -71,12 +92,15 @@ class Trainer:
     arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
     that the model has no place for, or where the data hold no item for the recipe.
 
+    ranks: the processes that train together, this one alone by default; the model's weights are divided among them
+    as ``train.shard`` says.
+
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, data: DataSet) -> None:
-        self.recipe, self.model, self.progress = recipe, model, Progress()
+    def __init__(self, recipe: Recipe, model: Model, data: DataSet, ranks: Ranks = ALONE) -> None:
+        self.recipe, self.model, self.progress, self.ranks = recipe, model, Progress(), ranks
         self.data = restrict(data, model.modalities)
         train = recipe.train
         freeze(model, train.lr_scale)
@@ -87,16 +111,17 @@ class Trainer:
         self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
+        self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16")
         self.device = model.tokens.weight.device
         self.optimizer = adamw(self._groups(), train, self.device)
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
-        self.ema = EMA(model, train.ema) if train.ema else None
+        self.ema = EMA(self.shards.trained, train.ema) if train.ema else None
         self.silence: Silence | None = Silence(recipe, model)
         if train.recompute:
             recompute_layers(model)
         self.costs = Costs(model)
         self._resumed_at = 0
-        self._ahead: tuple[list[Row], list[Batch]] | None = None
+        self._ahead: StepRows | None = None
         self._place = self._packed()
         model.train()
 
@@ -106,7 +131,7 @@ class Trainer:
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
-            own = [p for p in trained if factors.get(p, 1.0) == scale]
+            own = [self.shards.local_of[p] for p in trained if factors.get(p, 1.0) == scale]
             groups += [
                 {"params": [p for p in own if p.dim() > 1], "scale": scale},
                 {"params": [p for p in own if p.dim() <= 1], "scale": scale, "weight_decay": 0.0},
@@ -182,11 +207,23 @@ class Trainer:
         """A row with its noise drawn, on the model's device."""
         return collate(row, self.modalities, self.key, self.recipe.model.rope).to(self.device)
 
-    def _made(self) -> tuple[list[Row], list[Batch]]:
-        """The rows of the next step, and their batches."""
+    def _made(self) -> StepRows:
+        """The rows of the next step, and this rank's batches."""
         self._place = self._packed()
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
-        return rows, [self.batch(row) for row in rows]
+        counts = add_counts(row_counts(row, self.model.layout.names) for row in rows)
+        ids = np.unique(np.concatenate([row.targets[row.targets >= 0] for row in rows]))
+        costs, own, idle = None, list(range(len(rows))), 0
+        if self.ranks.size > 1:
+            costs = [self.costs.flops(row) for row in rows]
+            parts = deal(costs, self.ranks.size)
+            own = parts[self.ranks.rank]
+            idle = max(map(len, parts)) - len(own)
+        batches = [(self.batch(rows[i]), 1) for i in own]
+        if idle and costs is not None:
+            cheapest = min(own or range(len(rows)), key=costs.__getitem__)
+            batches += [(self.batch(rows[cheapest]), 0)] * idle
+        return StepRows(rows, counts, torch.from_numpy(ids).to(self.device), batches, costs)
 
     def step(self) -> dict[str, float]:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
@@ -195,48 +232,56 @@ class Trainer:
         Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
         """
         started = time.process_time()
-        train = self.recipe.train
-        rows, batches = self._ahead or self._made()
+        made = self._ahead or self._made()
         self._ahead = None
         if not self.progress.step:
-            self._check_separate(rows)
-        counts = add_counts(batch.counts for batch in batches)
+            self._check_separate(made.rows)
         rate = learning_rate(
             self.recipe, self.progress.share(self.recipe) + 0.5 / max(1, self._steps_ahead())
         )
         self.optimizer.zero_grad(set_to_none=True)
-        means: dict[str, Tensor] = {}
-        for batch in batches:  # predictable for the whole step, so that its rows add up to one batch
-            self.model.predictable[batch.targets] = True
-        for batch in batches:
-            with computing_in(self.model, train.dtype):
-                combined = self.combiner.combine(self.model.losses(batch), counts)
-            combined.total.backward()
-            for name, share in combined.shares.items():
-                means[name] = means[name] + share if name in means else share
+        self.model.zero_grad(set_to_none=True)
+        self.model.predictable[made.ids] = True  # for the whole step, so that its rows add up to one batch
+        losses = self.shards.add_up(self._backward(made), tuple(self.recipe.loss))
         for parameter, factor in self.gradient_scales.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
+        self.shards.hand_over()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        norm = clipped_step(self.optimizer, self.model.trained(), train.clip, means.values())
+        norm = self.shards.norm()
+        clipped_step(
+            self.optimizer, self.shards.trained.values(), self.recipe.train.clip, norm, losses.values()
+        )
         if self.silence is not None:
-            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
+            self.silence.heard(made.counts, sum(len(row.arrivals) for row in made.rows))
         if self.ema is not None:
             self.ema.update()
         if self.device.type == "cuda":
             self._ahead = self._made()
-        read = dict(zip([*means, ""], torch.stack([*means.values(), norm]).tolist(), strict=True))
+        read = dict(zip([*losses, ""], torch.stack([*losses.values(), norm]).tolist(), strict=True))
         norm = read.pop("")
-        self._check_finite(read, norm, rows)
+        self._check_finite(read, norm, made.rows)
         self.progress.step += 1
-        self.progress.flops += sum(self.costs.flops(row) for row in rows)
-        self.progress.documents += sum(len(row.arrivals) for row in rows)
-        self.progress.positions += sum(row.used for row in rows)
+        self.progress.flops += sum(made.costs or map(self.costs.flops, made.rows))
+        self.progress.documents += sum(len(row.arrivals) for row in made.rows)
+        self.progress.positions += sum(row.used for row in made.rows)
         self._say_silence()
         self.progress.seconds += time.process_time() - started
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.device))
         return {**{f"loss_{name}": mean for name, mean in read.items()}, "lr": rate, "grad_norm": norm}
+
+    def _backward(self, made: StepRows) -> dict[str, Tensor]:
+        """The gradients of this rank's rows, and by modality its share of the step's mean loss."""
+        losses: dict[str, Tensor] = {}
+        for batch, weight in made.batches:
+            with computing_in(self.model, self.recipe.train.dtype):
+                combined = self.combiner.combine(self.model.losses(batch), made.counts)
+            total = self.shards.through_all(combined.total)
+            (total if weight else total * 0).backward()
+            for name, share in combined.shares.items() if weight else ():
+                losses[name] = losses[name] + share if name in losses else share
+        return losses
 
     def _say_silence(self) -> None:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
