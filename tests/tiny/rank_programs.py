@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.documents import Document
 from transfuse.model.model import Model
@@ -14,7 +17,9 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch
 from transfuse.sequences.rows import Row
 from transfuse.training import Trainer
+from transfuse.training.optimizer import optimizer_tensors
 from transfuse.training.ranks import Ranks
+from transfuse.training.saving import sound_checkpoint
 
 from tests.tiny.datasets import Shapes
 from tests.tiny.recipes import overrides
@@ -60,3 +65,94 @@ def losses(
     trainer = Double(recipe, model, data, world)
     measured = [trainer.step() for _ in range(steps)]
     return {"steps": measured, "held": sum(part.numel() for part in trainer.shards.trained.values())}
+
+
+# -- saved, and gone on with
+
+
+def trainer_of(world: Ranks, settings: Sequence[str], name: str = "transfusion") -> Trainer:
+    data = Shapes()
+    recipe = recipe_of(*settings, name=name)
+    return Trainer(recipe, model_of(recipe, data), data, world)
+
+
+def bits(trainer: Trainer) -> str:
+    """Of all that a step leaves on this rank: gradients, weights, moments, averages, which ids may be predicted."""
+    shards, own = trainer.shards, blake2b()
+    tensors = {
+        **{f"weight {name}": part for name, part in shards.local.items()},
+        **{f"gradient {name}": part.grad for name, part in shards.trained.items() if part.grad is not None},
+        **optimizer_tensors(shards.trained, trainer.optimizer),
+        **({} if trainer.ema is None else trainer.ema.tensors()),
+        "predictable": trainer.model.predictable,
+    }
+    for key, tensor in sorted(tensors.items()):
+        own.update(key.encode() + tensor.detach().contiguous().numpy().tobytes())
+    return own.hexdigest()
+
+
+def every_step(
+    world: Ranks, folder: str, steps: int, settings: Sequence[str], name: str = "transfusion"
+) -> list[list[Any]]:
+    """A run that is saved after each step, and each step again by a trainer that begins from there: what one and the
+    other measured, and the bits of what they left."""
+    settings = (f"train.steps={steps}", f"train.keep_last={steps + 1}", "train.ema=0.9", *settings)
+    trainer, run = trainer_of(world, settings, name), RunFolder(Path(folder))
+    if world.first:
+        run.write_description(trainer.recipe, trainer.model)
+    trainer.save(run, wait=False)  # written while it trains on
+    straight = []
+    for _ in range(steps):
+        measured = trainer.step()
+        straight.append([measured, bits(trainer)])
+        trainer.save(run, wait=False)
+    trainer.finish_saving(wait=True)
+    pairs = []
+    for step in range(steps):
+        again = trainer_of(world, settings, name)
+        again.resume(Checkpoint.read(run.path / "checkpoints" / str(step)))
+        measured = again.step()
+        pairs.append([straight[step], [measured, bits(again)]])
+    return pairs
+
+
+def go_on(
+    world: Ranks, folder: str, steps: int, settings: Sequence[str], begin: bool = False
+) -> dict[str, Any]:
+    """A run begun, or gone on with from what the folder holds: the step, weights and averages it goes on from, the
+    documents it reads, what it measures; saved at its end."""
+    trainer, run = trainer_of(world, settings), RunFolder(Path(folder))
+    if begin:
+        if world.first:
+            run.write_description(trainer.recipe, trainer.model)
+    else:
+        trainer.resume(sound_checkpoint(run, world))
+    found: dict[str, Any] = {
+        "step": trainer.progress.step,
+        "sums": sums(trainer),
+        "steps": [],
+        "documents": [],
+    }
+    for _ in range(steps):
+        waiting = [place for place, _ in trainer.packer.waiting]
+        found["documents"].append([trainer.packer.arrived, *waiting])
+        found["steps"].append(trainer.step())
+    trainer.save(run)
+    found["after"] = sums(trainer)
+    return found
+
+
+def sums(trainer: Trainer) -> str:
+    """The bits of the whole weights, moments and averages, whoever holds them."""
+    shards, own = trainer.shards, blake2b()
+    tensors = {
+        f"moment {n}": (n.rpartition("/")[0], t)
+        for n, t in optimizer_tensors(shards.trained, trainer.optimizer).items()
+    }
+    tensors |= {f"weight {n}": (n, t) for n, t in shards.local.items()}
+    tensors |= {f"average {n}": (n, t) for n, t in (trainer.ema.tensors() if trainer.ema else {}).items()}
+    for key, (name, part) in sorted(tensors.items()):
+        whole = shards.as_whole(name, part)
+        full = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
+        own.update(key.encode() + full.detach().contiguous().numpy().tobytes())
+    return own.hexdigest()

@@ -1,4 +1,4 @@
-"""Ranks that train together do what one does: the same rows, losses and gradients, each with its part of the weights."""
+"""Ranks that train together do what one does: equal rows, losses and gradients, each with its part of the weights."""
 
 import pytest
 import torch
@@ -34,7 +34,9 @@ def test_two_ranks_have_the_losses_of_one_and_half_the_weights() -> None:
 
 def test_a_modality_may_be_absent_on_a_rank() -> None:
     """A row a document: on some ranks and in some steps there is no image, no text to predict, or no row at all."""
-    compared(3, 8, "train.rows=2", "train.budget=28", "train.look_ahead=1", "image.patcher.name=unet", seldom=True)
+    compared(
+        3, 8, "train.rows=2", "train.budget=28", "train.look_ahead=1", "image.patcher.name=unet", seldom=True
+    )
 
 
 def test_weights_are_divided_in_groups_of_ranks_and_layers_computed_again() -> None:
@@ -42,7 +44,14 @@ def test_weights_are_divided_in_groups_of_ranks_and_layers_computed_again() -> N
 
 
 def test_every_rank_has_all_weights_where_they_are_not_divided() -> None:
-    compared(2, 4, "train.rows=4", "train.shard=1", "model.block=per-modality", "train.lr_scale={backbone: {text: 0}}")
+    compared(
+        2,
+        4,
+        "train.rows=4",
+        "train.shard=1",
+        "model.block=per-modality",
+        "train.lr_scale={backbone: {text: 0}}",
+    )
 
 
 def test_ids_of_codes_and_frozen_blocks() -> None:
@@ -50,5 +59,7 @@ def test_ids_of_codes_and_frozen_blocks() -> None:
 
 
 def test_ranks_that_are_no_groups_are_an_error() -> None:
-    with pytest.raises(TransfuseError, match=r"^train.shard: 6 ranks are no groups of 4: give a divisor of 6"):
+    with pytest.raises(
+        TransfuseError, match=r"^train.shard: 6 ranks are no groups of 4: give a divisor of 6"
+    ):
         mesh_of(Ranks(0, 6, torch.device("cpu")), 4)

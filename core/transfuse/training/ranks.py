@@ -28,13 +28,15 @@ PATIENCE = timedelta(days=7)
 class Ranks:
     """One process of ``size``, number ``rank``, on ``device``; without arguments the only one.
 
-    waiting: the group of messages between processes, on CPUs whatever the device is.
+    waiting, saving: the groups of messages between processes, on CPUs whatever the device is: the trainer's, and those
+    of checkpoints that are written meanwhile.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     waiting: Any = None
+    saving: Any = None
 
     @property
     def first(self) -> bool:
@@ -70,9 +72,7 @@ class Ranks:
         padded[: len(body)] = body
         found = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(found, padded, group=self.waiting)
-        return [
-            json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(found, sizes, strict=True)
-        ]
+        return [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(found, sizes, strict=True)]
 
     def wait(self) -> None:
         """Until every rank is here."""
@@ -108,8 +108,8 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device, waiting)
+        groups = [dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2)]
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, *groups)
     finally:
         with suppress(Exception):  # a rank that fails leaves the others' sockets closed
             dist.destroy_process_group()

@@ -4,19 +4,19 @@ Divided among some ranks and copied among the groups of them (a 2-D mesh), it is
 parallelism. Optimiser and averages work on a rank's own part of each weight and need no communication.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
 from transfuse.training.ranks import Ranks
+
+if TYPE_CHECKING:  # torch.distributed takes seconds to import: where one process trains, it is not
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Shards:
@@ -37,14 +37,16 @@ class Shards:
         self._hidden: Tensor | None = None
         if ranks.size > 1:
             self._shard(model, mixed)
-        self.parameters = dict(model.named_parameters())
-        self.local = {name: _own_part(parameter) for name, parameter in self.parameters.items()}
+        self.parameters: dict[str, Any] = dict(model.named_parameters())
+        self.local = {name: _own_part(p) if is_divided(p) else p for name, p in self.parameters.items()}
         self.trained = {name: part for name, part in self.local.items() if part.requires_grad}
         self.local_of = {parameter: self.local[name] for name, parameter in self.parameters.items()}
 
     # -- made
 
     def _shard(self, model: Model, mixed: bool) -> None:
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
         mesh = mesh_of(self.ranks, self.divided)
         model.to(self.ranks.device)
         whole = {p for p in model.parameters() if p.dim() == 0}
@@ -58,7 +60,9 @@ class Shards:
             policy = rounded if mixed and module is not model else exact
             fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
             assert isinstance(module, FSDPModule)
-            module.set_gradient_divide_factor(1.0)  # losses are shares of the step's: their sum is its gradient
+            module.set_gradient_divide_factor(
+                1.0
+            )  # losses are shares of the step's: their sum is its gradient
             module.set_force_sum_reduction_for_comms(True)
             module.set_reduce_scatter_unused_params(True)  # a modality may be absent on one rank alone
             prefix = f"{names[module]}." if names[module] else ""
@@ -69,7 +73,7 @@ class Shards:
     def _listen(self, prefix: str, module: nn.Module, _: Any) -> None:
         """Notes which gathered weights a gradient reaches: afterwards none looks like one of zeros."""
         for name, parameter in module.named_parameters():
-            if isinstance(parameter, DTensor) or id(parameter) in self._gathered or not parameter.requires_grad:
+            if is_divided(parameter) or id(parameter) in self._gathered or not parameter.requires_grad:
                 continue
             self._gathered[id(parameter)] = parameter
             parameter.register_post_accumulate_grad_hook(partial(self._reach, prefix + name))
@@ -91,12 +95,12 @@ class Shards:
     def add_up(self, losses: Mapping[str, Tensor], roles: tuple[str, ...]) -> dict[str, Tensor]:
         """The losses by role added up over all ranks, and so the gradients of weights that are whole on each.
 
-        A weight that no rank's gradient reached has none, as where one rank trains. ``roles``: of all losses that may be.
+        A weight that no rank's gradient reached has none, as where one rank trains. roles: of all losses there may be.
         """
         if self.ranks.size == 1:
             return dict(losses)
         names = [name for name, part in self.local.items() if part.requires_grad]
-        whole = [name for name in names if not isinstance(self.parameters[name], DTensor)]
+        whole = [name for name in names if not is_divided(self.parameters[name])]
         self._reached |= {name for name in whole if self.parameters[name].grad is not None}
         heard = [float(role in losses) for role in roles] + [float(name in self._reached) for name in names]
         mine = [losses[role].double().cpu() for role in roles if role in losses]
@@ -119,8 +123,7 @@ class Shards:
         """Each gradient to this rank's part of its weight, which the optimiser changes."""
         for name, part in self.trained.items():
             if (parameter := self.parameters[name]) is not part:
-                gradient = parameter.grad
-                part.grad = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+                part.grad = None if parameter.grad is None else parameter.grad.to_local()
 
     def norm(self) -> Tensor:
         """The length of the whole gradient."""
@@ -136,20 +139,22 @@ class Shards:
 
     def copies(self, parameter: Tensor) -> int:
         """How many ranks hold the same part of a weight."""
-        return self.ranks.size // self.divided if isinstance(parameter, DTensor) else self.ranks.size
+        return self.ranks.size // self.divided if is_divided(parameter) else self.ranks.size
 
     def as_whole(self, name: str, part: Tensor) -> Tensor:
         """What belongs to this rank's part of a weight (a moment, an average), as a tensor that knows its place."""
         parameter = self.parameters[name]
-        if not isinstance(parameter, DTensor) or not part.dim():
+        if not is_divided(parameter) or not part.dim():
             return part
+        from torch.distributed.tensor import DTensor
+
         return DTensor.from_local(
             part.detach(), parameter.device_mesh, parameter.placements, run_check=False,
             shape=parameter.shape, stride=parameter.stride(),
         )  # fmt: skip
 
 
-def mesh_of(ranks: Ranks, divided: int) -> DeviceMesh:
+def mesh_of(ranks: Ranks, divided: int) -> "DeviceMesh":
     """Groups of ``divided`` ranks that follow each other, as those of a node do; each group has all of the weights.
 
     Raises TransfuseError where they do not come out even.
@@ -158,15 +163,20 @@ def mesh_of(ranks: Ranks, divided: int) -> DeviceMesh:
         raise TransfuseError(
             f"train.shard: {ranks.size} ranks are no groups of {divided}: give a divisor of {ranks.size}, or null"
         )
+    from torch.distributed.device_mesh import init_device_mesh
+
     if divided == ranks.size:
         return init_device_mesh(ranks.device.type, (divided,), mesh_dim_names=("shard",))
     shape = (ranks.size // divided, divided)
     return init_device_mesh(ranks.device.type, shape, mesh_dim_names=("replicate", "shard"))
 
 
-def _own_part(parameter: nn.Parameter) -> nn.Parameter:
-    if not isinstance(parameter, DTensor):
-        return parameter
+def is_divided(tensor: Tensor) -> bool:
+    """Whether this rank has a part of it alone: it is a DTensor."""
+    return hasattr(tensor, "device_mesh")
+
+
+def _own_part(parameter: Any) -> nn.Parameter:
     return nn.Parameter(parameter.to_local().detach(), requires_grad=parameter.requires_grad)
 
 

@@ -9,11 +9,10 @@ and computes those that it is dealt.
 """
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor
 
 from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER
+from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
@@ -35,53 +36,18 @@ from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.counts import Costs, row_counts
 from transfuse.training.dealing import deal
 from transfuse.training.ema import EMA
+from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
-from transfuse.training.optimizer import adamw, clipped_step
+from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors, restore_optimizer
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
+from transfuse.training.progress import Progress, StepRows, peak_memory
 from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
+from transfuse.training.saving import Saver, read_moments, read_own, write_checkpoint
 from transfuse.training.schedules import learning_rate
-from transfuse.training.sharding import Shards
+from transfuse.training.sharding import Shards, is_divided
 from transfuse.training.silence import ENOUGH, Silence
 from transfuse.training.stream import Stream
-
-
-@dataclass
-class Progress:
-    """How far training has come; all of it is saved and resumed.
-
-    flops: by formula, forward and backward, codec training excluded. positions: without filler.
-    seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
-    allocated there, else resident memory.
-    """
-
-    step: int = 0
-    flops: float = 0.0
-    documents: int = 0
-    positions: int = 0
-    seconds: float = 0.0
-    peak_memory: int = 0
-
-    def share(self, recipe: Recipe) -> float:
-        """The share of the recipe's budget that is spent."""
-        train = recipe.train
-        return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
-
-
-@dataclass(frozen=True, eq=False)
-class StepRows:
-    """The rows of a step, and what of them this rank computes.
-
-    rows, counts: of the whole step, on every rank; ids: its targets. batches: this rank's, each with the weight 1, or
-    0 where it is computed again only because another rank has a row more: all run as many, for they gather weights
-    together. costs: FLOPs of each row, where ranks were dealt rows by them.
-    """
-
-    rows: list[Row]
-    counts: dict[str, float]
-    ids: Tensor
-    batches: list[tuple[Batch, int]]
-    costs: list[float] | None
 
 
 class Trainer:
@@ -120,7 +86,9 @@ class Trainer:
         if train.recompute:
             recompute_layers(model)
         self.costs = Costs(model)
+        self.guard = Guard(train.skips)
         self._resumed_at = 0
+        self._saver: Saver | None = None
         self._ahead: StepRows | None = None
         self._place = self._packed()
         model.train()
@@ -144,6 +112,7 @@ class Trainer:
         """Where it is, as JSON: its progress, and where the packer is in the stream."""
         return {
             "progress": asdict(self.progress),
+            "guard": self.guard.state(),
             **(self._packed() if self._ahead is None else self._place),
         }
 
@@ -151,20 +120,42 @@ class Trainer:
         """Where the packer is in the stream."""
         return {"waiting": [place for place, _ in self.packer.waiting], "arrived": self.packer.arrived}
 
-    def save(self, run: RunFolder) -> None:
-        """A checkpoint of this moment; the run's description is written apart, once."""
-        average = None if self.ema is None else self.ema.tensors()
-        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), average)
+    def save(self, run: RunFolder, wait: bool = True) -> None:
+        """A checkpoint of this moment; the run's description is written apart, once.
+
+        wait: until it is on the disk. Ranks that train together need not: it counts once `finish_saving` finds it.
+        """
+        train, average = self.recipe.train, None if self.ema is None else self.ema.tensors()
+        moments = optimizer_tensors(self.shards.trained, self.optimizer)
+        step, kept, every = self.progress.step, train.keep_last, train.keep_every
+        if self.ranks.size == 1:
+            write_checkpoint(run, step, self.model, moments, self.state(), average, kept, every)
+            return
+        if self._saver is None:
+            self._saver = Saver(run, self.ranks, kept, every)
+        kinds: dict[str, Mapping[str, Tensor]] = {MODEL: module_tensors(self.model)}
+        whole = self.shards.as_whole
+        kinds[OPTIMIZER] = {name: whole(name.rpartition("/")[0], part) for name, part in moments.items()}
+        if average is not None:
+            kinds[EMA_FILE] = {name: whole(name, part) for name, part in average.items()}
+        self._saver.begin(step, kinds, self.state())
+        self.finish_saving(wait)
+
+    def finish_saving(self, wait: bool = False) -> None:
+        """Between steps, on every rank: what is being saved counts, where all ranks have written it."""
+        if self._saver is not None:
+            self._saver.finish(wait)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same recipe and data, bit for bit.
+        """Go on from a checkpoint of the same recipe and data, bit for bit where as many ranks train.
 
         Raises TransfuseError naming the file that is missing, damaged or of another model.
         """
-        checkpoint.load_weights(self.model)
+        self._load(checkpoint)
         state = checkpoint.state
         try:
             self.progress = Progress(**state["progress"])
+            self.guard.restore(state["guard"])
             self._resumed_at = self.progress.step
             self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
             self.packer.arrived = state["arrived"]
@@ -173,9 +164,24 @@ class Trainer:
             raise TransfuseError(
                 f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): {CURE}"
             ) from error
-        checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
-            self.ema.restore(checkpoint.average(), self.progress.step)
+            targets = {name: self.shards.parameters[name] for name in self.shards.trained}
+            self.ema.restore(
+                read_own(checkpoint.part(EMA_FILE), targets), self.progress.step - self.guard.skipped
+            )
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """The weights, and the optimiser's moments: of several ranks each reads its own pieces alone."""
+        if self.ranks.size == 1:
+            checkpoint.load_weights(self.model)
+            moments = checkpoint.tensors(OPTIMIZER)
+        else:
+            own = module_tensors(self.model)
+            for name, piece in read_own(checkpoint.part(MODEL), own).items():
+                there: Any = own[name]
+                (there.to_local() if is_divided(there) else there).copy_(piece)
+            moments = read_moments(checkpoint.part(OPTIMIZER), self.shards.parameters)
+        restore_optimizer(self.shards.trained, self.optimizer, moments)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
@@ -223,13 +229,14 @@ class Trainer:
         if idle and costs is not None:
             cheapest = min(own or range(len(rows)), key=costs.__getitem__)
             batches += [(self.batch(rows[cheapest]), 0)] * idle
-        return StepRows(rows, counts, torch.from_numpy(ids).to(self.device), batches, costs)
+        return StepRows(rows, counts, torch.from_numpy(ids).to(self.device), own, batches, costs)
 
     def step(self) -> dict[str, float]:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
-        Raises TransfuseError, and no weight is changed, where the loss or gradient is not finite.
+        Where the loss or gradient is not finite, no weight is changed: the step is skipped, counted and warned about,
+        and after ``train.skips`` in a row TransfuseError is raised. It is, too, where there is not enough memory.
         """
         started = time.process_time()
         made = self._ahead or self._made()
@@ -255,13 +262,13 @@ class Trainer:
         )
         if self.silence is not None:
             self.silence.heard(made.counts, sum(len(row.arrivals) for row in made.rows))
-        if self.ema is not None:
-            self.ema.update()
         if self.device.type == "cuda":
             self._ahead = self._made()
         read = dict(zip([*losses, ""], torch.stack([*losses.values(), norm]).tolist(), strict=True))
         norm = read.pop("")
-        self._check_finite(read, norm, made.rows)
+        finite = self.guard.finite(self.progress.step, read, norm)
+        if finite and self.ema is not None:
+            self.ema.update()
         self.progress.step += 1
         self.progress.flops += sum(made.costs or map(self.costs.flops, made.rows))
         self.progress.documents += sum(len(row.arrivals) for row in made.rows)
@@ -269,16 +276,40 @@ class Trainer:
         self._say_silence()
         self.progress.seconds += time.process_time() - started
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.device))
+        self._watch(made, read, finite)
         return {**{f"loss_{name}": mean for name, mean in read.items()}, "lr": rate, "grad_norm": norm}
+
+    def _watch(self, made: StepRows, means: Mapping[str, float], finite: bool) -> None:
+        """Tells the guard of a step that was done. Raises TransfuseError where too many in a row were skipped."""
+        step = self.progress.step - 1
+        if finite:
+            loss = sum(self.combiner.weight(name) * mean for name, mean in means.items())
+            self.guard.look(step, loss, [source for row in made.rows for source in row.sources])
+            return
+        guilty = [i for i, share in zip(made.own, self._shares, strict=False) if not share.isfinite()]
+        told = sorted({i for each in self.ranks.gathered(guilty) for i in each}) or range(len(made.rows))
+        self.guard.skip(step, means, [source for i in told for source in made.rows[i].sources])
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened since this was last asked: steps that were skipped, losses that jumped."""
+        told, self.guard.events = self.guard.events, []
+        return told
 
     def _backward(self, made: StepRows) -> dict[str, Tensor]:
         """The gradients of this rank's rows, and by modality its share of the step's mean loss."""
         losses: dict[str, Tensor] = {}
+        self._shares: list[Tensor] = []
         for batch, weight in made.batches:
-            with computing_in(self.model, self.recipe.train.dtype):
-                combined = self.combiner.combine(self.model.losses(batch), made.counts)
-            total = self.shards.through_all(combined.total)
-            (total if weight else total * 0).backward()
+            try:
+                with computing_in(self.model, self.recipe.train.dtype):
+                    combined = self.combiner.combine(self.model.losses(batch), made.counts)
+                total = self.shards.through_all(combined.total)
+                (total if weight else total * 0).backward()
+            except (RuntimeError, MemoryError) as error:
+                told = out_of_memory(error, len(batch), self.recipe.train.budget)
+                raise (told or error) from error
+            self._shares.append(total.detach())
             for name, share in combined.shares.items() if weight else ():
                 losses[name] = losses[name] + share if name in losses else share
         return losses
@@ -298,25 +329,3 @@ class Trainer:
             return self.recipe.train.steps
         each = self.progress.flops / self.progress.step if self.progress.step else math.inf
         return (self.recipe.train.flops or math.inf) / each if each != math.inf else 1000
-
-    def _check_finite(self, means: Mapping[str, float], norm: float, rows: list[Row]) -> None:
-        wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if wrong or not math.isfinite(norm):
-            what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
-            first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise TransfuseError(
-                f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
-                f"{first} …; lower train.lr or train.clip"
-            )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes held at most so far: on a GPU what torch allocated there, else resident memory; 0 where nobody says."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else held * 1024

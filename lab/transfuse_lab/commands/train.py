@@ -1,7 +1,10 @@
 """``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
 
+import os
 import shlex
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from transfuse.model.build import build_modalities
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
+from transfuse.training.ranks import Ranks, ranks
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
@@ -49,12 +53,18 @@ def train_command(
     device: str = AUTO,
 ) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left. start: a run
-    whose weights and codecs it begins from."""
+    whose weights and codecs it begins from. Started by torchrun, all of its processes train together."""
+    with ranks(open_device(device)) as together, quiet_but_first(together):
+        _train(chosen, out, codecs, start, together)
+
+
+def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | None, together: Ranks) -> None:
+    there = together.device
     check_folder("--out", out)
-    there = open_device(device)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
-    data.identity()  # reads all of it, so that a broken picture is told before anything is trained
+    if together.first:
+        data.identity()  # reads all of it, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
         fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
@@ -63,13 +73,33 @@ def train_command(
         parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
         say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
 
-    with locked(out):
+    with locked(out) if together.first else nullcontext():
         trainer = train(
-            recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
+            recipe,
+            data,
+            section,
+            out,
+            plugins,
+            codecs=codecs,
+            start=start,
+            device=there,
+            ready=ready,
+            ranks=together,
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+
+
+@contextmanager
+def quiet_but_first(together: Ranks) -> Iterator[None]:
+    """Of the processes that train together the first alone says what all of them would say."""
+    if together.first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:

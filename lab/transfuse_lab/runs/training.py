@@ -1,11 +1,12 @@
 """Training in a folder, which then holds all it takes to go on.
 
-Where the folder holds the same run, it is resumed, step for step as if it had never stopped.
+Where the folder holds the same run, it is resumed, step for step as if it had never stopped. Of ranks that train
+together, the first begins a run and writes its folder; then all go on with what it holds.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,19 +24,21 @@ from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
-from transfuse.training import Trainer
+from transfuse.training import ALONE, Ranks, Trainer
+from transfuse.training.saving import sound_checkpoint
 
 from transfuse_lab.lock import make_folder
-from transfuse_lab.progress import bar, say
+from transfuse_lab.progress import Unseen, bar, say
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
-from transfuse_lab.runs.log import Log, keep_until
+from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
 from transfuse_lab.runs.survey import Surveyed, survey
 
 MAY_CHANGE = (
-    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every", "keep_last",
+    "keep_every", "skips", "shard",
 )  # fmt: skip
 """Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -73,30 +76,58 @@ def open_run(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """The run in a folder, resumed if the folder holds one; else begun, from the run in ``start`` if one is named.
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
     to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
-    stopped.
+    stopped. Of several ranks the first does so alone, and then all open what it left.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
-    if run.description_file.is_file() and run.latest:
-        before = run.recipe(plugins)
-        recipe = as_before(recipe, before.dump())
-        changed = _changed(run, before, recipe, data)
-        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
-        trainer.resume(run.sound_checkpoint())
-        step = trainer.progress.step
-        report(f"{run.path}: going on after step {step}")
+    if not ranks.from_first(bool(run.description_file.is_file() and run.latest)):
+        if ranks.first:
+            begun = _begin(
+                run, recipe, data, section, plugins, report, codecs, start, device, ready, surveyed
+            )
+            if ranks.size == 1:
+                return begun
+            del begun
+        ranks.wait()
+        run.read_anew("description", "latest", "checkpoint")
+    before = run.recipe(plugins)
+    recipe = as_before(recipe, before.dump())
+    changed = _changed(run, before, recipe, data)
+    model = run.build_model(recipe, plugins)
+    trainer = Trainer(recipe, model.to(ranks.device if ranks.size > 1 else device), data, ranks)
+    trainer.resume(sound_checkpoint(run, ranks))
+    step = trainer.progress.step
+    report(f"{run.path}: going on after step {step}")
+    if ranks.first:
         forget_fits(run.path)
-        if changed:
-            history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
-            run.change_recipe(recipe, history=history)
-            said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
-            report(f"{run.path}: from here on {said}")
-        return trainer
+    if changed and ranks.first:
+        history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
+        run.change_recipe(recipe, history=history)
+        said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
+        report(f"{run.path}: from here on {said}")
+    return trainer
+
+
+def _begin(
+    run: RunFolder,
+    recipe: Recipe,
+    data: DataSet,
+    section: dict[str, Any],
+    plugins: Plugins,
+    report: Report,
+    codecs: Path | None,
+    start: Path | None,
+    device: torch.device | str,
+    ready: Callable[[Surveyed], None] | None,
+    surveyed: bool,
+) -> Trainer:
+    """A run that is not there yet, up to its first checkpoint, before any step."""
     if run.has_trained_steps:
         raise TransfuseError(
             f"{run.path} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
@@ -203,36 +234,52 @@ def train(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
-    recipe was found to go with the data, as a comparison does for all of its runs.
+    recipe was found to go with the data, as a comparison does for all of its runs. ranks: the processes that train it
+    together; each calls this.
 
-    Writes ``metrics.jsonl``, a line a step. Interrupted (Ctrl-C, SIGTERM, SIGHUP), it finishes the step, saves and
-    raises KeyboardInterrupt, which says so; the second time it raises at once. One process a folder: who calls it
-    holds the folder's lock (`lock.locked`).
+    Writes ``metrics.jsonl``, a line a step, and ``events.jsonl``, a line where something happened. Interrupted (Ctrl-C,
+    SIGTERM, SIGHUP) on any rank, it finishes the step, saves and raises KeyboardInterrupt, which says so; the second
+    time it raises at once. At SIGUSR1 it saves and goes on. Where too many steps in a row were not finite, or memory
+    was short, it raises TransfuseError, what was done so far saved. One writer a folder: who calls it holds the
+    folder's lock (`lock.locked`), of several ranks the first.
     """
-    make_folder(folder)
+    if ranks.first:
+        make_folder(folder)
     run, data = RunFolder(folder), restrict(data, recipe.modalities)
-    trainer = open_run(recipe, data, section, run, plugins, report, codecs, start, device, ready, surveyed)
+    trainer = open_run(
+        recipe, data, section, run, plugins, report, codecs, start, device, ready, surveyed, ranks
+    )
     recipe, progress = trainer.recipe, trainer.progress
-    keep_until(run.metrics_file, progress.step, report)
+    if ranks.first:
+        keep_until(run.metrics_file, progress.step, report)
     with (
-        closing(Log(run.metrics_file)) as log,
-        bar(f"train {recipe.name}") as shown,
+        closing(Log(run.metrics_file) if ranks.first else NoLog()) as log,
+        closing(Events(folder / EVENTS) if ranks.first else NoLog()) as events,
+        bar(f"train {recipe.name}") if ranks.first else nullcontext(Unseen()) as shown,
         interrupts() as interrupted,
     ):
 
-        def save() -> None:
+        def save(wait: bool) -> None:
             log.sync()  # a checkpoint never outlives the lines of its steps
-            trainer.save(run)
+            trainer.save(run, wait)
 
-        saved = time.monotonic()
-        while not trainer.done and not interrupted.heard:
-            measured = trainer.step()
+        saved, stop = time.monotonic(), False
+        while not trainer.done and not stop:
+            try:
+                measured = trainer.step()
+            except TransfuseError:
+                save(wait=True)
+                raise
+            finally:
+                for event in trainer.events:
+                    events.add(event)
             line = {
                 "step": progress.step,
                 "flops": progress.flops,
@@ -242,12 +289,24 @@ def train(
             log.add(line)
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             shown.update(min(1.0, progress.share(recipe)), f"step {progress.step}  {losses}")
-            if time.monotonic() - saved > recipe.train.save_every:
-                save()
+            trainer.finish_saving()
+            due = ranks.first and time.monotonic() - saved > recipe.train.save_every
+            stop, asked, due = agreed(ranks, interrupted.heard, interrupted.asked, due)
+            every = recipe.train.keep_every
+            if asked or due or (every and progress.step % every == 0):
+                interrupted.asked = False
+                save(wait=asked)
                 saved = time.monotonic()
-        save()
-        if interrupted.heard:
+        save(wait=True)
+        if stop and not trainer.done:
             raise KeyboardInterrupt(
                 f"{folder}: saved after step {progress.step}. The same command goes on there."
             )
     return trainer
+
+
+def agreed(ranks: Ranks, *flags: bool) -> list[bool]:
+    """Each flag, on every rank: whether any rank has it."""
+    if ranks.size == 1:
+        return list(flags)
+    return [count > 0 for count in ranks.add(torch.tensor([float(flag) for flag in flags])).tolist()]

@@ -1,0 +1,257 @@
+"""Checkpoints are written: by one process whole, by ranks that train together in pieces, meanwhile training goes on.
+
+Pieces are written by torch.distributed.checkpoint, as safetensors and no pickle, each rank its own into
+``shard-RANK-…``. A checkpoint counts once ``latest`` names it, and that is moved when every file is on the disk and its
+checksum written down.
+"""
+
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE
+from transfuse.checkpoints.weights import Part, check_file, check_finite, check_fit, module_tensors
+from transfuse.errors import TransfuseError
+from transfuse.files import digest, replace, write_checked, write_text, writing
+from transfuse.model.model import Model
+from transfuse.training.optimizer import optimizer_tensors
+from transfuse.training.ranks import Ranks
+
+KINDS = (MODEL, OPTIMIZER, EMA_FILE)
+KEPT = 2
+"""So many of the newest checkpoints are kept, unless a recipe says otherwise."""
+
+
+def write_checkpoint(
+    run: RunFolder,
+    step: int,
+    model: Model,
+    optimizer: torch.optim.Optimizer | Mapping[str, Tensor] | None = None,
+    state: Mapping[str, Any] | None = None,
+    average: Mapping[str, Tensor] | None = None,
+    kept: int = KEPT,
+    every: int | None = None,
+) -> None:
+    """A new checkpoint of one process; once it is complete ``latest`` moves to it, and old ones go as `settle` says.
+
+    optimizer: or its state by name. Training goes on only from one with its optimiser and state; a model can be used
+    without.
+    """
+    final = run.path / "checkpoints" / str(step)
+    if final.is_dir() and run.latest == final:
+        return  # saved already: a step has one state
+    tensors: dict[str, Mapping[str, Tensor]] = {MODEL: module_tensors(model)}
+    if optimizer is not None:
+        named = optimizer if isinstance(optimizer, Mapping) else optimizer_tensors(model, optimizer)
+        tensors[OPTIMIZER] = named
+    if average is not None:
+        tensors[EMA_FILE] = dict(average)
+    Checkpoint.write(final, tensors, state or {})
+    settle(run, step, kept, every)
+
+
+def settle(run: RunFolder, step: int, kept: int = KEPT, every: int | None = None) -> None:
+    """``latest`` names the step, in one move; of the older ones the newest are kept, and each ``every``-th step."""
+    home, before = run.path / "checkpoints", run.latest
+    write_text(home / "latest", str(step))
+    run.read_anew("latest", "checkpoint")
+    newest = sorted((int(path.name) for path in run.steps() if int(path.name) <= step), reverse=True)
+    stay = {step, *newest[:kept], *(each for each in newest if every and each and each % every == 0)}
+    for old in home.iterdir():
+        if old.is_dir() and old != before and not (old.name.isdecimal() and int(old.name) in stay):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class Saver:
+    """Checkpoints of ranks that train together, one at a time.
+
+    ``begin`` takes a copy of what is to be written and returns; ``finish``, called by every rank between steps, makes
+    the checkpoint count once all have written. Both are called by every rank at the same step.
+    """
+
+    def __init__(self, run: RunFolder, ranks: Ranks, kept: int = KEPT, every: int | None = None) -> None:
+        self.run, self.ranks, self.kept, self.every = run, ranks, kept, every
+        self._step, self._state = 0, {}
+        self._writing: threading.Thread | None = None
+        self._sums: dict[str, str] = {}
+        self._failed: Exception | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._writing is not None
+
+    def begin(self, step: int, kinds: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """Copies the tensors, and has them written. kinds: by name (`KINDS`), each rank's pieces as DTensors."""
+        from torch.distributed.checkpoint import HuggingFaceStorageWriter, async_save
+
+        self.finish(wait=True)
+        fresh = self._fresh(step)
+        if self.ranks.first:
+            shutil.rmtree(fresh, ignore_errors=True)
+            with writing(fresh):
+                fresh.mkdir(parents=True)
+        self.ranks.wait()
+        named = {
+            f"{prefix(kind)}{name}": tensor.detach().clone()
+            if tensor.device.type == "cpu"
+            else tensor.detach()
+            for kind, tensors in kinds.items()
+            for name, tensor in tensors.items()
+        }
+        index = {
+            name: KINDS.index(kind) + 1 for kind, tensors in kinds.items() for name in _names(kind, tensors)
+        }
+        self._step, self._state, self._sums, self._failed = step, dict(state), {}, None
+        writer = HuggingFaceStorageWriter(str(fresh), fqn_to_index_mapping=index, save_distributed=True)
+        future: Any = async_save(named, storage_writer=writer, process_group=self.ranks.saving)
+        mine = f"shard-{self.ranks.rank + 1:05}-"
+
+        def write() -> None:
+            try:
+                future.result()
+                self._sums = {path.name: digest(path) for path in fresh.glob(f"{mine}*.safetensors")}
+            except Exception as error:
+                self._failed = error
+
+        self._writing = threading.Thread(target=write)
+        self._writing.start()
+
+    def finish(self, wait: bool = False) -> None:
+        """Where all have written: the state and ``latest``. wait: until they have."""
+        if self._writing is None:
+            return
+        if wait:
+            self._writing.join()
+        if self.ranks.add(torch.tensor(float(self._writing.is_alive()))):
+            return
+        self._writing = None
+        told = self.ranks.gathered([str(self._failed or ""), self._sums])
+        fresh, final = self._fresh(self._step), self.run.path / "checkpoints" / str(self._step)
+        if fault := next((fault for fault, _ in told if fault), ""):
+            raise TransfuseError(
+                f"{fresh} cannot be written ({fault.splitlines()[0]}); what was saved before is kept: make room there, "
+                f"allow it, or name another place"
+            )
+        if self.ranks.first:
+            files = {name: sum for _, sums in told for name, sum in sorted(sums.items())}
+            parts = {
+                kind: names
+                for i, kind in enumerate(KINDS, 1)
+                if (names := [name for name in files if f"-model-{i:05}-of-" in name])
+            }
+            write_checked(fresh / STATE, {"step": self._step, **self._state, "files": files, "parts": parts})
+            shutil.rmtree(final, ignore_errors=True)
+            with writing(final):
+                replace(fresh, final)
+            settle(self.run, self._step, self.kept, self.every)
+        self.ranks.wait()
+        self.run.read_anew("latest", "checkpoint")
+
+    def _fresh(self, step: int) -> Path:
+        return self.run.path / "checkpoints" / f".{step}.new"
+
+
+def prefix(kind: str) -> str:
+    """What stands before the names of a kind's tensors where all are written at once."""
+    return f"{kind.removesuffix('.safetensors')}/"
+
+
+def _names(kind: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    return [f"{prefix(kind)}{name}" for name in tensors]
+
+
+def read_own(part: Part, targets: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Of each tensor the piece that a target of that name has on this rank, whatever pieces it was written in.
+
+    targets: DTensors, or tensors that are whole on each rank. No more than that is held. Raises TransfuseError as
+    `load_weights` does.
+    """
+    places = {name: _place(target) for name, target in targets.items()}
+    found: dict[str, Tensor] = {}
+    shapes: dict[str, list[int]] = {}
+    with part.checked():
+        for name, begins, piece in part.pieces():
+            ends = [a + n for a, n in zip(begins, piece.get_shape(), strict=True)]
+            shapes[name] = [max(pair) for pair in zip(shapes.get(name, ends), ends, strict=True)]
+            place = places.get(name, ())
+            if name not in places or len(place) != len(ends):
+                found[name] = _empty_like(piece, [0])
+                continue
+            if name not in found:
+                found[name] = _empty_like(piece, [last - first for first, last in place])
+            shared = [
+                (max(first, begin), min(last, end))
+                for (first, last), begin, end in zip(place, begins, ends, strict=True)
+            ]
+            if all(low < high for low, high in shared):
+                here = tuple(
+                    slice(a - first, b - first) for (a, b), (first, _) in zip(shared, place, strict=True)
+                )
+                there = tuple(
+                    slice(a - begin, b - begin) for (a, b), begin in zip(shared, begins, strict=True)
+                )
+                found[name][here] = piece[there or ...]
+    whole = {n: torch.empty(shapes[n], dtype=piece.dtype, device="meta") for n, piece in found.items()}
+    check_fit(part, whole, targets)
+    check_finite(part, found)
+    return found
+
+
+def read_moments(part: Part, parameters: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An optimiser's state by name, each moment's piece that its parameter has on this rank."""
+    targets: dict[str, Any] = {}
+    with part.checked():
+        for name, _, piece in part.pieces():
+            shape = piece.get_shape()
+            own = parameters.get(name.rpartition("/")[0])
+            if own is None or not shape:
+                targets[name] = torch.empty(shape, dtype=_empty_like(piece, [0]).dtype)
+            else:
+                targets[name] = own
+    return read_own(Part(dict.fromkeys(part.files), part.prefix), targets)
+
+
+def _empty_like(piece: Any, shape: list[int]) -> Tensor:
+    none = piece[tuple(slice(0, 0) for _ in piece.get_shape()) or ...]
+    return torch.empty(shape, dtype=none.dtype)
+
+
+def _place(target: Any) -> list[tuple[int, int]]:
+    """Along each axis, from where to where a rank's piece of a tensor goes."""
+    if not hasattr(target, "__create_chunk_list__"):
+        return [(0, size) for size in target.shape]
+    (chunk,) = target.__create_chunk_list__()
+    return [(first, first + size) for first, size in zip(chunk.offsets, chunk.sizes, strict=True)]
+
+
+def sound_checkpoint(run: RunFolder, ranks: Ranks) -> Checkpoint:
+    """The newest whole checkpoint, on all ranks the same; each rank checks a share of the files.
+
+    Raises TransfuseError as `RunFolder.sound_checkpoint`, which one process asks.
+    """
+    if ranks.size == 1:
+        return run.sound_checkpoint()
+    newest = run.latest
+    if newest is None:
+        return run.sound_checkpoint()
+    older = [path for path in run.steps() if 0 < int(path.name) < int(newest.name)]
+    for folder in sorted({newest, *older}, key=lambda path: -int(path.name)):
+        fault, checkpoint, files = "", None, {}
+        try:
+            checkpoint = Checkpoint.read(folder)
+            files = checkpoint.state["files"]
+            for file in sorted(files)[ranks.rank :: ranks.size]:
+                check_file(folder / file, files[file])
+        except TransfuseError as error:
+            fault = str(error)
+        faults = [each for each in ranks.gathered(fault) if each]
+        if not faults and checkpoint is not None:
+            return Checkpoint(folder, checkpoint.state, set(files))
+    return run.sound_checkpoint()  # which says what is wrong
