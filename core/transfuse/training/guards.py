@@ -26,6 +26,10 @@ JUMP = 8
 """So many mean strayings over the mean is a jump."""
 
 
+class DivergedError(TransfuseError):
+    """Too many steps in a row were skipped. The trainer's state is that after the last of them."""
+
+
 @dataclass
 class Guard:
     """What one run's steps were like so far.
@@ -68,7 +72,7 @@ class Guard:
             f"{', '.join(documents[:NAMED])} …; lower train.lr or train.clip"
         )
         if self.in_a_row > self.limit:
-            raise TransfuseError(told if not self.limit else f"{told} ({self.in_a_row} such steps in a row)")
+            raise DivergedError(told if not self.limit else f"{told} ({self.in_a_row} such steps in a row)")
         warnings.warn(f"{told} where it happens again (skipped: {self.skipped} so far)", stacklevel=3)
 
     def look(self, step: int, loss: float, documents: Sequence[str]) -> None:

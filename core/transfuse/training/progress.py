@@ -39,8 +39,8 @@ class StepRows:
     """The rows of a step, and what of them this rank computes.
 
     rows, counts: of the whole step, on every rank; ids: its targets. own: which rows are this rank's. batches: of
-    these, each with the weight 1, or 0 where it is computed again only because another rank has a row more: all run as many,
-    for they gather weights together. costs: FLOPs of each row, where ranks were dealt rows by them.
+    these, each with the weight 1, or 0 where it is computed again only because another rank has a row more: all run
+    as many, for they gather weights together. costs: FLOPs of each row, where ranks were dealt rows by them.
     """
 
     rows: list[Row]

@@ -8,7 +8,7 @@ Only the trainer, its sharding and its checkpoints know them: a plugin runs on o
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,6 +61,21 @@ class Ranks:
         text = body if self.first else torch.empty(int(size), dtype=torch.uint8)
         dist.broadcast(text, 0, group=self.waiting)
         return json.loads(bytes(text.tolist()))
+
+    def first_does(self, call: Callable[[], Any]) -> Any:
+        """What ``call`` returns on rank 0, None elsewhere; the others wait, and end with it where it raises."""
+        value, error = None, None
+        if self.first:
+            try:
+                value = call()
+            except TransfuseError as raised:
+                error = raised
+        failed = self.from_first(error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(2)  # rank 0 says why
+        return value
 
     def gathered(self, value: Any) -> list[Any]:
         """Every rank's value, a JSON one, in order of ranks, on every rank."""

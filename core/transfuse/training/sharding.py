@@ -48,7 +48,6 @@ class Shards:
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         mesh = mesh_of(self.ranks, self.divided)
-        model.to(self.ranks.device)
         whole = {p for p in model.parameters() if p.dim() == 0}
         whole |= {p for m in model.modalities.values() for p in m.parameters() if not p.requires_grad}
         layers = getattr(model.backbone, "blocks", None)
@@ -67,6 +66,8 @@ class Shards:
             module.set_reduce_scatter_unused_params(True)  # a modality may be absent on one rank alone
             prefix = f"{names[module]}." if names[module] else ""
             module.register_forward_pre_hook(partial(self._listen, prefix))
+        for parameter in whole:
+            parameter.data = parameter.data.to(self.ranks.device)
         model.backbone.register_forward_pre_hook(_with_gradient)
         model.register_forward_hook(self._keep_hidden)
 

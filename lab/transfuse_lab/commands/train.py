@@ -63,8 +63,9 @@ def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | N
     check_folder("--out", out)
     keep_freed_memory()
     recipe, data, section, plugins = _resolve(chosen)
-    if together.first:
-        data.identity()  # reads all of it, so that a broken picture is told before anything is trained
+    together.first_does(
+        data.identity
+    )  # reads all, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
         fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()

@@ -4,6 +4,7 @@ Where the folder holds the same run, it is resumed, step for step as if it had n
 together, the first begins a run and writes its folder; then all go on with what it holds.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
@@ -25,6 +26,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import ALONE, Ranks, Trainer
+from transfuse.training.guards import DivergedError
 from transfuse.training.saving import sound_checkpoint
 
 from transfuse_lab.lock import make_folder
@@ -87,26 +89,28 @@ def open_run(
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
     if not ranks.from_first(bool(run.description_file.is_file() and run.latest)):
-        if ranks.first:
-            begun = _begin(
+        begun = ranks.first_does(
+            lambda: _begin(
                 run, recipe, data, section, plugins, report, codecs, start, device, ready, surveyed
             )
-            if ranks.size == 1:
-                return begun
-            del begun
-        ranks.wait()
+        )
+        if ranks.size == 1:
+            return begun
+        del begun
         run.read_anew("description", "latest", "checkpoint")
     before = run.recipe(plugins)
     recipe = as_before(recipe, before.dump())
-    changed = _changed(run, before, recipe, data)
+    changed = ranks.first_does(lambda: _changed(run, before, recipe, data))
     model = run.build_model(recipe, plugins)
-    trainer = Trainer(recipe, model.to(ranks.device if ranks.size > 1 else device), data, ranks)
+    if ranks.size == 1:
+        model.to(device)  # else each rank takes its part there
+    trainer = Trainer(recipe, model, data, ranks)
     trainer.resume(sound_checkpoint(run, ranks))
     step = trainer.progress.step
     report(f"{run.path}: going on after step {step}")
     if ranks.first:
         forget_fits(run.path)
-    if changed and ranks.first:
+    if changed:
         history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
         run.change_recipe(recipe, history=history)
         said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
@@ -274,7 +278,7 @@ def train(
         while not trainer.done and not stop:
             try:
                 measured = trainer.step()
-            except TransfuseError:
+            except DivergedError:
                 save(wait=True)
                 raise
             finally:
@@ -284,7 +288,7 @@ def train(
                 "step": progress.step,
                 "flops": progress.flops,
                 "positions": progress.positions,
-                **measured,
+                **{name: value for name, value in measured.items() if math.isfinite(value)},
             }
             log.add(line)
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
