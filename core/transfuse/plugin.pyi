@@ -63,3 +63,4 @@ from .randomness import draw as draw
 from .registry.hooks import hookimpl as hookimpl
 from .training.optimizer import optimizer_tensors as optimizer_tensors
 from .training.optimizer import restore_optimizer as restore_optimizer
+from .training.sharding import put_rows as put_rows

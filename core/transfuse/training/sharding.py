@@ -6,13 +6,14 @@ parallelism. Optimiser and averages work on a rank's own part of each weight and
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
+from transfuse.training.deferred import Recording
 from transfuse.training.ranks import Ranks
 
 if TYPE_CHECKING:  # torch.distributed takes seconds to import: where one process trains, it is not
@@ -26,17 +27,30 @@ class Shards:
     divided: among how many ranks each weight is.
 
     Weights that no rank may divide are whole on each: codecs, which are frozen and used outside the model, and
-    scalars. ``mixed``: blocks are gathered in bfloat16, their gradients added up in float32.
+    scalars. ``mixed``: blocks are gathered in bfloat16, their gradients added up in float32. ``recording``: of a model
+    that was built without memory, whose weights are drawn once they are divided, unless ``drawn`` is false, for they
+    will be loaded.
     """
 
-    def __init__(self, model: Model, ranks: Ranks, divided: int | None = None, mixed: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        ranks: Ranks,
+        divided: int | None = None,
+        mixed: bool = False,
+        recording: Recording | None = None,
+        drawn: bool = True,
+    ) -> None:
         self.ranks = ranks
         self.divided = 1 if ranks.size == 1 else divided or ranks.size
         self._reached: set[str] = set()
         self._gathered: dict[int, Tensor] = {}
         self._hidden: Tensor | None = None
         if ranks.size > 1:
+            wanted = without_memory(model)
             self._shard(model, mixed)
+            if recording is not None:
+                self._give_memory(model, recording, wanted, drawn)
         self.parameters: dict[str, Any] = dict(model.named_parameters())
         self.local = {name: _own_part(p) if is_divided(p) else p for name, p in self.parameters.items()}
         self.trained = {name: part for name, part in self.local.items() if part.requires_grad}
@@ -67,9 +81,34 @@ class Shards:
             prefix = f"{names[module]}." if names[module] else ""
             module.register_forward_pre_hook(partial(self._listen, prefix))
         for parameter in whole:
-            parameter.data = parameter.data.to(self.ranks.device)
+            if not parameter.is_meta:
+                parameter.data = parameter.data.to(self.ranks.device)
         model.backbone.register_forward_pre_hook(_with_gradient)
         model.register_forward_hook(self._keep_hidden)
+
+    def _give_memory(
+        self, model: Model, recording: Recording, wanted: dict[str, Tensor], drawn: bool
+    ) -> None:
+        """Memory for this rank's parts alone, and in them what belongs there of what the recording draws."""
+        device = self.ranks.device
+        model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
+        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        loaded = () if drawn else model.state_dict().keys()
+
+        def put(name: str, whole: Tensor) -> None:
+            module, _, attribute = name.rpartition(".")
+            if name not in state:
+                setattr(model.get_submodule(module), attribute, whole.clone().to(device))
+            elif is_divided(target := state[name]):
+                (chunk,) = target.__create_chunk_list__()
+                own = (slice(a, a + n) for a, n in zip(chunk.offsets, chunk.sizes, strict=True))
+                target.to_local().copy_(whole[tuple(own)])
+            else:
+                target.copy_(whole)
+
+        if left := {name: tensor for name, tensor in wanted.items() if name not in loaded}:
+            with torch.no_grad():
+                recording.draw(left, put)
 
     def _listen(self, prefix: str, module: nn.Module, _: Any) -> None:
         """Notes which gathered weights a gradient reaches: afterwards none looks like one of zeros."""
@@ -170,6 +209,29 @@ def mesh_of(ranks: Ranks, divided: int) -> "DeviceMesh":
         return init_device_mesh(ranks.device.type, (divided,), mesh_dim_names=("shard",))
     shape = (ranks.size // divided, divided)
     return init_device_mesh(ranks.device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def without_memory(model: nn.Module) -> dict[str, Tensor]:
+    """The weights, buffers and other tensors of a model's modules that have a shape alone, by name."""
+    found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, module in model.named_modules():
+        own = {f"{name}.{key}": value for key, value in vars(module).items() if isinstance(value, Tensor)}
+        found |= own
+    return {name: tensor for name, tensor in found.items() if tensor.is_meta}
+
+
+@torch.no_grad()
+def put_rows(target: Tensor, first: int, count: int, source: Any) -> None:
+    """Write the first ``count`` rows of ``source``, a tensor or what gives slices of one in a file, into the rows of
+    ``target`` from ``first`` on; where that is divided among ranks, those of this rank are read, and no other."""
+    begin, end, part = 0, len(target), target
+    if is_divided(target):
+        (chunk,) = cast(Any, target).__create_chunk_list__()
+        begin, part = chunk.offsets[0], cast(Any, target).to_local()
+        end = begin + chunk.sizes[0]
+    low, high = max(first, begin), min(first + count, end)
+    if low < high:
+        part[low - begin : high - begin].copy_(source[low - first : high - first])
 
 
 def is_divided(tensor: Tensor) -> bool:

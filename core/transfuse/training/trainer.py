@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
 from transfuse.training.counts import Costs, row_counts
 from transfuse.training.dealing import deal
+from transfuse.training.deferred import Recording
 from transfuse.training.ema import EMA
 from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
@@ -59,13 +61,22 @@ class Trainer:
     that the model has no place for, or where the data hold no item for the recipe.
 
     ranks: the processes that train together, this one alone by default; the model's weights are divided among them
-    as ``train.shard`` says.
+    as ``train.shard`` says. recording: where the model was built without memory (`deferred.built`), how its weights
+    are drawn; they are, unless ``drawn`` is false, for a checkpoint is resumed from.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, data: DataSet, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        data: DataSet,
+        ranks: Ranks = ALONE,
+        recording: Recording | None = None,
+        drawn: bool = True,
+    ) -> None:
         self.recipe, self.model, self.progress, self.ranks = recipe, model, Progress(), ranks
         self.data = restrict(data, model.modalities)
         train = recipe.train
@@ -77,7 +88,9 @@ class Trainer:
         self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
-        self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16")
+        self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16", recording, drawn)
+        if recording is not None and drawn and recipe.model.pretrained is not None:
+            model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
         self.device = model.tokens.weight.device
         self.optimizer = adamw(self._groups(), train, self.device)
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")

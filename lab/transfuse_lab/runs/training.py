@@ -19,13 +19,14 @@ from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.modalities.fit_context import FitContext
-from transfuse.modalities.modality import Report
+from transfuse.modalities.modality import Modality, Report
 from transfuse.model.build import build_modalities, build_model, fit_modalities, report_left_out
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import ALONE, Ranks, Trainer
+from transfuse.training.deferred import built
 from transfuse.training.guards import DivergedError
 from transfuse.training.saving import sound_checkpoint
 
@@ -37,6 +38,7 @@ from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
 from transfuse_lab.runs.survey import Surveyed, survey
+from transfuse_lab.runs.together import begin_together, leave_codecs
 
 MAY_CHANGE = (
     "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every", "keep_last",
@@ -49,12 +51,11 @@ LOOKED_AT = 1000  # training documents, to see which roles are droppable
 def prepare(
     recipe: Recipe,
     data: DataSet,
-    plugins: Plugins,
     report: Report,
     codecs: Path | None = None,
     contexts: Mapping[str, FitContext] = MappingProxyType({}),
-) -> Model:
-    """The model of a recipe, untrained; its codecs fit to the data, or taken from a folder that holds them."""
+) -> Mapping[str, Modality]:
+    """The modalities of a recipe, their codecs fit to the data, or taken from a folder that holds them."""
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
     data = restrict(data, modalities)
@@ -63,7 +64,7 @@ def prepare(
         fit_modalities(modalities, data, 0, report, contexts=contexts)
     else:
         restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
-    return build_model(recipe, modalities, plugins)
+    return modalities
 
 
 def open_run(
@@ -89,22 +90,25 @@ def open_run(
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
     if not ranks.from_first(bool(run.description_file.is_file() and run.latest)):
+        apart = ranks.size > 1 and start is None
         begun = ranks.first_does(
             lambda: _begin(
-                run, recipe, data, section, plugins, report, codecs, start, device, ready, surveyed
+                run, recipe, data, section, plugins, report, codecs, start, device, ready, surveyed, apart
             )
         )
         if ranks.size == 1:
             return begun
-        del begun
         run.read_anew("description", "latest", "checkpoint")
+        if apart:
+            return begin_together(run, data, plugins, ranks)
     before = run.recipe(plugins)
     recipe = as_before(recipe, before.dump())
     changed = ranks.first_does(lambda: _changed(run, before, recipe, data))
-    model = run.build_model(recipe, plugins)
     if ranks.size == 1:
-        model.to(device)  # else each rank takes its part there
-    trainer = Trainer(recipe, model, data, ranks)
+        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
+    else:
+        model, recording = built(lambda: run.build_model(recipe, plugins), recipe.train.seed)
+        trainer = Trainer(recipe, model, data, ranks, recording, drawn=False)
     trainer.resume(sound_checkpoint(run, ranks))
     step = trainer.progress.step
     report(f"{run.path}: going on after step {step}")
@@ -130,8 +134,10 @@ def _begin(
     device: torch.device | str,
     ready: Callable[[Surveyed], None] | None,
     surveyed: bool,
-) -> Trainer:
-    """A run that is not there yet, up to its first checkpoint, before any step."""
+    apart: bool,
+) -> Trainer | None:
+    """A run that is not there yet, up to its first checkpoint, before any step; ``apart``: its model is not made, and
+    codecs are left for `begin_together`."""
     if run.has_trained_steps:
         raise TransfuseError(
             f"{run.path} holds a run of which parts are missing (modalities.json or checkpoints/latest): "
@@ -150,11 +156,18 @@ def _begin(
     began = time.process_time()
     with kept_fits(recipe, data, run.path, report, device) as fits:
         if start is None or there is None:
-            model = prepare(recipe, data, plugins, report, codecs, fits)
+            modalities = prepare(recipe, data, report, codecs, fits)
+            if apart:
+                leave_codecs(run, modalities)
+                model, _ = built(
+                    lambda: build_model(recipe, modalities, plugins, start=False), recipe.train.seed
+                )
+            else:
+                model = build_model(recipe, modalities, plugins)
         else:
             model = _from(RunFolder(start), there, recipe, plugins)
         spent = time.process_time() - began + sum(fit.before for fit in fits.values())
-        trainer = Trainer(recipe, model.to(device), data)
+        trainer = Trainer(recipe, model if apart else model.to(device), data)
         facts = {
             "data": data.identity(),
             "data_section": section,
@@ -167,6 +180,8 @@ def _begin(
         trainer.check_mask()
         run.write_description(recipe, trainer.model, facts)
         run.metrics_file.unlink(missing_ok=True)
+        if apart:
+            return None
         trainer.save(run)
     return trainer
 
