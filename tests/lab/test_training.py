@@ -445,7 +445,7 @@ def test_a_mask_of_an_unknown_column_is_refused_before_a_codec_is_trained(
 ) -> None:
     said: list[str] = []
     with pytest.raises(TransfuseError, match="unknown column 'dco'; did you mean 'doc'"):
-        prepare(small_recipe("transfusion", "mask=same(dco)"), shapes(), installed, said.append)
+        prepare(small_recipe("transfusion", "mask=same(dco)"), shapes(), said.append)
     assert not said
 
 

@@ -1,8 +1,8 @@
 """A model that is drawn without ever being whole: built on no memory, then drawn a weight at a time.
 
 ``recorded`` notes what is done to tensors while a model is built on torch's ``meta`` device, which keeps shapes alone.
-``Recording.draw`` does the same things again on real memory, in the same order, so that random numbers come out as if it
-had been built there; a weight is handed over as soon as nothing more is done to it, and freed. What is overwritten
+``Recording.draw`` does the same things again on real memory, in the same order, so that random numbers come out as if
+it had been built there; a weight is handed over as soon as nothing more is done to it, and freed. What is overwritten
 later is freed before.
 """
 
@@ -34,9 +34,7 @@ class _Done:
     returned: Any
 
     def tensors(self) -> Iterator[Tensor]:
-        for leaf in tree_leaves((self.given, self.named, self.returned)):
-            if isinstance(leaf, Tensor) and leaf.is_meta:
-                yield leaf
+        return _without_memory(self.given, self.named, self.returned)
 
     @property
     def fills(self) -> int | None:
@@ -44,10 +42,7 @@ class _Done:
         name = self.call.overloadpacket.__name__
         first = self.given[0] if self.given else None
         if name in FILLS and isinstance(first, Tensor) and first.is_meta and _covers(first):
-            others = [
-                leaf for leaf in tree_leaves(self.given[1:]) if isinstance(leaf, Tensor) and leaf.is_meta
-            ]
-            if _memory(first) not in map(_memory, others):
+            if _memory(first) not in map(_memory, _without_memory(*self.given[1:])):
                 return _memory(first)
         return None
 
@@ -102,11 +97,7 @@ class Recording:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(self.seed)
             for i, step in enumerate(self.done):
-                inputs = {
-                    _memory(t)
-                    for t in tree_leaves((step.given, step.named))
-                    if isinstance(t, Tensor) and t.is_meta
-                }
+                inputs = set(map(_memory, _without_memory(step.given, step.named)))
                 made = step.call(*tree_map(real, step.given), **tree_map(real, step.named))
                 for shadow, tensor in zip(tree_leaves(step.returned), tree_leaves(made), strict=True):
                     if isinstance(shadow, Tensor) and shadow.is_meta and _memory(shadow) not in inputs:
@@ -134,6 +125,10 @@ def recorded(seed: int) -> Iterator[Recording]:
     with torch.device("meta"), recorder:
         yield recording
     recording.done = recorder.done
+
+
+def _without_memory(*values: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_meta)
 
 
 def _memory(tensor: Tensor) -> int:
