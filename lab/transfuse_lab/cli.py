@@ -259,11 +259,17 @@ def recipes(registry: RegistryFile = None) -> None:
 
 
 @app.command()
-def doctor(registry: RegistryFile = None) -> None:
-    """Show versions, threads, plugins, attention backends, registry files, packages; exit 1 on a fault."""
-    from transfuse_lab.commands.doctor import doctor_command
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="The folder of a run, to see what is wrong with it."),
+    ] = None,
+    registry: RegistryFile = None,
+) -> None:
+    """Show versions, threads, plugins, kernels, files, packages; or what is wrong with a run. Exit 1 on a fault."""
+    from transfuse_lab.commands.doctor import doctor_command, examine_command
 
-    if doctor_command(registry):
+    if doctor_command(registry) if run is None else examine_command(run, registry):
         raise typer.Exit(1)
 
 

@@ -41,10 +41,10 @@ class _Done:
         """The memory of which nothing that stood there is read, if there is one."""
         name = self.call.overloadpacket.__name__
         first = self.given[0] if self.given else None
-        if name in FILLS and isinstance(first, Tensor) and first.is_meta and _covers(first):
-            if _memory(first) not in map(_memory, _without_memory(*self.given[1:])):
-                return _memory(first)
-        return None
+        if name not in FILLS or not isinstance(first, Tensor) or not first.is_meta or not _covers(first):
+            return None
+        others = map(_memory, _without_memory(*self.given[1:]))
+        return None if _memory(first) in others else _memory(first)
 
 
 class _Recorder(TorchDispatchMode):
