@@ -12,20 +12,15 @@ class StoreSettings(Settings):
     """A packed data set."""
 
     path: str
-    """The store's folder."""
+    """The store's folder, or its address for fsspec."""
+    partial: bool = False
+    """Of a store that is not finished, take the parts that are."""
 
 
-def build_store(settings: StoreSettings, source: DataSet | None = None) -> DataSet:
-    """The store at ``path``; with ``source``, that data set is packed there first, and verified."""
-    from transfuse_adapters.zarr_store import Store
-    from transfuse_adapters.zarr_writer import write_store
+def build_store(settings: StoreSettings) -> DataSet:
+    from transfuse_adapters.store.reader import Store
 
-    if source is None:
-        return Store(settings.path)
-    write_store(source, settings.path)
-    store = Store(settings.path)
-    store.verify()
-    return store
+    return Store(settings.path, settings.partial)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -124,15 +125,15 @@ class Restriction(DataSet):
         return len(self._split(split).kept)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        place = self._place(split, index)
+        place = self.place(split, index)
         document = self._part(self.data.document(split, place, rng))
         # Where nothing is left of the form that this visit drew, the plain one is read.
         return document if document.items else self._part(self.data.document(split, place))
 
     def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
-        return self._part(self.data.outline(split, self._place(split, index), roles))
+        return self._part(self.data.outline(split, self.place(split, index), roles))
 
-    def _place(self, split: str, index: int) -> int:
+    def place(self, split: str, index: int) -> int:
         found = self._split(split)
         return found.place(checked_index(self.name, split, index, found.size))
 
@@ -168,7 +169,8 @@ class Restriction(DataSet):
         if split in self._splits:
             return self._splits[split]
         endless = self.data.size(split) == ENDLESS
-        kept, items, size = [], Counter[str](), (self.data.period if endless else self.data.size)(split)
+        kept, items = array("q"), Counter[str]()
+        size = (self.data.period if endless else self.data.size)(split)
         for index in range(size):
             roles = Counter(self.data.document_roles(split, index))
             items += roles

@@ -17,9 +17,11 @@ from .datasets import checked_split as checked_split
 from .datasets import content_hash as content_hash
 from .datasets import in_either_order as in_either_order
 from .documents import Document as Document
+from .documents import Encoded as Encoded
 from .documents import Item as Item
 from .documents import View as View
 from .errors import RawError as RawError
+from .errors import RecordError as RecordError
 from .errors import TransfuseError as TransfuseError
 from .errors import did_you_mean as did_you_mean
 from .masks import NONE as NONE

@@ -14,16 +14,14 @@ from transfuse_lab.commands.arguments import (
     TOKENS,
     RecipeOnData,
     SampleArguments,
-    read_axes,
     read_dtype,
     read_given,
-    read_seeds,
     recipe_on_data,
 )
+from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
 from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
-from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.device import AUTO, check_device
 from transfuse_lab.progress import complain, say
 from transfuse_lab.runs.interrupts import obey_as_ctrl_c
@@ -34,6 +32,7 @@ HOW_TO_GO_ON = {
     "train": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "train-codec": "The same command goes on after what was saved; where nothing was, it begins anew.",
     "compare": "The same command goes on with what is missing.",
+    "tune": "The same command goes on with what is missing.",
 }
 
 
@@ -109,7 +108,7 @@ def train(
 
     chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
     if dry_run:
-        dry_run_command(chosen, check_device(device))
+        dry_run_command(chosen, start, check_device(device))
     elif out is not None:
         if codecs is not None and start is not None:
             raise TransfuseError("give one of --codecs and --from: a run has codecs of its own")
@@ -221,33 +220,8 @@ def evaluate(
     )
 
 
-@app.command()
-def compare(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and report are kept.")],
-    recipes: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE]...", help="The recipes; by default those of the registry's compare."
-        ),
-    ] = None,
-    seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run each, paired over recipes.")] = "0,1,2",
-    overrides: Overrides = None,
-    axes: Annotated[
-        list[str] | None,
-        typer.Option("--axis", metavar="KEY=V1,V2", help="Compare values of a setting; repeatable."),
-    ] = None,
-    registry: RegistryFile = None,
-    device: Device = AUTO,
-) -> None:
-    """Train and evaluate recipes under equal budgets; report.html and compare.json are left in DIR."""
-    settings = ComparisonSettings(
-        tuple(recipes or ()), data, read_seeds(seeds), out, tuple(overrides or ()), read_axes(axes or ()),
-        registry, check_device(device),
-    )  # fmt: skip
-    from transfuse_lab.commands.compare import compare_command
-
-    compare_command(settings)
+app.command()(compare)
+app.command()(tune)
 
 
 @app.command()

@@ -10,7 +10,8 @@ from torch import Tensor
 from transfuse.attention.backend import Backend, Plan, Request
 from transfuse.masks import Columns, Mask
 
-from transfuse_tiles.kernel import answer, backward, chunks, forward
+from transfuse_tiles.entry import answer, chunks
+from transfuse_tiles.kernel import backward, forward, gradients
 from transfuse_tiles.plan import lower
 from transfuse_tiles.tiling import tiling
 
@@ -25,7 +26,7 @@ class Tiles(Backend):
 
     def plan(self, mask: Mask, queries: Columns, keys: Columns | None, request: Request) -> Plan:
         slices = mask.slices(queries, keys)
-        return lower(tiling(slices, whole=not request.requires_grad), request)
+        return lower(tiling(slices, whole=not request.requires_grad, own=keys is None), request)
 
     def attend(
         self, q: Float[Tensor, "H Tq d"], k: Float[Tensor, "Hk Tk d"], v: Float[Tensor, "Hk Tk d"], plan: Plan
@@ -34,38 +35,45 @@ class Tiles(Backend):
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):  # the kernel says itself what is float32
                 return self.attend(q, k, v, plan)
-        return _tiles(q, k, v, plan.table, plan.index, plan.bias, plan.kept)[0]
+        return _tiles(q, k, v, plan.table, plan.index, plan.bias, plan.kept, plan.rows)[0]
 
 
 _tiles = torch.library.custom_op("transfuse::tiles", forward, mutates_args=())
 
 
 @_tiles.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int):
-    return answer(q), chunks(q, kept)
+def _(q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int, rows: int):
+    block = [q.new_empty(rows * (len(q) + 2 * len(k)), q.shape[2])] if rows else []
+    return answer(q), [*block, *chunks(q, kept)]
 
 
 _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward, mutates_args=())
 
 
 @_tiles_backward.register_fake
-def _(grad, q, k, v, table, index, bias, weights):
-    return answer(q), answer(k), answer(v)
+def _(grad, qkv, heads, table, index, bias, weights):
+    if len(qkv) == 1:
+        return [grad.new_empty(grad.shape[1], len(grad) + 2 * heads, grad.shape[2])]
+    return gradients(*qkv, grad.dtype)
 
 
 def _keep(ctx, inputs, output) -> None:
-    q, k, v, table, index, bias, _ = inputs
-    ctx.set_materialize_grads(
-        False
-    )  # else the kept weights' gradients, which nobody asks for, are made as zeros
-    ctx.save_for_backward(q, k, v, table, index, bias, *output[1])
+    q, k, v, table, index, bias, _, rows = inputs
+    # else the kept weights' gradients, which nobody asks for, are made as zeros
+    ctx.set_materialize_grads(False)
+    ctx.heads, ctx.gathered = [len(q), len(k), len(v)], rows > 0
+    ctx.save_for_backward(table, index, bias, *([] if rows else [q, k, v]), *output[1])
 
 
 def _back(ctx, grad: Tensor | None, _: list[Tensor | None]):
     if grad is None:
-        return None, None, None, None, None, None, None
-    q, k, v, table, index, bias, *weights = ctx.saved_tensors
-    return *_tiles_backward(grad, q, k, v, table, index, bias, weights), None, None, None, None
+        return (None,) * 8
+    table, index, bias, *kept = ctx.saved_tensors
+    qkv, weights = (kept[:1], kept[1:]) if ctx.gathered else (kept[:3], kept[3:])
+    found = _tiles_backward(grad, qkv, ctx.heads[1], table, index, bias, weights)
+    if len(found) == 1:
+        found = [part.transpose(0, 1) for part in found[0].split(ctx.heads, 1)]
+    return *found, None, None, None, None, None
 
 
 _tiles.register_autograd(_back, setup_context=_keep)

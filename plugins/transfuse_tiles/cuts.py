@@ -49,7 +49,10 @@ class Seen:
 
 
 def blocks(slices: Slices, block: int, whole: bool) -> tuple[Ints, Ints]:
-    """Start and end of each block of queries: cut where the keys seen change altogether, or near `block`."""
+    """Start and end of each block of queries: cut where the keys seen change altogether, or near `block`.
+
+    What lies between two changes and is no longer than two blocks stays whole: it is gathered, if it sees itself.
+    """
     cuts = np.unique(np.concatenate([slices.q0, slices.q1]))
     owner, seg = expand(np.searchsorted(cuts, slices.q0), np.searchsorted(cuts, slices.q1))
     begin = cuts[seg] - slices.q0[owner]
@@ -65,7 +68,7 @@ def blocks(slices: Slices, block: int, whole: bool) -> tuple[Ints, Ints]:
     first = np.concatenate([[True], apart])
     start, stop = q0[first], q1[np.concatenate([apart, [True]])]
     size = stop - start
-    count = np.maximum((size + block // 2) // block, 1)
+    count = np.where(size > 2 * block, (size + block // 2) // block, 1)
     if whole:
         glides = np.maximum.reduceat((slices.slope_lo | slices.slope_hi)[owner][order], head)
         alone = first & np.concatenate([apart, [True]]) & (glides == 0)

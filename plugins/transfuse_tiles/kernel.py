@@ -6,70 +6,46 @@ At a thousand positions the time of a tile is near that of the calls it takes, s
 Letters: H query heads, Hk key heads, T positions; a batch has B tiles of n queries and m keys; `groups` = H / Hk.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transfuse.errors import TransfuseError
 
-CHUNK = 2**20
-"""Weights are kept in chunks of this many. Larger blocks of memory come fresh from the system at every step,
-and touching their pages for the first time costs as much as computing what lies in them."""
-
-
-class Entry(NamedTuple):
-    """One batch of tiles: a row of the plan's table. An offset of −1 says that there is no such list."""
-
-    B: int
-    n: int
-    m: int
-    query: int
-    key: int
-    """First query and key, where the batch's are consecutive, else −1."""
-    queries: int
-    """Offset of the queries of all rows [B·n]; −1 if consecutive."""
-    keys: int
-    """Offset of the keys of all columns [B·m]; −1 if consecutive."""
-    own: int
-    """How many rows are not padding."""
-    real: int
-    """Offset of the rows that are not padding: their places in [B·n], then their queries; −1 if all are."""
-    rounds: int
-    """Offset of the scatter of key gradients: the number of rounds, then of each count, places, keys. −1 if
-    the keys are consecutive or one tile's, which comes to no key twice."""
-    p0: int
-    p1: int
-    bias: int
-    """Offset of the bias [shared ? 1 : B, n, p1 − p0]."""
-    shared: int
-    chunk: int
-    """In which chunk the weights are kept, or −1; and from where, times the number of heads."""
-    at: int
+from transfuse_tiles import gathered
+from transfuse_tiles.entry import Entry, answer, chunks, entries, room
 
 
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, index: Tensor, bias: Tensor, kept: int, rows: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Attention [H, Tq, d] and the chunks of weights kept for the backward pass.
+    """Attention [H, Tq, d], and what the backward pass needs: chunks of weights, behind the gathered block of
+    ``rows`` rows where that holds all positions.
 
     Half precision is computed in float32: oneDNN, which multiplies bfloat16 on CPUs, makes code for each new shape,
     and in a row of documents of many lengths most tiles have one.
     """
     groups, dtype = len(q) // len(k), q.dtype
-    weights, entries = chunks(q, kept), _entries(table)
+    weights, every = chunks(q, kept), entries(table)
+    ours = [entry for entry in every if entry.gathered]
+    if ours:
+        part, block = gathered.forward(q, k, v, ours, index, bias, weights)
+        if len(ours) == len(every) and len(part) == q.shape[1]:
+            return part.transpose(0, 1), [block, *weights] if rows else weights
     wide = torch.promote_types(dtype, torch.float32)
     q, k, v = q.to(wide), k.to(wide), v.to(wide)
-    if len(entries) == 1 and _bare(entries[0]) and entries[0].query == 0 and entries[0].n == q.shape[1]:
-        out = _unwritten(q, k, v, entries[0], index, groups)
-        return _ungrouped(out, entries[0], groups).to(dtype), weights
-    out, k_t = _answers(q, entries), k.mT
-    for entry in entries:
+    if len(every) == 1 and _bare(every[0]) and every[0].query == 0 and every[0].n == q.shape[1]:
+        out = _unwritten(q, k, v, every[0], index, groups)
+        return _ungrouped(out, every[0], groups).to(dtype), weights
+    out, k_t = _answers(q, every), k.mT
+    if ours:
+        positions = index[gathered.Lists.of(ours, len(q), len(k)).positions]
+        out.transpose(0, 1).index_copy_(0, positions, part.to(wide))
+    for entry in every[len(ours) :]:
         if _bare(entry):
             tile = _unwritten(q, k, v, entry, index, groups)
         else:
-            room = None if entry.chunk < 0 else _room(weights, entry, q, groups)
-            scores = _weights(_queries(q, entry, index, groups), k_t, entry, index, bias, groups, room)
+            here = None if entry.chunk < 0 else room(weights, entry, len(q), groups)
+            scores = _weights(_queries(q, entry, index, groups), k_t, entry, index, bias, groups, here)
             tile = torch.bmm(scores, _keys(v, entry, index))
         _put_queries(out, tile, entry, index, groups)
     return out.to(dtype), weights
@@ -77,28 +53,50 @@ def forward(
 
 def backward(
     grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    qkv: list[Tensor],
+    heads: int,
     table: Tensor,
     index: Tensor,
     bias: Tensor,
     weights: list[Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v. dS = P ∘ (dP − rowsum(P ∘ dP)), as everywhere."""
-    groups, scale, dtype = len(q) // len(k), q.shape[2] ** -0.5, q.dtype
-    wide = torch.promote_types(dtype, torch.float32)
+) -> list[Tensor]:
+    """Gradients of q, k and v: [T, H + 2 Hk, d] in one, or each by itself where keys are others than the queries.
+
+    qkv: the three, or the gathered block of all positions; heads: Hk. dS = P ∘ (dP − rowsum(P ∘ dP)), as everywhere.
+    """
+    every, dtype, groups = entries(table), grad.dtype, len(grad) // heads
+    ours = [entry for entry in every if entry.gathered]
+    if len(qkv) == 1:
+        return [gathered.backward(grad, qkv[0], heads, ours, index, bias, weights)]
+    q, k, v = qkv
+    wide, scale = torch.promote_types(dtype, torch.float32), q.shape[2] ** -0.5
+    outs = gradients(q, k, v, wide)
+    grads = (
+        [outs[0].split([len(q), heads, heads], 1)[i].transpose(0, 1) for i in range(3)]
+        if len(outs) == 1
+        else outs
+    )
+    grad_q, grad_k, grad_v = grads
+    for each, covered in zip(
+        grads, (sum(entry.own for entry in every) == q.shape[1], False, False), strict=True
+    ):
+        if not covered:
+            each.zero_()
+    if ours:
+        at = gathered.Lists.of(ours, len(q), heads)
+        block = gathered.side_by_side(q, k, v).index_select(0, index[at.taken])
+        part = gathered.backward(grad, block, heads, ours, index, bias, weights)
+        outs[0].index_copy_(0, index[at.positions], part.to(wide))
     grad, q, k, v = grad.to(wide), q.to(wide), k.to(wide), v.to(wide)
-    entries = _entries(table)
-    grad_q, grad_k, grad_v = _answers(q, entries), _zeros(k), _zeros(v)
     k_t, v_t, none = k.mT, v.mT, q.new_empty(())
-    scratch = q.new_empty(len(q) * max((e.B * e.n * e.m for e in entries), default=0))
-    for entry in entries:
+    rest = every[len(ours) :]
+    scratch = q.new_empty(len(q) * max((e.B * e.n * e.m for e in rest), default=0))
+    for entry in rest:
         tile_q, tile_g = _queries(q, entry, index, groups), _queries(grad, entry, index, groups)
         if entry.real >= 0:
             tile_g = tile_g * _real(entry, index, groups, tile_g)
         if entry.chunk >= 0:
-            part = _room(weights, entry, q, groups)
+            part = room(weights, entry, len(q), groups)
         else:
             part = _weights(tile_q, k_t, entry, index, bias, groups, None)
         _add_keys(grad_v, part, tile_g, 1.0, entry, index)
@@ -109,32 +107,20 @@ def backward(
         of_q = torch.baddbmm(none, scores, _keys(k, entry, index), beta=0, alpha=scale)
         _put_queries(grad_q, of_q, entry, index, groups)
         _add_keys(grad_k, scores, tile_q, scale, entry, index)
-    return grad_q.to(dtype), grad_k.to(dtype), grad_v.to(dtype)
+    return [out.to(dtype) for out in outs]
 
 
-def chunks(q: Tensor, kept: int) -> list[Tensor]:
-    """Room for ``kept`` weights of one layer, in chunks of which the last is no larger than it has to be."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return [q.new_empty(min(CHUNK, kept - at), dtype=wide) for at in range(0, kept, CHUNK)]
+def gradients(q: Tensor, k: Tensor, v: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Room for what `backward` returns."""
+    if q.shape[1] == k.shape[1]:
+        return [q.new_empty(q.shape[1], len(q) + len(k) + len(v), q.shape[2], dtype=dtype)]
+    return [answer(x).to(dtype) for x in (q, k, v)]
 
 
-def _entries(table: Tensor) -> list[Entry]:
-    return [Entry._make(row) for row in table.tolist()]
-
-
-def answer(x: Tensor) -> Tensor:
-    """Room for [H, T, d], in which a position's heads lie side by side, as the layers around attention have them."""
-    return x.new_empty(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
-
-
-def _zeros(x: Tensor) -> Tensor:
-    return answer(x).zero_()
-
-
-def _answers(q: Tensor, entries: list[Entry]) -> Tensor:
+def _answers(q: Tensor, every: list[Entry]) -> Tensor:
     """Where a row for each query goes: 0 where no tile has the query."""
     out = answer(q)
-    return out if sum(entry.own for entry in entries) == q.shape[1] else out.zero_()
+    return out if sum(entry.own for entry in every) == q.shape[1] else out.zero_()
 
 
 def _bare(entry: Entry) -> bool:
@@ -249,9 +235,3 @@ def _weights(
             part = bias.narrow(0, entry.bias, n * wide * (1 if entry.shared else B)).view(1, -1, 1, n, wide)
             scores.view(-1, B, groups, n, m)[..., entry.p0 : entry.p1] += part
     return torch.ops.aten._softmax.out(scores, -1, False, out=scores)
-
-
-def _room(weights: list[Tensor], entry: Entry, q: Tensor, groups: int) -> Tensor:
-    """Where a batch's weights are kept, as [Hk·B, groups·n, m]."""
-    shape = (len(q) * entry.B // groups, groups * entry.n, entry.m)
-    return weights[entry.chunk].as_strided(shape, (shape[1] * shape[2], shape[2], 1), len(q) * entry.at)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transfuse.attention.backend import Request
 
-from transfuse_tiles.kernel import CHUNK, Entry
+from transfuse_tiles.entry import CHUNK, Entry
+from transfuse_tiles.gathered import lists as gathered_lists
 from transfuse_tiles.tiling import Batch, Singles, Tiling
 
 KEPT = 64
@@ -19,25 +20,33 @@ class TilesPlan:
     """Tiles to run one by one, and batches of small ones.
 
     `table` int64 [batches, fields of `Entry`] on the CPU holds shapes and offsets into `index` (int64) and
-    `bias` (float32), which live on the request's device. `kept` is how many weights are kept, in chunks.
+    `bias` (float32), which live on the request's device. `kept` is how many weights are kept, in chunks. `rows` is
+    how many rows the gathered block has, where it holds all positions and is kept for the backward pass; else 0.
     """
 
     table: Tensor
     index: Tensor
     bias: Tensor
     kept: int
+    rows: int
 
 
 def lower(tiles: Tiling, request: Request, keep: int = KEPT) -> TilesPlan:
     """Tiles as a plan that keeps at most `keep` chunks of weights a layer."""
     space = _Space(CHUNK // request.heads, keep if request.requires_grad else 0)
     lists, biases = _Lists(np.int64), _Lists(np.float32)
+    lists.put(*gathered_lists(tiles.gathered, request.heads, request.kv_heads))
+    rows = np.cumsum([0, *(batch.B * batch.n for batch in tiles.gathered)]).tolist()
+    gathered = [
+        _gathered(batch, row, biases, space) for batch, row in zip(tiles.gathered, rows, strict=False)
+    ]
     alone = _entries(tiles.singles, lists, biases, space)
     batched = [_entry(batch, lists, biases, space, request.requires_grad) for batch in tiles.batches]
-    table = np.concatenate([alone, np.array(batched, np.int64).reshape(-1, len(Entry._fields))])
+    parts = [np.array(part, np.int64).reshape(-1, len(Entry._fields)) for part in (gathered, alone, batched)]
     index, bias = (torch.from_numpy(part.joined()).to(request.device) for part in (lists, biases))
     kept = (space.used - 1) * CHUNK + space.at * request.heads if space.used else 0
-    return TilesPlan(torch.from_numpy(table), index, bias, kept)
+    whole = request.requires_grad and sum(entry.own for entry in gathered) == request.queries
+    return TilesPlan(torch.from_numpy(np.concatenate(parts)), index, bias, kept, rows[-1] if whole else 0)
 
 
 class _Lists:
@@ -92,11 +101,23 @@ def _entries(tiles: Singles, lists: _Lists, biases: _Lists, space: _Space) -> np
         "p1": tiles.p1,
         "bias": np.where(tiles.p0 < tiles.p1, tiles.bias_at + bias, -1),
         "shared": 1,
+        "gathered": 0,
     }
     for name, values in facts.items():
         table[:, Entry._fields.index(name)] = values
     table[:, -2:] = np.array([space.place(size) for size in (tiles.n * tiles.m).tolist()]).reshape(-1, 2)
     return table
+
+
+def _gathered(batch: Batch, row: int, biases: _Lists, space: _Space) -> Entry:
+    """The row of the table for documents whose rows begin at ``row`` of the gathered block."""
+    B, n = batch.B, batch.n
+    own = B * n if batch.real_rows is None else int(batch.real_rows.sum())
+    shared = batch.bias is not None and len(batch.bias) == 1
+    bias = -1 if batch.bias is None else biases.put(batch.bias)
+    return Entry(
+        B, n, n, row, -1, -1, -1, own, -1, -1, 0, n, bias, int(shared), 1, *space.place(B * n * n)
+    )  # fmt: skip
 
 
 def _entry(batch: Batch, lists: _Lists, biases: _Lists, space: _Space, gradients: bool) -> Entry:
@@ -120,6 +141,7 @@ def _entry(batch: Batch, lists: _Lists, biases: _Lists, space: _Space, gradients
         *batch.partial,
         -1 if batch.bias is None else biases.put(batch.bias),
         int(batch.bias is not None and len(batch.bias) == 1),
+        0,
         *space.place(batch.B * batch.n * batch.m),
     )
 

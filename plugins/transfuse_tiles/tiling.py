@@ -74,30 +74,51 @@ class Tiling:
 
     singles: Singles
     batches: list[Batch]
+    gathered: list[Batch]
+    """Of tiles whose queries are their keys, ``queries`` of B and n, the bias of all columns."""
 
 
-def tiling(slices: Slices, block: int = BLOCK, small: int = SMALL, whole: bool = False) -> Tiling:
+def tiling(
+    slices: Slices, block: int = BLOCK, small: int = SMALL, whole: bool = False, own: bool = False
+) -> Tiling:
     """The tiles of a mask, large ones alone and small ones in batches.
 
     With `whole`, queries that all see the same keys stay one tile whatever their number: right where the
-    scores are never written out.
+    scores are never written out. `own`: the queries are the keys, so that documents may be gathered.
     """
     if not len(slices):
         nothing = np.zeros(0, np.int64)
-        return Tiling(Singles(*[nothing] * 9, bias=nothing.astype(np.float32)), [])
+        return Tiling(Singles(*[nothing] * 9, bias=nothing.astype(np.float32)), [], [])
     cuts = pieces(slices, *blocks(slices, block, whole))
     keys = seen(cuts, slices.keys)
     n, m = cuts.end - cuts.start, keys.count
-    large = n * m > small
-    found, some = [], np.flatnonzero(~large)
-    if len(some):
-        shape = _padded(n[some], 4) * (2 * slices.keys + 64) + _padded(m[some], 16)
-        order = np.argsort(shape, kind="stable")
-        edges = np.flatnonzero(shape[order][1:] != shape[order][:-1]) + 1
-        for alike in np.split(some[order], edges):
-            many = max(int(BATCH // (n * m)[alike].max()), 1)
-            found += [_batch(cuts, keys, alike[i : i + many]) for i in range(0, len(alike), many)]
-    return Tiling(_singles(cuts, keys, np.flatnonzero(large)), found)
+    alone = _see_themselves(cuts, keys) & (n <= 2 * block) & own
+    large = (n * m > small) & ~alone
+    batches, gathered = (
+        [_batch(cuts, keys, which, own) for which in _alike(n, m, np.flatnonzero(some), slices.keys)]
+        for own, some in ((False, ~large & ~alone), (True, alone))
+    )
+    return Tiling(_singles(cuts, keys, np.flatnonzero(large)), batches, gathered)
+
+
+def _see_themselves(cuts: Cuts, keys: Seen) -> Ints:
+    """bool: the tiles whose keys are their queries."""
+    found = np.zeros(len(cuts.start), bool)
+    tile = keys.range_tile
+    found[tile[(keys.start == cuts.start[tile]) & (keys.end == cuts.end[tile])]] = True
+    return found & (keys.count == cuts.end - cuts.start)
+
+
+def _alike(n: Ints, m: Ints, some: Ints, keys: int) -> list[Ints]:
+    """Some tiles by their padded shape, as many together as a batch may have."""
+    shape = _padded(n[some], 4) * (2 * keys + 64) + _padded(m[some], 16)
+    order = np.argsort(shape, kind="stable")
+    edges = np.flatnonzero(shape[order][1:] != shape[order][:-1]) + 1
+    found = []
+    for alike in np.split(some[order], edges) if len(some) else []:
+        many = max(int(BATCH // (n * m)[alike].max()), 1)
+        found += [alike[i : i + many] for i in range(0, len(alike), many)]
+    return found
 
 
 def _padded(size: Ints, least: int) -> Ints:
@@ -172,8 +193,11 @@ def _paint(bias: Ints, cuts: Cuts, keys: Seen, which: Ints, at: Ints) -> None:
         np.copyto(part, 0, where=sees)
 
 
-def _batch(cuts: Cuts, keys: Seen, which: Ints) -> Batch:
-    """These tiles padded to one shape; padded columns are seen by no row of a tile's own."""
+def _batch(cuts: Cuts, keys: Seen, which: Ints, own: bool) -> Batch:
+    """These tiles padded to one shape; padded columns are seen by no row of a tile's own.
+
+    own: their queries are their keys, and the bias is of all columns.
+    """
     B = len(which)
     own_n, own_m = (cuts.end - cuts.start)[which], keys.count[which]
     n, m = int(own_n.max()), int(own_m.max())
@@ -199,6 +223,8 @@ def _batch(cuts: Cuts, keys: Seen, which: Ints) -> Batch:
     p1 = int(np.where(partial, keys.partial1[which], 0).max())
     if real_columns is not None:
         p0, p1 = min(p0, int(own_m.min())), m
+    if own and p0 < p1:
+        p0, p1 = 0, m
     bias = None
     if p0 < p1:
         sees = np.zeros((B, n, p1 - p0), bool)

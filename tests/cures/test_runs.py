@@ -163,6 +163,12 @@ class TestOtherSettings:
         run.refused("eval", "run")
         run.works("eval", "run", run.finds(r"say (--data)"), "pets")
 
+    @cures("trained.py: {error}; to evaluate")
+    def test_eval_of_a_run_whose_data_moved(self, run: Situation) -> None:
+        (run.folder / "pets").rename(run.folder / "animals")
+        run.refused("eval", "run")
+        run.works("eval", "run", run.finds(r"say (--data)"), "animals")
+
     @cures("training.py: --from {run.path}: role")
     @pytest.mark.parametrize("way", ["codec", "without"])
     def test_another_codec(self, run: Situation, way: str) -> None:

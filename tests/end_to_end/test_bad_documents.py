@@ -42,7 +42,7 @@ IMAGES = {
     "empty": (np.zeros((1, 0, 8), np.float32), "empty|does not divide|shape|no pixels"),
 }
 TEXTS = {
-    "outside": (np.array([3, 279, 280]), "id 280 is outside its vocabulary 0 … 279"),
+    "outside": (np.array([3, 279, 280]), "id 280 is outside its vocabulary 0…279"),
     "below": (np.array([3, -1]), "id -1 is outside"),
     "floats": (np.array([1.0, 2.0]), "whole numbers, not float64"),
     "rank": (np.array([[1, 2]]), "in one row"),

@@ -16,7 +16,8 @@ from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.compare import share_done
-from transfuse_lab.comparison.plan import Run, plan
+from transfuse_lab.comparison.plan import plan
+from transfuse_lab.comparison.run import Run
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.lock import locked
 from transfuse_lab.runs.records import load_record, save_record

@@ -62,7 +62,7 @@ def losses(
     for modality in model.modalities.values():
         if isinstance(codec := getattr(modality, "codec", None), nn.Module):
             codec.float()  # it is frozen, and encodes as it does alone
-    trainer = Double(recipe, model, data, world)
+    trainer = Double(recipe, model, data, ranks=world)
     measured = [trainer.step() for _ in range(steps)]
     return {"steps": measured, "held": sum(part.numel() for part in trainer.shards.trained.values())}
 
@@ -73,7 +73,7 @@ def losses(
 def trainer_of(world: Ranks, settings: Sequence[str], name: str = "transfusion") -> Trainer:
     data = Shapes()
     recipe = recipe_of(*settings, name=name)
-    return Trainer(recipe, model_of(recipe, data), data, world)
+    return Trainer(recipe, model_of(recipe, data), data, ranks=world)
 
 
 def bits(trainer: Trainer) -> str:

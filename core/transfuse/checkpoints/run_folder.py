@@ -69,14 +69,12 @@ class RunFolder:
     @cached_property
     def description(self) -> dict[str, Any]:
         """Each modality's facts, the vocabulary, and the facts that the run was begun with."""
-        described = read_checked(
-            self.description_file, "run", "format", "recipes", "modalities", "vocabulary"
-        )
-        if described["format"] != FORMAT:
+        found = read_checked(self.description_file, "run", "format", "recipes", "modalities", "vocabulary")
+        if found["format"] != FORMAT:
             raise TransfuseError(
-                f"{self.description_file}: format {described['format']} is not this version's {FORMAT}"
+                f"{self.description_file}: format {found['format']} is not this version's {FORMAT}"
             )
-        return described
+        return found
 
     def build_model(self, recipe: Recipe, plugins: Plugins) -> Model:
         """The model as it was before training, its modalities restored; weights are loaded apart."""

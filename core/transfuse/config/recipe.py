@@ -39,8 +39,6 @@ RESERVED = (*COLUMNS, "tokens", "scored", GUIDANCE_VIEW)
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Weight = Annotated[float, Field(ge=0, le=1e9)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
@@ -183,6 +181,8 @@ class TrainSettings(Settings):
     """Share of the budget in which the learning rate rises from 0."""
     final_lr: Share = 0.05
     """The learning rate at the end, as a share of lr."""
+    cooldown: Share = 1.0
+    """Share of the budget, the last, in which the rate falls to that; it is constant between warm-up and then."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's."""
     eps: float = Field(default=1e-8, gt=0, le=1)

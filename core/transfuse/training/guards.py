@@ -26,7 +26,7 @@ JUMP = 8
 """So many mean strayings over the mean is a jump."""
 
 
-class DivergedError(TransfuseError):
+class Diverged(TransfuseError):
     """Too many steps in a row were skipped. The trainer's state is that after the last of them."""
 
 
@@ -72,7 +72,7 @@ class Guard:
             f"{', '.join(documents[:NAMED])} …; lower train.lr or train.clip"
         )
         if self.in_a_row > self.limit:
-            raise DivergedError(told if not self.limit else f"{told} ({self.in_a_row} such steps in a row)")
+            raise Diverged(told if not self.limit else f"{told} ({self.in_a_row} such steps in a row)")
         warnings.warn(f"{told} where it happens again (skipped: {self.skipped} so far)", stacklevel=3)
 
     def look(self, step: int, loss: float, documents: Sequence[str]) -> None:

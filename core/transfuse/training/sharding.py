@@ -224,14 +224,25 @@ def without_memory(model: nn.Module) -> dict[str, Tensor]:
 def put_rows(target: Tensor, first: int, count: int, source: Any) -> None:
     """Write the first ``count`` rows of ``source``, a tensor or what gives slices of one in a file, into the rows of
     ``target`` from ``first`` on; where that is divided among ranks, those of this rank are read, and no other."""
-    begin, end, part = 0, len(target), target
-    if is_divided(target):
-        (chunk,) = cast(Any, target).__create_chunk_list__()
-        begin, part = chunk.offsets[0], cast(Any, target).to_local()
-        end = begin + chunk.sizes[0]
+    begin, end = _rows(target)
+    part = cast(Any, target).to_local() if is_divided(target) else target
     low, high = max(first, begin), min(first + count, end)
     if low < high:
         part[low - begin : high - begin].copy_(source[low - first : high - first])
+
+
+def rows_here(table: Tensor, rows: int) -> int:
+    """How many of a table's first rows this rank's part of it begins with."""
+    begin, end = _rows(table)
+    return min(max(rows - begin, 0), end - begin)
+
+
+def _rows(table: Tensor) -> tuple[int, int]:
+    """From which row to which this rank's part goes."""
+    if not is_divided(table):
+        return 0, len(table)
+    (chunk,) = cast(Any, table).__create_chunk_list__()
+    return chunk.offsets[0], chunk.offsets[0] + chunk.sizes[0]
 
 
 def is_divided(tensor: Tensor) -> bool:

@@ -38,6 +38,7 @@ from transfuse.training.counts import Costs, row_counts
 from transfuse.training.dealing import deal
 from transfuse.training.deferred import Recording
 from transfuse.training.ema import EMA
+from transfuse.training.growing import Inherited
 from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors, restore_optimizer
@@ -58,7 +59,8 @@ class Trainer:
     model: the recipe's, put into training mode. data: its split ``train`` is read, without items of roles that
     the recipe lacks, in an order that ``train.seed`` fixes. Everything drawn is keyed by that seed, so equal
     arguments give equal steps. Raises TransfuseError for a factor in ``train.lr_scale`` or ``train.grad_scale``
-    that the model has no place for, or where the data hold no item for the recipe.
+    that the model has no place for, or where the data hold no item for the recipe. inherited: what the model has from
+    a run that this one began from, for ``train.lr_scale.inherited``.
 
     ranks: the processes that train together, this one alone by default; the model's weights are divided among them
     as ``train.shard`` says. recording: where the model was built without memory (`deferred.built`), how its weights
@@ -73,14 +75,16 @@ class Trainer:
         recipe: Recipe,
         model: Model,
         data: DataSet,
+        inherited: Inherited | None = None,
         ranks: Ranks = ALONE,
         recording: Recording | None = None,
         drawn: bool = True,
     ) -> None:
         self.recipe, self.model, self.progress, self.ranks = recipe, model, Progress(), ranks
+        self.inherited = inherited
         self.data = restrict(data, model.modalities)
         train = recipe.train
-        freeze(model, train.lr_scale)
+        freeze(model, train.lr_scale, inherited)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
@@ -91,6 +95,8 @@ class Trainer:
         self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16", recording, drawn)
         if recording is not None and drawn and recipe.model.pretrained is not None:
             model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
+        held = None if inherited is None else inherited.held_rows(model, train)
+        self.held_rows = None if held is None else held.of_parts(self.shards.local_of)
         self.device = model.tokens.weight.device
         self.optimizer = adamw(self._groups(), train, self.device)
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
@@ -108,7 +114,8 @@ class Trainer:
 
     def _groups(self) -> list[dict[str, Any]]:
         """The trained weights by their factor on the learning rate; norms and biases do not decay."""
-        factors = factor_by_parameter(self.model, self.recipe.train.lr_scale, "train.lr_scale")
+        scale = self.recipe.train.lr_scale
+        factors = factor_by_parameter(self.model, scale, "train.lr_scale", self.inherited)
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
@@ -249,7 +256,7 @@ class Trainer:
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
         Where the loss or gradient is not finite, no weight is changed: the step is skipped, counted and warned about,
-        and after ``train.skips`` in a row TransfuseError is raised. It is, too, where there is not enough memory.
+        and after ``train.skips`` in a row Diverged is raised. TransfuseError where there is not enough memory.
         """
         started = time.process_time()
         made = self._ahead or self._made()
@@ -269,10 +276,14 @@ class Trainer:
         self.shards.hand_over()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
+        if self.held_rows is not None:
+            self.held_rows.before_step()
         norm = self.shards.norm()
         clipped_step(
             self.optimizer, self.shards.trained.values(), self.recipe.train.clip, norm, losses.values()
         )
+        if self.held_rows is not None:
+            self.held_rows.after_step()
         if self.silence is not None:
             self.silence.heard(made.counts, sum(len(row.arrivals) for row in made.rows))
         if self.device.type == "cuda":

@@ -21,6 +21,7 @@ from transfuse.model.build import build_modalities
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
+from transfuse.training import Inherited, inherit
 from transfuse.training.ranks import Ranks, ranks
 
 from transfuse_lab.commands.account import report_account
@@ -38,6 +39,7 @@ from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
 from transfuse_lab.runs.kept_fits import forget_fits
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.training import train
 
@@ -68,13 +70,15 @@ def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | N
     )  # reads all, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
-        fitted = of_codecs(surveyed, there) if codecs is None and start is None else Forecast()
-        trained = of_training(surveyed, plugins, there)
+        known = codecs is not None or start is not None or surveyed.fitted
+        fitted = Forecast() if known else of_codecs(surveyed, there)
+        trained = of_training(surveyed, plugins, there, _inherited(start, surveyed.recipe, plugins))
         check_room("--out", out, fitted.size + trained.size)
-        parts = f", of them the codecs {in_time(fitted.seconds)}" if fitted.seconds > 60 else ""
-        say(f"{recipe.name}: {in_time(fitted.seconds + trained.seconds)} on this machine{parts} ({ESTIMATE})")
+        _say_time(fitted, trained, recipe.name)
 
     with locked(out) if together.first else nullcontext():
+        if latest := RunFolder(out).latest:  # going on writes another like it
+            check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
         trainer = train(
             recipe,
             data,
@@ -103,6 +107,16 @@ def quiet_but_first(together: Ranks) -> Iterator[None]:
         yield
 
 
+def _inherited(start: Path | None, recipe: Recipe, plugins: Plugins) -> Inherited | None:
+    """What the recipe's model has from the run that it begins from."""
+    return None if start is None else inherit(RunFolder(start), RunFolder(start).recipe(plugins), recipe)
+
+
+def _say_time(codecs: Forecast, training: Forecast, name: str) -> None:
+    parts = f", of them the codecs {in_time(codecs.seconds)}" if codecs.seconds > 60 else ""
+    say(f"{name}: {in_time(codecs.seconds + training.seconds)} on this machine{parts} ({ESTIMATE})")
+
+
 def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
     """What can be done with a run, as commands."""
     if data.size("heldout"):
@@ -115,13 +129,21 @@ def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
     yield shlex.join(["transfuse", "sample", str(out), *want, "--n", "16", "--out", "samples"])
 
 
-def dry_run_command(chosen: RecipeOnData, device: str = AUTO) -> None:
-    """Shows shapes, parameters, memory and one batch; nothing is trained or kept."""
+def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str = AUTO) -> None:
+    """Shows shapes, parameters, memory and one batch; nothing is trained or kept. start: as in `train_command`."""
     there = open_device(device)
     recipe, data, _, plugins = _resolve(chosen)
-    recipe = survey(recipe, data, say).recipe
-    for line in describe(recipe, data, plugins, there).split("\n"):
+    codecs = stored_codecs(data)
+    if start is not None:
+        recipe = as_before(recipe, RunFolder(start).recipe(plugins).dump())
+    elif codecs is not None:
+        recipe = as_before(recipe, fit_from(codecs))
+    inherited = _inherited(start, recipe, plugins)
+    surveyed = survey(recipe, data, say, codecs)
+    for line in describe(surveyed.recipe, data, plugins, there, inherited).split("\n"):
         say(line)
+    fitted = Forecast() if start is not None or surveyed.fitted else of_codecs(surveyed, there)
+    _say_time(fitted, of_training(surveyed, plugins, there, inherited), recipe.name)
 
 
 def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:

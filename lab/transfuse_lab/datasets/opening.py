@@ -21,7 +21,7 @@ STORE_FILES = ("manifest.json", "zarr.json")  # what tells a store's folder from
 def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> DataSet:
     """The data set that ``--data TEXT`` means.
 
-    text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
+    text: the name of an offered data set (``digits``), else the path or address of a store (a folder that ends in
     ``.zarr`` or holds a store's files), else of interleaved documents (a ``.jsonl`` file, or a folder that
     holds ``documents.jsonl``), else of a folder of captioned images, or its listing of captions. ``./digits``
     is always a path, and ``~`` the user's home.
@@ -48,6 +48,8 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     """
     text, given = (text, {}) if os.path.exists(_path(text)) else _with_settings(text)
     given |= settings or {}
+    if is_address(text):
+        return {"name": "store", "path": text, **given}
     names = plugins.parts("dataset")
     path = _path(text)
     if text in names:
@@ -72,6 +74,11 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     if path.suffix == ".jsonl":
         return {"name": "interleaved", **where}
     raise TransfuseError(f"--data {text!r} is a file, not a folder; {did_you_mean(text, names)}")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is a store's address for fsspec, such as ``s3://bucket/pets.zarr``, and no path."""
+    return "://" in text
 
 
 def _path(text: str) -> Path:

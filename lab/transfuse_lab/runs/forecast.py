@@ -15,7 +15,7 @@ from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.registry.plugins import Plugins
-from transfuse.training import Trainer
+from transfuse.training import Inherited, Trainer
 from transfuse.training.optimizer import optimizer_tensors
 
 from transfuse_lab.runs.survey import Surveyed
@@ -63,17 +63,22 @@ def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecas
     return found
 
 
-def of_training(surveyed: Surveyed, plugins: Plugins, device: torch.device | str = "cpu") -> Forecast:
-    """Of the model's training, its codecs apart; and of its checkpoints.
+def of_training(
+    surveyed: Surveyed,
+    plugins: Plugins,
+    device: torch.device | str = "cpu",
+    inherited: Inherited | None = None,
+) -> Forecast:
+    """Of the model's training, its codecs apart; and of its checkpoints. inherited: from a run that it begins from.
 
     Raises TransfuseError where the model cannot be built, or its mask shows what it may not (`Trainer.check_mask`).
     """
-    grids = _grids(surveyed)
+    grids = {} if surveyed.fitted else _grids(surveyed)
     for role, modality in grids.items():
         _seconds_of(modality, _sample(surveyed, role), 0.0)
     recipe = surveyed.recipe
     model = build_model(recipe, {**surveyed.modalities, **grids}, plugins, start=False).to(device)
-    trainer = Trainer(recipe, model, surveyed.data)
+    trainer = Trainer(recipe, model, surveyed.data, inherited)
     trainer.check_mask()
     trainer.silence = None  # a few steps say nothing of which weights are idle
     trainer.step()  # makes much that is made once

@@ -35,7 +35,7 @@ def begin_together(run: RunFolder, data: DataSet, plugins: Plugins, ranks: Ranks
     model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False), seed)
     if recording is None:
         model = build_model(recipe, modalities, plugins)
-    trainer = Trainer(recipe, model, data, ranks, recording)
+    trainer = Trainer(recipe, model, data, ranks=ranks, recording=recording)
     trainer.save(run)
     if ranks.first:
         shutil.rmtree(run.path / BEGUN, ignore_errors=True)

@@ -25,9 +25,8 @@ from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
-from transfuse.training import ALONE, Ranks, Trainer
+from transfuse.training import ALONE, Diverged, Inherited, Ranks, Trainer, grow, inherit
 from transfuse.training.deferred import built
-from transfuse.training.guards import DivergedError
 from transfuse.training.saving import sound_checkpoint
 
 from transfuse_lab.lock import make_folder
@@ -37,12 +36,13 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
+from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.together import begin_together, leave_codecs
 
 MAY_CHANGE = (
-    "lr", "warmup", "final_lr", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every", "keep_last",
-    "keep_every", "skips", "shard",
+    "lr", "warmup", "final_lr", "cooldown", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
+    "keep_last", "keep_every", "skips", "shard",
 )  # fmt: skip
 """Settings of training that a run may go on under others of, since its weights keep their shapes."""
 LOOKED_AT = 1000  # training documents, to see which roles are droppable
@@ -63,7 +63,8 @@ def prepare(
     if codecs is None:
         fit_modalities(modalities, data, 0, report, contexts=contexts)
     else:
-        restore_codecs(codecs, modalities, provenance(recipe, data.identity()))
+        fit_to = data.identity() if stored_codecs(data) is None else fit_from(codecs).get("data", {})
+        restore_codecs(codecs, modalities, provenance(recipe, fit_to))
     return modalities
 
 
@@ -85,10 +86,13 @@ def open_run(
 
     What nobody set in the recipe is as the run has it, or the codecs or the run that it begins from; else it is chosen
     to suit the data (`survey`). Codecs are fit on the device, and go on where their training was
-    stopped. Of several ranks the first does so alone, and then all open what it left.
+    stopped; those that a store's documents were encoded with are taken from the store. Of several ranks the first does
+    so alone, and then all open what it left.
 
     Raises TransfuseError where the folder holds another run, naming what differs.
     """
+    if codecs is None and start is None:
+        codecs = stored_codecs(data)
     if not ranks.from_first(bool(run.description_file.is_file() and run.latest)):
         apart = ranks.size > 1 and start is None
         begun = ranks.first_does(
@@ -104,11 +108,12 @@ def open_run(
     before = run.recipe(plugins)
     recipe = as_before(recipe, before.dump())
     changed = ranks.first_does(lambda: _changed(run, before, recipe, data))
+    inherited = Inherited.of(run.description.get("inherited"))
     if ranks.size == 1:
-        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data)
+        trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data, inherited)
     else:
         model, recording = built(lambda: run.build_model(recipe, plugins), recipe.train.seed)
-        trainer = Trainer(recipe, model, data, ranks, recording, drawn=False)
+        trainer = Trainer(recipe, model, data, inherited, ranks, recording, drawn=False)
     trainer.resume(sound_checkpoint(run, ranks))
     step = trainer.progress.step
     report(f"{run.path}: going on after step {step}")
@@ -146,17 +151,18 @@ def _begin(
     there = None if start is None else RunFolder(start).recipe(plugins)
     if there is not None:
         recipe = as_before(recipe, there.dump())
+        inherit(RunFolder(start), there, recipe)  # what does not go together is told first
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
-        looked = survey(recipe, data, report)
+        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None)
         recipe = looked.recipe
         if ready is not None:
             ready(looked)
     began = time.process_time()
     with kept_fits(recipe, data, run.path, report, device) as fits:
         if start is None or there is None:
-            modalities = prepare(recipe, data, report, codecs, fits)
+            modalities, inherited = prepare(recipe, data, report, codecs, fits), None
             if apart:
                 leave_codecs(run, modalities)
                 model, _ = built(
@@ -165,9 +171,9 @@ def _begin(
             else:
                 model = build_model(recipe, modalities, plugins)
         else:
-            model = _from(RunFolder(start), there, recipe, plugins)
+            model, inherited = _grown(RunFolder(start), there, recipe, data, plugins, report, fits)
         spent = time.process_time() - began + sum(fit.before for fit in fits.values())
-        trainer = Trainer(recipe, model if apart else model.to(device), data)
+        trainer = Trainer(recipe, model if apart else model.to(device), data, inherited)
         facts = {
             "data": data.identity(),
             "data_section": section,
@@ -175,8 +181,9 @@ def _begin(
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
         }
-        if start is not None:
+        if start is not None and inherited is not None:
             facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
+            facts["inherited"] = inherited.dump()
         trainer.check_mask()
         run.write_description(recipe, trainer.model, facts)
         run.metrics_file.unlink(missing_ok=True)
@@ -184,6 +191,32 @@ def _begin(
             return None
         trainer.save(run)
     return trainer
+
+
+def _grown(
+    start: RunFolder,
+    there: Recipe,
+    recipe: Recipe,
+    data: DataSet,
+    plugins: Plugins,
+    report: Report,
+    contexts: Mapping[str, FitContext],
+) -> tuple[Model, Inherited]:
+    """The recipe's model with what a run has learnt; codecs of roles that it has not are fit to the data."""
+    inherited = inherit(start, there, recipe)
+    ids = inherited.ids
+    report_left_out(restrict(data, recipe.modalities), recipe, report)
+    model = grow(
+        start, there, recipe, plugins, lambda new: fit_modalities(new, data, 0, report, contexts=contexts)
+    )
+    if new := [role for role in recipe.modalities if role not in inherited.roles]:
+        more = model.vocabulary.size - ids
+        report(f"{start.path}: {', '.join(inherited.roles)} go on; new are {', '.join(new)}, and {more} ids")
+    if gone := [role for role in there.modalities if role not in recipe.modalities]:
+        report(
+            f"{start.path}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} left out: not in the recipe"
+        )
+    return model, inherited
 
 
 def droppable_roles(data: DataSet) -> list[str]:
@@ -221,25 +254,6 @@ def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> d
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _from(run: RunFolder, there: Recipe, recipe: Recipe, plugins: Plugins) -> Model:
-    """The recipe's model with the codecs and the weights of a trained run, averaged if that averages them.
-
-    Raises TransfuseError naming the role or the weights that the run has not so.
-    """
-    for role, chosen in recipe.modalities.items():
-        before = there.modalities.get(role)
-        if before is None or before.learnt() != chosen.learnt():
-            what = "has no such role" if before is None else differing(before.learnt(), chosen.learnt())
-            raise TransfuseError(
-                f"--from {run.path}: role {role!r}: {what}; its codec is that run's, or begin without"
-            )
-    model = run.build_model(recipe, plugins)
-    run.checkpoint.load_weights(model)
-    if there.train.ema:
-        run.checkpoint.load_average(model)
-    return model
-
-
 def train(
     recipe: Recipe,
     data: DataSet,
@@ -253,6 +267,7 @@ def train(
     device: torch.device | str = "cpu",
     ready: Callable[[Surveyed], None] | None = None,
     surveyed: bool = False,
+    until: float = 1.0,
     ranks: Ranks = ALONE,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
@@ -260,8 +275,8 @@ def train(
     section: what opens the data set again (``{"name": "digits"}``). codecs: a folder of codecs fit before
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
-    recipe was found to go with the data, as a comparison does for all of its runs. ranks: the processes that train it
-    together; each calls this.
+    recipe was found to go with the data, as a comparison does for all of its runs. until: a share of the budget, to
+    train no further. ranks: the processes that train it together; each calls this.
 
     Writes ``metrics.jsonl``, a line a step, and ``events.jsonl``, a line where something happened. Interrupted (Ctrl-C,
     SIGTERM, SIGHUP) on any rank, it finishes the step, saves and raises KeyboardInterrupt, which says so; the second
@@ -290,10 +305,10 @@ def train(
             trainer.save(run, wait)
 
         saved, stop = time.monotonic(), False
-        while not trainer.done and not stop:
+        while progress.share(recipe) < until and not stop:
             try:
                 measured = trainer.step()
-            except DivergedError:
+            except Diverged:
                 save(wait=True)
                 raise
             finally:
@@ -317,7 +332,7 @@ def train(
                 save(wait=asked)
                 saved = time.monotonic()
         save(wait=True)
-        if stop and not trainer.done:
+        if stop and progress.share(recipe) < until:
             raise KeyboardInterrupt(
                 f"{folder}: saved after step {progress.step}. The same command goes on there."
             )

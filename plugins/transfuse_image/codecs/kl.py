@@ -77,6 +77,17 @@ class KLCodec(Autoencoder):
         latents, _ = split_moments(self._moments(raw))
         return ((latents - self.mean[:, None, None]) / self.std[:, None, None])[0].cpu().numpy()
 
+    def keep(self, raw: np.ndarray) -> np.ndarray:
+        """What packed stores keep: mean and log-variance of the Gaussian around the normalised latent, ``[2c, ...]``."""
+        latents, log_variance = split_moments(self._moments(raw))
+        normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
+        spread = log_variance - 2 * self.std[:, None, None].log()
+        return torch.cat([normal, spread], dim=1)[0].cpu().numpy()
+
+    def kept(self, stored: np.ndarray) -> np.ndarray:
+        """The mean of what ``keep`` gave: what ``encode`` gives."""
+        return stored[: self.channels]
+
     def decode(self, payload: np.ndarray) -> np.ndarray:
         latents = torch.from_numpy(np.asarray(payload, np.float32)).to(self.device)
         return self._image((latents * self.std[:, None, None] + self.mean[:, None, None])[None])
