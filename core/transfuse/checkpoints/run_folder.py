@@ -107,14 +107,6 @@ class RunFolder:
         write_checked(self.description_file, described)
         self.read_anew("description")
 
-    def change_recipe(self, recipe: Recipe, **facts: Any) -> None:
-        """Another recipe of the same weights from now on, and what is to be kept of the change."""
-        sums = [*self.description["recipes"], checksum(recipe.dump())]
-        # The sums first: a kill between the two writes harms nothing.
-        write_checked(self.description_file, {**self.description, **facts, "recipes": sums})
-        write_json(self.recipe_file, recipe.dump())
-        self.read_anew("description")
-
     # -- checkpoints
 
     @cached_property

@@ -77,8 +77,7 @@ class Part:
 
 
 def read_tensors(part: Part) -> dict[str, Tensor]:
-    """The inverse, pieces put together. Raises TransfuseError naming the file where it is missing, damaged, or holds
-    NaN or infinity."""
+    """The inverse, pieces put together. Raises TransfuseError where a file is missing, damaged, or holds NaN."""
     with part.checked():
         if not part.prefix and len(part.files) == 1:
             tensors = load_file(*part.files)

@@ -17,8 +17,9 @@ from torch import Tensor
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE
 from transfuse.checkpoints.weights import Part, check_file, check_finite, check_fit, module_tensors
+from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import digest, replace, write_checked, write_text, writing
+from transfuse.files import checksum, digest, replace, write_checked, write_json, write_text, writing
 from transfuse.model.model import Model
 from transfuse.training.optimizer import optimizer_tensors
 from transfuse.training.ranks import Ranks
@@ -66,6 +67,15 @@ def settle(run: RunFolder, step: int, kept: int = KEPT, every: int | None = None
     for old in home.iterdir():
         if old.is_dir() and old != before and not (old.name.isdecimal() and int(old.name) in stay):
             shutil.rmtree(old, ignore_errors=True)
+
+
+def change_recipe(run: RunFolder, recipe: Recipe, **facts: Any) -> None:
+    """Another recipe of the same weights from now on, and what is to be kept of the change."""
+    sums = [*run.description["recipes"], checksum(recipe.dump())]
+    # The sums first: a kill between the two writes harms nothing.
+    write_checked(run.description_file, {**run.description, **facts, "recipes": sums})
+    write_json(run.recipe_file, recipe.dump())
+    run.read_anew("description")
 
 
 class Saver:

@@ -27,7 +27,7 @@ from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
 from transfuse.training import ALONE, Diverged, Inherited, Ranks, Trainer, grow, inherit
 from transfuse.training.deferred import built
-from transfuse.training.saving import sound_checkpoint
+from transfuse.training.saving import change_recipe, sound_checkpoint
 
 from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import Unseen, bar, say
@@ -121,7 +121,7 @@ def open_run(
         forget_fits(run.path)
     if changed:
         history = [*run.description.get("history", ()), {"step": step, "changed": changed}]
-        run.change_recipe(recipe, history=history)
+        change_recipe(run, recipe, history=history)
         said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
         report(f"{run.path}: from here on {said}")
     return trainer
