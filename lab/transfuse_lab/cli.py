@@ -233,6 +233,17 @@ def recipes(registry: RegistryFile = None) -> None:
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
+) -> None:
+    """Copy a run, its newest checkpoint as whole files: what many ranks wrote in pieces becomes one safetensors each."""
+    from transfuse_lab.commands.export import export_command
+
+    export_command(run, out)
+
+
+@app.command()
 def doctor(
     run: Annotated[
         Path | None,

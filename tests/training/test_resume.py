@@ -7,9 +7,10 @@ from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
 from transfuse.registry.plugins import Plugins
 from transfuse.training.ranks import ALONE
-from transfuse.training.saving import sound_checkpoint
+from transfuse.training.saving import export, sound_checkpoint
 
 from tests.tiny.rank_programs import every_step, go_on
+from tests.tiny.runs import same
 from tests.tiny.together import together
 
 PROGRAM = "tests.tiny.rank_programs:{}"
@@ -59,6 +60,15 @@ def test_other_numbers_of_ranks_go_on_with_the_same_run(tmp_path: Path) -> None:
     ]
     recipe, _ = checkpoints.load(run.path, Plugins.load(disabled=["adapters", "lab"]))
     assert recipe.train.keep_last == 2
+    export(run, tmp_path / "whole")
+    exported = RunFolder(tmp_path / "whole").checkpoint
+    assert sorted(exported.state["files"]) == [
+        "ema.safetensors",
+        "model.safetensors",
+        "optimizer.safetensors",
+    ]
+    for kind in exported.state["files"]:
+        assert same(exported.tensors(kind), run.checkpoint.tensors(kind))
     one = go_on(ALONE, str(tmp_path / "run"), 4, settings)
     three = together(3, PROGRAM.format("go_on"), str(tmp_path / "run"), 4, settings)
     assert {here["sums"] for here in three} == {one["after"]}

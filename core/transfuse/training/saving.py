@@ -19,7 +19,16 @@ from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE
 from transfuse.checkpoints.weights import Part, check_file, check_finite, check_fit, module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import checksum, digest, replace, write_checked, write_json, write_text, writing
+from transfuse.files import (
+    checksum,
+    digest,
+    replace,
+    write_bytes,
+    write_checked,
+    write_json,
+    write_text,
+    writing,
+)
 from transfuse.model.model import Model
 from transfuse.training.optimizer import optimizer_tensors
 from transfuse.training.ranks import Ranks
@@ -76,6 +85,28 @@ def change_recipe(run: RunFolder, recipe: Recipe, **facts: Any) -> None:
     write_checked(run.description_file, {**run.description, **facts, "recipes": sums})
     write_json(run.recipe_file, recipe.dump())
     run.read_anew("description")
+
+
+def export(run: RunFolder, out: Path) -> None:
+    """The run as it would be if one process had trained it: its newest checkpoint in whole files, and what stands beside.
+
+    Raises TransfuseError where something lies there already, or nothing of the run is whole.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise TransfuseError(f"{out} holds something already: name a folder that is empty or not there")
+    checkpoint = run.sound_checkpoint()
+    kinds = [
+        kind
+        for kind in KINDS
+        if kind in checkpoint.state["files"] or kind in checkpoint.state.get("parts", {})
+    ]
+    tensors = {kind: checkpoint.tensors(kind) for kind in kinds}
+    kept = {key: value for key, value in checkpoint.state.items() if key not in ("step", "files", "parts")}
+    for file in (run.recipe_file, run.description_file, run.metrics_file):
+        if file.is_file():
+            write_bytes(out / file.name, file.read_bytes())
+    Checkpoint.write(out / "checkpoints" / checkpoint.folder.name, tensors, kept)
+    write_text(out / "checkpoints" / "latest", checkpoint.folder.name)
 
 
 class Saver:
