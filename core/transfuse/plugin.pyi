@@ -66,3 +66,6 @@ from .registry.hooks import hookimpl as hookimpl
 from .training.optimizer import optimizer_tensors as optimizer_tensors
 from .training.optimizer import restore_optimizer as restore_optimizer
 from .training.sharding import put_rows as put_rows
+from .training.tracker import Drawn as Drawn
+from .training.tracker import Measured as Measured
+from .training.tracker import Tracker as Tracker

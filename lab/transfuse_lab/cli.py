@@ -98,6 +98,16 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", metavar="TRACKER", help="Such as tensorboard, or 'wandb;project=mine'; repeatable."
+        ),
+    ] = None,
+    show_every: Annotated[
+        int,
+        typer.Option("--show-every", min=0, metavar="STEPS", help="Samples for trackers each so many steps."),
+    ] = 0,
     registry: RegistryFile = None,
     device: Device = AUTO,
 ) -> None:
@@ -112,7 +122,7 @@ def train(
     elif out is not None:
         if codecs is not None and start is not None:
             raise TransfuseError("give one of --codecs and --from: a run has codecs of its own")
-        train_command(chosen, out, codecs, start, check_device(device))
+        train_command(chosen, out, codecs, start, check_device(device), tuple(track or ()), show_every)
 
 
 @app.command(name="train-codec")
@@ -237,7 +247,7 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
 ) -> None:
-    """Copy a run, its newest checkpoint as whole files: what many ranks wrote in pieces becomes one safetensors each."""
+    """Copy a run, its newest checkpoint as whole files: what ranks wrote in pieces becomes one safetensors each."""
     from transfuse_lab.commands.export import export_command
 
     export_command(run, out)

@@ -161,7 +161,7 @@ def test_an_average_that_is_missing_damaged_or_of_another_recipe_is_named(
     folder, _ = run
     path = folder / "checkpoints/2/ema.safetensors"
     with pytest.raises(TransfuseError, match=r"ema\.safetensors: the weights .* have no place"):
-        RunFolder(folder).checkpoint.load_average(kit.model("text"))
+        RunFolder(folder).checkpoint.load_weights(kit.model("text"), averaged=True)
     path.write_bytes(b"")
     with pytest.raises(TransfuseError, match=r"ema\.safetensors is damaged"):
         checkpoints.load(folder, plugins())

@@ -1,8 +1,8 @@
 """A checkpoint: a moment of training in a folder, from which training goes on bit for bit.
 
 ``model.safetensors``, ``optimizer.safetensors``, ``ema.safetensors`` where weights are averaged, and
-``state.json``. What only looks at a model needs no optimiser, and reads none. Where several ranks trained, each wrote
-its pieces of these in files of its own, and ``parts`` in the state says which stand for which.
+``state.json``. What only looks at a model needs no optimiser, and reads none. Of several ranks each wrote its pieces
+of these in files of its own, which ``parts`` in the state names.
 """
 
 import shutil
@@ -102,10 +102,6 @@ class Checkpoint:
     def _files(self, name: str) -> list[str]:
         return self.state.get("parts", {}).get(name) or [f for f in self.state["files"] if f == name]
 
-    def load_weights(self, model: Model) -> None:
-        """The weights as they were trained."""
-        load_weights(model, self.part(MODEL))
-
-    def load_average(self, model: Model) -> None:
-        """Their moving average, in their place."""
-        load_average(model, self.part(EMA_FILE))
+    def load_weights(self, model: Model, averaged: bool = False) -> None:
+        """The weights as they were trained; ``averaged``: their moving average in the place of those that have one."""
+        (load_average if averaged else load_weights)(model, self.part(EMA_FILE if averaged else MODEL))

@@ -130,20 +130,19 @@ class RunFolder:
 
     def sound_checkpoint(self, *files: str) -> Checkpoint:
         """The same, of which these files are whole; all, if none is named: training goes on from one."""
-        for last_try in (False, True):
-            newest = self.latest
-            if newest is None:
-                lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
-                raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
-            # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
-            older = [path for path in self.steps() if 0 < int(path.name) < int(newest.name)]
-            try:
-                return Checkpoint.newest({newest, *older}, *files)
-            except TransfuseError:
-                self.read_anew("latest")  # a run that trains may have moved on meanwhile
-                if last_try or self.latest == newest:
-                    raise
-        raise AssertionError
+        newest = self.latest
+        if newest is None:
+            lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
+            raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
+        # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
+        older = [path for path in self.steps() if 0 < int(path.name) < int(newest.name)]
+        try:
+            return Checkpoint.newest({newest, *older}, *files)
+        except TransfuseError:
+            self.read_anew("latest")  # a run that trains may have moved on meanwhile
+            if self.latest == newest:
+                raise
+        return self.sound_checkpoint(*files)
 
     def steps(self) -> list[Path]:
         """The folders of all checkpoints, in no order."""
@@ -162,10 +161,9 @@ class RunFolder:
         """
         recipe = recipe or self.recipe(plugins)
         model = self.build_model(recipe, plugins)
-        checkpoint = self.checkpoint
-        checkpoint.load_weights(model)
+        self.checkpoint.load_weights(model)
         if recipe.train.ema:
-            checkpoint.load_average(model)
+            self.checkpoint.load_weights(model, averaged=True)
         return recipe, model.eval()
 
     def read_anew(self, *names: str) -> None:

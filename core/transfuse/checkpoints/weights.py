@@ -1,7 +1,6 @@
 """Weights on disk: safetensors files, one name a tensor, loaded whole or not at all.
 
-Ranks that trained together wrote pieces, as torch.distributed.checkpoint does: each file's header says where in the
-whole tensor its piece of that name begins.
+Of ranks that trained together each wrote its pieces: a file's header says where in the tensor a piece begins.
 """
 
 import json
@@ -45,8 +44,7 @@ def check_file(path: Path, sha256: str) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of tensors of a checkpoint: the files they lie in, with each one's SHA-256, None where it was checked
-    before; and what stands before their names there."""
+    """Files of one kind of tensors, with each one's SHA-256, None where it was checked; and a prefix of their names."""
 
     files: Mapping[Path, str | None]
     prefix: str = ""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, STATE
-from transfuse.checkpoints.weights import Part, check_file, check_finite, check_fit, module_tensors
+from transfuse.checkpoints.weights import check_file, module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.files import (
@@ -88,7 +88,7 @@ def change_recipe(run: RunFolder, recipe: Recipe, **facts: Any) -> None:
 
 
 def export(run: RunFolder, out: Path) -> None:
-    """The run as it would be if one process had trained it: its newest checkpoint in whole files, and what stands beside.
+    """The run as it would be if one process had trained it: its newest checkpoint in whole files, and what lies beside.
 
     Raises TransfuseError where something lies there already, or nothing of the run is whole.
     """
@@ -206,70 +206,6 @@ def prefix(kind: str) -> str:
 
 def _names(kind: str, tensors: Mapping[str, Tensor]) -> list[str]:
     return [f"{prefix(kind)}{name}" for name in tensors]
-
-
-def read_own(part: Part, targets: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Of each tensor the piece that a target of that name has on this rank, whatever pieces it was written in.
-
-    targets: DTensors, or tensors that are whole on each rank. No more than that is held. Raises TransfuseError as
-    `load_weights` does.
-    """
-    places = {name: _place(target) for name, target in targets.items()}
-    found: dict[str, Tensor] = {}
-    shapes: dict[str, list[int]] = {}
-    with part.checked():
-        for name, begins, piece in part.pieces():
-            ends = [a + n for a, n in zip(begins, piece.get_shape(), strict=True)]
-            shapes[name] = [max(pair) for pair in zip(shapes.get(name, ends), ends, strict=True)]
-            place = places.get(name, ())
-            if name not in places or len(place) != len(ends):
-                found[name] = _empty_like(piece, [0])
-                continue
-            if name not in found:
-                found[name] = _empty_like(piece, [last - first for first, last in place])
-            shared = [
-                (max(first, begin), min(last, end))
-                for (first, last), begin, end in zip(place, begins, ends, strict=True)
-            ]
-            if all(low < high for low, high in shared):
-                here = tuple(
-                    slice(a - first, b - first) for (a, b), (first, _) in zip(shared, place, strict=True)
-                )
-                there = tuple(
-                    slice(a - begin, b - begin) for (a, b), begin in zip(shared, begins, strict=True)
-                )
-                found[name][here] = piece[there or ...]
-    whole = {n: torch.empty(shapes[n], dtype=piece.dtype, device="meta") for n, piece in found.items()}
-    check_fit(part, whole, targets)
-    check_finite(part, found)
-    return found
-
-
-def read_moments(part: Part, parameters: Mapping[str, Any]) -> dict[str, Tensor]:
-    """An optimiser's state by name, each moment's piece that its parameter has on this rank."""
-    targets: dict[str, Any] = {}
-    with part.checked():
-        for name, _, piece in part.pieces():
-            shape = piece.get_shape()
-            own = parameters.get(name.rpartition("/")[0])
-            if own is None or not shape:
-                targets[name] = torch.empty(shape, dtype=_empty_like(piece, [0]).dtype)
-            else:
-                targets[name] = own
-    return read_own(Part(dict.fromkeys(part.files), part.prefix), targets)
-
-
-def _empty_like(piece: Any, shape: list[int]) -> Tensor:
-    none = piece[tuple(slice(0, 0) for _ in piece.get_shape()) or ...]
-    return torch.empty(shape, dtype=none.dtype)
-
-
-def _place(target: Any) -> list[tuple[int, int]]:
-    """Along each axis, from where to where a rank's piece of a tensor goes."""
-    if not hasattr(target, "__create_chunk_list__"):
-        return [(0, size) for size in target.shape]
-    (chunk,) = target.__create_chunk_list__()
-    return [(first, first + size) for first, size in zip(chunk.offsets, chunk.sizes, strict=True)]
 
 
 def sound_checkpoint(run: RunFolder, ranks: Ranks) -> Checkpoint:

@@ -43,10 +43,11 @@ from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors, restore_optimizer
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
+from transfuse.training.pieces import read_moments, read_own
 from transfuse.training.progress import Progress, StepRows, peak_memory
 from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
-from transfuse.training.saving import Saver, read_moments, read_own, write_checkpoint
+from transfuse.training.saving import Saver, write_checkpoint
 from transfuse.training.schedules import learning_rate
 from transfuse.training.sharding import Shards, is_divided
 from transfuse.training.silence import ENOUGH, Silence

@@ -39,8 +39,10 @@ from transfuse_lab.runs.codecs import fit_codecs, fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
 from transfuse_lab.runs.kept_fits import forget_fits
+from transfuse_lab.runs.sampling import sample
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
+from transfuse_lab.runs.tracking import Tracking, open_trackers
 from transfuse_lab.runs.training import train
 
 MEASURED = 256  # held-out arrays on which reconstruction is measured
@@ -53,14 +55,25 @@ def train_command(
     codecs: Path | None = None,
     start: Path | None = None,
     device: str = AUTO,
+    track: tuple[str, ...] = (),
+    show_every: int = 0,
 ) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left. start: a run
-    whose weights and codecs it begins from. Started by torchrun, all of its processes train together."""
+    whose weights and codecs it begins from. track: trackers, and of samples each ``show_every`` steps. Started by
+    torchrun, all of its processes train together."""
     with ranks(open_device(device)) as together, quiet_but_first(together):
-        _train(chosen, out, codecs, start, together)
+        _train(chosen, out, codecs, start, together, track, show_every)
 
 
-def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | None, together: Ranks) -> None:
+def _train(
+    chosen: RecipeOnData,
+    out: Path,
+    codecs: Path | None,
+    start: Path | None,
+    together: Ranks,
+    track: tuple[str, ...],
+    show_every: int,
+) -> None:
     there = together.device
     check_folder("--out", out)
     keep_freed_memory()
@@ -79,6 +92,17 @@ def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | N
     with locked(out) if together.first else nullcontext():
         if latest := RunFolder(out).latest:  # going on writes another like it
             check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
+        shown = show_every and together.size == 1
+        if show_every and not shown:
+            say(
+                "--show-every: samples are drawn where one process trains; `transfuse sample` draws from what is saved"
+            )
+        tracking = Tracking(
+            out,
+            open_trackers(track, out, plugins) if together.first else (),
+            show_every if shown else 0,
+            lambda trainer: sample(trainer, data),
+        )
         trainer = train(
             recipe,
             data,
@@ -90,6 +114,7 @@ def _train(chosen: RecipeOnData, out: Path, codecs: Path | None, start: Path | N
             device=there,
             ready=ready,
             ranks=together,
+            tracking=tracking,
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")

@@ -39,6 +39,7 @@ from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.together import begin_together, leave_codecs
+from transfuse_lab.runs.tracking import Tracking
 
 MAY_CHANGE = (
     "lr", "warmup", "final_lr", "cooldown", "clip", "budget", "too_long", "steps", "flops", "look_ahead", "save_every",
@@ -269,6 +270,7 @@ def train(
     surveyed: bool = False,
     until: float = 1.0,
     ranks: Ranks = ALONE,
+    tracking: Tracking | None = None,
 ) -> Trainer:
     """Train until the recipe's budget is spent, or go on with what the folder holds.
 
@@ -276,7 +278,7 @@ def train(
     (`fit_codecs`). start: a run from whose codecs and weights this one begins. device: where the model is
     trained; a run may go on on another. ready: is called before anything costs, where a run begins. surveyed: the
     recipe was found to go with the data, as a comparison does for all of its runs. until: a share of the budget, to
-    train no further. ranks: the processes that train it together; each calls this.
+    train no further. ranks: the processes that train it together; each calls this. tracking: is told of each step.
 
     Writes ``metrics.jsonl``, a line a step, and ``events.jsonl``, a line where something happened. Interrupted (Ctrl-C,
     SIGTERM, SIGHUP) on any rank, it finishes the step, saves and raises KeyboardInterrupt, which says so; the second
@@ -298,7 +300,10 @@ def train(
         closing(Events(folder / EVENTS) if ranks.first else NoLog()) as events,
         bar(f"train {recipe.name}") if ranks.first else nullcontext(Unseen()) as shown,
         interrupts() as interrupted,
+        tracking or Tracking(folder, ()) as tracked,
     ):
+        if ranks.first:
+            tracked.begin(trainer)
 
         def save(wait: bool) -> None:
             log.sync()  # a checkpoint never outlives the lines of its steps
@@ -321,6 +326,8 @@ def train(
                 **{name: value for name, value in measured.items() if math.isfinite(value)},
             }
             log.add(line)
+            if ranks.first:
+                tracked.step(trainer, {name: line[name] for name in measured if name in line})
             losses = "  ".join(f"{k[5:]} {v:.3f}" for k, v in measured.items() if k.startswith("loss_"))
             shown.update(min(1.0, progress.share(recipe)), f"step {progress.step}  {losses}")
             trainer.finish_saving()
