@@ -133,7 +133,9 @@ class Saver:
         from torch.distributed.checkpoint import HuggingFaceStorageWriter, async_save
 
         self.finish(wait=True)
-        fresh = self._fresh(step)
+        fresh, final = self._fresh(step), self.run.path / "checkpoints" / str(step)
+        if self.ranks.from_first(final.is_dir() and self.run.latest == final):
+            return  # saved already: a step has one state
         if self.ranks.first:
             shutil.rmtree(fresh, ignore_errors=True)
             with writing(fresh):

@@ -91,7 +91,14 @@ class Shards:
     ) -> None:
         """Memory for this rank's parts alone, and in them what belongs there of what the recording draws."""
         device = self.ranks.device
+        tied: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+        for module in model.modules():
+            for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                tied.setdefault(parameter, []).append((module, key))
         model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
+        for (first, name), *others in tied.values():
+            for module, key in others:
+                setattr(module, key, getattr(first, name))
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         loaded = () if drawn else model.state_dict().keys()
 

@@ -50,7 +50,7 @@ from transfuse.training.recompute import recompute_layers
 from transfuse.training.saving import Saver, write_checkpoint
 from transfuse.training.schedules import learning_rate
 from transfuse.training.sharding import Shards, is_divided
-from transfuse.training.silence import ENOUGH, Silence
+from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
 
 
@@ -341,10 +341,8 @@ class Trainer:
 
     def _say_silence(self) -> None:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
-        if self.silence is None:
-            return
-        enough = max(ENOUGH, self.data.excerpt("train"))
-        if self.silence.documents >= enough or (self.done and not self._resumed_at):
+        ended = self.done and not self._resumed_at
+        if self.silence is not None and (ended or self.silence.enough(self.data.excerpt("train"))):
             self.silence.say()
             self.silence = None
 
