@@ -6,7 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfuse.checkpoints.weights import Part, check_finite, check_fit
+from transfuse.checkpoints import Checkpoint
+from transfuse.checkpoints.checkpoint import MODEL, OPTIMIZER
+from transfuse.checkpoints.weights import Part, check_finite, check_fit, module_tensors
+from transfuse.model.model import Model
+from transfuse.training.optimizer import restore_optimizer
+from transfuse.training.sharding import Shards, is_divided
+
+
+def load_state(
+    checkpoint: Checkpoint, model: Model, shards: Shards, optimizer: torch.optim.Optimizer
+) -> None:
+    """A checkpoint's weights, and the optimiser's moments; of several ranks each reads its own pieces alone."""
+    if shards.ranks.size == 1:
+        checkpoint.load_weights(model)
+        moments = checkpoint.tensors(OPTIMIZER)
+    else:
+        own = module_tensors(model)
+        for name, piece in read_own(checkpoint.part(MODEL), own).items():
+            there: Any = own[name]
+            (there.to_local() if is_divided(there) else there).copy_(piece)
+        moments = read_moments(checkpoint.part(OPTIMIZER), shards.parameters)
+    restore_optimizer(shards.trained, optimizer, moments)
 
 
 def read_own(part: Part, targets: Mapping[str, Any]) -> dict[str, Tensor]:

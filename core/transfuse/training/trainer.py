@@ -41,15 +41,15 @@ from transfuse.training.ema import EMA
 from transfuse.training.growing import Inherited
 from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
-from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors, restore_optimizer
+from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
-from transfuse.training.pieces import read_moments, read_own
+from transfuse.training.pieces import load_state, read_own
 from transfuse.training.progress import Progress, StepRows, peak_memory
 from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
 from transfuse.training.saving import Saver, write_checkpoint
 from transfuse.training.schedules import learning_rate
-from transfuse.training.sharding import Shards, is_divided
+from transfuse.training.sharding import Shards
 from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
 
@@ -172,7 +172,7 @@ class Trainer:
 
         Raises TransfuseError naming the file that is missing, damaged or of another model.
         """
-        self._load(checkpoint)
+        load_state(checkpoint, self.model, self.shards, self.optimizer)
         state = checkpoint.state
         try:
             self.progress = Progress(**state["progress"])
@@ -190,19 +190,6 @@ class Trainer:
             self.ema.restore(
                 read_own(checkpoint.part(EMA_FILE), targets), self.progress.step - self.guard.skipped
             )
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        """The weights, and the optimiser's moments: of several ranks each reads its own pieces alone."""
-        if self.ranks.size == 1:
-            checkpoint.load_weights(self.model)
-            moments = checkpoint.tensors(OPTIMIZER)
-        else:
-            own = module_tensors(self.model)
-            for name, piece in read_own(checkpoint.part(MODEL), own).items():
-                there: Any = own[name]
-                (there.to_local() if is_divided(there) else there).copy_(piece)
-            moments = read_moments(checkpoint.part(OPTIMIZER), self.shards.parameters)
-        restore_optimizer(self.shards.trained, self.optimizer, moments)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
