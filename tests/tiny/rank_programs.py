@@ -1,5 +1,7 @@
 """What ranks do together in tests, each a function of the ranks and of JSON: they train, save and go on."""
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -67,6 +69,39 @@ def losses(
     return {"steps": measured, "held": sum(part.numel() for part in trainer.shards.trained.values())}
 
 
+class Spoilt(Trainer):
+    """In steps 2 and 3 the images of one row are not finite, whoever computes it."""
+
+    def batch(self, row: Row) -> Batch:
+        made = super().batch(row)
+        if self.progress.step not in (2, 3) or "shapes train 3" not in row.sources:
+            return made
+        return replace(made, groups=tuple(replace(g, x_t=g.x_t * float("nan")) for g in made.groups))
+
+
+def spoilt(world: Ranks, settings: Sequence[str]) -> dict[str, Any]:
+    """Six steps over four documents, a row each: what they measured, which left the weights alone, what was told."""
+    recipe, data = recipe_of(*settings), Shapes(train=4, reversed_share=0)
+    trainer = Spoilt(recipe, model_of(recipe, data), data, ranks=world)
+    measured, still = [], []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for step in range(6):
+            before = bits(trainer, gradients=False)
+            measured.append(trainer.step())
+            if bits(trainer, gradients=False) == before:
+                still.append(step)
+    finite = [{k: v for k, v in one.items() if math.isfinite(v)} for one in measured]
+    said = [str(one.message) for one in told if "not finite" in str(one.message)]
+    return {
+        "steps": finite,
+        "still": still,
+        "said": said,
+        "events": trainer.events,
+        "guard": trainer.guard.state(),
+    }
+
+
 # -- saved, and gone on with
 
 
@@ -76,12 +111,16 @@ def trainer_of(world: Ranks, settings: Sequence[str], name: str = "transfusion")
     return Trainer(recipe, model_of(recipe, data), data, ranks=world)
 
 
-def bits(trainer: Trainer) -> str:
+def bits(trainer: Trainer, gradients: bool = True) -> str:
     """Of all that a step leaves on this rank: gradients, weights, moments, averages, which ids may be predicted."""
     shards, own = trainer.shards, blake2b()
     tensors = {
         **{f"weight {name}": part for name, part in shards.local.items()},
-        **{f"gradient {name}": part.grad for name, part in shards.trained.items() if part.grad is not None},
+        **{
+            f"gradient {name}": part.grad
+            for name, part in shards.trained.items()
+            if gradients and part.grad is not None
+        },
         **optimizer_tensors(shards.trained, trainer.optimizer),
         **({} if trainer.ema is None else trainer.ema.tensors()),
         "predictable": trainer.model.predictable,

@@ -61,6 +61,8 @@ def test_other_numbers_of_ranks_go_on_with_the_same_run(tmp_path: Path) -> None:
     recipe, _ = checkpoints.load(run.path, Plugins.load(disabled=["adapters", "lab"]))
     assert recipe.train.keep_last == 2
     export(run, tmp_path / "whole")
+    with pytest.raises(TransfuseError, match="holds something already"):
+        export(run, tmp_path / "whole")
     exported = RunFolder(tmp_path / "whole").checkpoint
     assert sorted(exported.state["files"]) == [
         "ema.safetensors",
