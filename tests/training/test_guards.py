@@ -1,4 +1,4 @@
-"""Steps that are not finite change nothing on any rank and are counted; jumps are noted; memory that runs out is told."""
+"""Steps that are not finite change nothing on any rank and are counted; jumps are noted; short memory is told."""
 
 from collections.abc import Callable
 
