@@ -1,4 +1,4 @@
-"""What a rank holds at most, while a run begins and in a step: one process against two and four, over gloo on a CPU.
+"""What a rank holds at most, while a run begins and in a step: one process against two, over gloo on a CPU.
 
     python bench/rank_memory.py [--write]    # a minute or two; the table of docs/scale.md
 
@@ -28,7 +28,7 @@ SETTINGS = (
     "image=null", "text.vocab=257", "model.dim=512", "model.layers=12", "model.heads=8", "train.rows=4",
     "train.budget=256", "train.ema=0.9", "train.steps=10",
 )  # fmt: skip
-MIB = 1 << 20
+MIB, SIZES = 1 << 20, (1, 2)
 
 
 def rank(folder: str, pretrained: str) -> None:
@@ -105,11 +105,11 @@ def main() -> None:
     if given.rank:
         rank(*given.rank)
         return
-    lines = ["| | one process | 2 ranks | 4 ranks |", "|---|---|---|---|"]
+    lines = ["| | one process | 2 ranks |", "|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
         llama(Path(folder))
         for title, pretrained in (("drawn", ""), ("from a folder", folder)):
-            found = [measured(size, pretrained) for size in (1, 2, 4)]
+            found = [measured(size, pretrained) for size in SIZES]
             for key, what in (("begun", "begun"), ("step", "after a step")):
                 lines.append(
                     f"| {title}: {what}, MiB at most | {' | '.join(f'{one[key]:.0f}' for one in found)} |"
