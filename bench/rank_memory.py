@@ -2,9 +2,9 @@
 
     python bench/rank_memory.py [--write]    # a minute or two; the table of docs/scale.md
 
-A model of 36 M weights (12 layers of width 512), a step of 4 rows of 256 positions. Resident memory at its peak (Linux),
-over what the process held when all was imported and the tokenizer fit; what a rank's weights, gradients, two moments and
-averages come to by arithmetic stands beside it. ``from a folder``: the weights are read from a Llama folder.
+A model of 36 M weights (12 layers of width 512), a step of 4 rows of 256 positions. Resident memory at its peak
+(Linux), over what the process held when all was imported and the tokenizer fit; what a rank's weights, gradients, two
+moments and averages come to by arithmetic stands beside it. From a folder: the weights are read from a Llama folder.
 """
 
 import argparse
