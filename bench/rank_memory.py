@@ -8,6 +8,7 @@ moments and averages come to by arithmetic stands beside it. From a folder: the 
 """
 
 import argparse
+import ctypes
 import json
 import os
 import socket
@@ -54,16 +55,17 @@ def rank(folder: str, pretrained: str) -> None:
         begun = held()
         trainer.step()
         numbers = sum(part.numel() for part in trainer.shards.trained.values())
-        found = {"begun": begun - before, "step": held() - before, "numbers": numbers}
+        peak = held()
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back
+        kept = held("VmRSS")
+        found = {"begun": begun - before, "step": peak - before, "kept": kept - before, "numbers": numbers}
         (Path(folder) / str(world.rank)).write_text(json.dumps(found))
 
 
-def held() -> int:
-    """Bytes of resident memory at the peak so far."""
-    (line,) = [
-        each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM")
-    ]
-    return int(line.split()[1]) * 1024
+def held(line: str = "VmHWM") -> int:
+    """Bytes of resident memory, at the peak so far or (VmRSS) now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(each for each in lines if each.startswith(line)).split()[1]) * 1024
 
 
 def measured(size: int, pretrained: str) -> dict[str, float]:
@@ -85,7 +87,7 @@ def measured(size: int, pretrained: str) -> dict[str, float]:
         ]
         assert not any(one.wait() for one in started)
         each = [json.loads((Path(folder) / str(i)).read_text()) for i in range(size)]
-    most = {key: max(one[key] for one in each) / MIB for key in ("begun", "step")}
+    most = {key: max(one[key] for one in each) / MIB for key in ("begun", "step", "kept")}
     return {**most, "state": max(one["numbers"] for one in each) * 4 * 5 / MIB}
 
 
@@ -115,10 +117,12 @@ def main() -> None:
         llama(Path(folder))
         for title, pretrained in (("drawn", ""), ("from a folder", folder)):
             found = [measured(size, pretrained) for size in SIZES]
-            for key, what in (("begun", "begun"), ("step", "after a step")):
-                lines.append(
-                    f"| {title}: {what}, MiB at most | {' | '.join(f'{one[key]:.0f}' for one in found)} |"
-                )
+            for key, what in (
+                ("begun", "begun, at most"),
+                ("step", "in a step, at most"),
+                ("kept", "between steps"),
+            ):
+                lines.append(f"| {title}: {what}, MiB | {' | '.join(f'{one[key]:.0f}' for one in found)} |")
         states = " | ".join(f"{one['state']:.0f}" for one in found)
         lines.append(f"| weights, gradients, moments, averages by arithmetic, MiB | {states} |")
     print("\n".join(lines))
