@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Processes that share the tests.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow test-gpu lint docs constraints mutation clean
+.PHONY: pilot science science-check demo test test-slow test-gpu lint docs constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -39,6 +39,22 @@ test-slow: $(VENV)/.test
 # What only a GPU can show; without one each says that it skips, and why.
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest tests/devices tests/gpu -rs
+
+# Does the instrument work? Tunes, trains and judges a small plan (4 core-hours), and writes docs/results/pilot.md with
+# its go or no-go. Stopped, it goes on; its records are in docs/results/pilot.
+pilot: $(VENV)/.lab
+	$(BIN)/transfuse tune docs/results/pilot-plan.yaml
+	$(BIN)/transfuse compare --plan docs/results/pilot-plan.yaml
+
+# The comparison that was written down in docs/results/prereg-scenes.yaml (16 core-hours); starts nothing unless every
+# check of the pilot holds. Stopped, it goes on; its records are in docs/results/scenes.
+science: $(VENV)/.lab
+	$(BIN)/transfuse tune docs/results/prereg-scenes.yaml
+	$(BIN)/transfuse compare --plan docs/results/prereg-scenes.yaml
+
+# Known answers of the instrument, each shown to fail on a planted fault; half an hour.
+science-check: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/science
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pages import write
 from transfuse import masks
 from transfuse.attention import Dense, KVCache, Request
 from transfuse.attention.kv_cache import CachePlan
@@ -30,7 +31,6 @@ HEADS, WIDTH = 8, 64
 TRANSFUSION = masks.parse("same(doc) & (le(idx) | same(span))")
 BAGEL = masks.parse("same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))")
 WORLDVLA = masks.parse("same(doc) & le(idx) & ~(q.is_act & k.is_act & ~same(act))")
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 Columns = dict[str, np.ndarray]
 
 
@@ -320,10 +320,7 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n")
     if given.write:
-        page = PAGE.read_text()
-        before, rest = page.split("<!-- bench/attention.py -->\n", 1)
-        after = rest.split("<!-- end -->", 1)[1]
-        PAGE.write_text(f"{before}<!-- bench/attention.py -->\n{table(figures)}\n<!-- end -->{after}")
+        write("performance.md", "bench/attention.py", table(figures))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ of 4 numbers, 50 DDIM evaluations of two views. ``--write`` also puts the table 
 import argparse
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
 import torch
+from pages import write
 from transfuse import Document, Item, Registry, build, generate
 from transfuse.model.model import Model
 from transfuse.sequences.vocabulary import END
@@ -27,7 +27,6 @@ SETTINGS = (
     "model.dim=256", "model.layers=6", "model.heads=4", "text.vocab=256",
     "image.codec=pixel", "image.patcher.patch=2",
 )  # fmt: skip
-PAGE = Path(__file__).parents[1] / "docs/performance.md"
 UNITS = {"text": "ms a token", "picture": "ms an evaluation of one view of a picture"}
 
 
@@ -89,12 +88,6 @@ def table(found: Mapping[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def write(found: Mapping[str, dict], page: Path = PAGE) -> None:
-    text = page.read_text()
-    mark = r"(<!-- bench/generation.py -->\n).*?(<!-- end -->)"
-    page.write_text(re.sub(mark, lambda m: m[1] + table(found) + "\n" + m[2], text, flags=re.DOTALL))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,7 +114,7 @@ def main() -> None:
         }
         given.json.write_text(json.dumps({"setting": setting, "figures": found}, indent=1) + "\n")
     if given.write:
-        write(found)
+        write("performance.md", "bench/generation.py", table(found))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def document(index: int, text: int, image: int) -> DocumentSequence:
         "image": is_image.astype(np.int64),
     }
     none = np.full(n, NONE)
-    return DocumentSequence(index, 0, f"bench {index}", columns, KINDS, np.zeros(n, np.int64), none, none, ())
+    table = np.stack([np.zeros(n, np.int64), none, none, *(columns[name] for name in KINDS)])
+    return DocumentSequence(index, 0, f"bench {index}", KINDS, table, ())
 
 
 def documents(count: int, seed: int) -> list[DocumentSequence]:

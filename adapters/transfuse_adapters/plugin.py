@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
 from transfuse.plugin import Backend, DataSet, Part, Settings, hookimpl
 
 from transfuse_adapters.cider import Cider, CiderSettings
@@ -29,9 +30,55 @@ def build_store(settings: StoreSettings) -> DataSet:
     return Store(settings.path, settings.partial)
 
 
+class TarSettings(Settings):
+    """Tar shards as webdataset has them."""
+
+    path: str
+    """The folder of the .tar files."""
+    roles: dict[str, str] | None = Field(None, min_length=1, max_length=64)
+    """By ending of a member's name, whose data it is, in a document's order; None: txt is text, pictures are image."""
+    channels: Literal[1, 3] = 3
+    """Of pictures: 1 grey, 3 colour."""
+    size: int | None = Field(None, ge=1, le=4096)
+    """Pictures are resized to this square; None: as they are."""
+    heldout: str = Field("heldout", min_length=1, max_length=100)
+    """Shards whose names hold this word are held out."""
+
+
+def build_tar(settings: TarSettings) -> DataSet:
+    from transfuse_adapters.tar_shards import TarShards
+
+    s = settings
+    return TarShards(s.path, s.roles, s.channels, s.size, s.heldout)
+
+
+class HuggingFaceSettings(Settings):
+    """A Hugging Face data set on this disk."""
+
+    path: str
+    """What its `save_to_disk` left, or a folder of parquet files."""
+    columns: dict[str, str] | None = Field(None, min_length=1, max_length=64)
+    """By role, the column of its data, in a document's order; None: text or caption, image."""
+    channels: Literal[1, 3] = 3
+    """Of pictures: 1 grey, 3 colour."""
+    size: int | None = Field(None, ge=1, le=4096)
+    """Pictures are resized to this square; None: as they are."""
+
+
+def build_huggingface(settings: HuggingFaceSettings) -> DataSet:
+    from transfuse_adapters.huggingface import HuggingFace
+
+    s = settings
+    return HuggingFace(s.path, s.columns, s.channels, s.size)
+
+
 @hookimpl
 def transfuse_datasets() -> list[Part]:
-    return [Part("store", StoreSettings, build_store, "documents packed with `transfuse data pack`")]
+    return [
+        Part("store", StoreSettings, build_store, "documents packed with `transfuse data pack`"),
+        Part("huggingface", HuggingFaceSettings, build_huggingface, "a Hugging Face data set on this disk"),
+        Part("webdataset", TarSettings, build_tar, "samples in tar shards, as webdataset has them"),
+    ]
 
 
 @hookimpl

@@ -10,11 +10,11 @@ from runners.workloads import Workload, data_positions
 
 CORE = {"dim": 256, "layers": 6, "heads": 4}
 """Of all runners."""
-EVALUATIONS = 20
-"""Of the sampler; each is two views of a picture, with and without its prompt."""
+EVALUATIONS = {1: 20, 8: 10, 64: 4}
+"""Of the sampler, by how many pictures are drawn together; each is two views, with and without the prompt."""
 GUIDANCE = 3.0
-TOKENS = 64
-"""Of text written after a prompt."""
+TOKENS = {1: 64, 8: 32, 64: 8}
+"""Of text written after a prompt, by how many prompts there are."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 """By what the page calls them, as ``train.dtype``."""
 
@@ -22,14 +22,21 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 class Ours:
     """One model on one workload.
 
-    dtype: ``fp32`` or ``bf16``. core: instead of `CORE`. attention: the kernel's name.
+    dtype: ``fp32`` or ``bf16``. core: instead of `CORE`. attention: the kernel's name. together: how many prompts
+    generation gets, by which `EVALUATIONS` and `TOKENS` are.
     """
 
     name = "ours"
 
     def __init__(
-        self, workload: Workload, dtype: str = "fp32", core: dict[str, int] = CORE, attention: str = "auto"
+        self,
+        workload: Workload,
+        dtype: str = "fp32",
+        core: dict[str, int] = CORE,
+        attention: str = "auto",
+        together: int = 1,
     ) -> None:
+        self.evaluations, self.tokens = EVALUATIONS[together], TOKENS[together]
         settings = [f"model.{name}={value}" for name, value in core.items()]
         settings += [
             f"train.budget={workload.budget}",
@@ -43,7 +50,7 @@ class Ours:
             "image.sampler=euler",
             "image.patcher.patch=1",
         ]
-        settings += [f"image.sampler.evaluations={EVALUATIONS}", f"image.guidance.scale={GUIDANCE}"]
+        settings += [f"image.sampler.evaluations={self.evaluations}", f"image.guidance.scale={GUIDANCE}"]
         settings += [f"attention={attention}", "text.vocab=256" if workload.has_text else "text=null"]
         settings.append(f"train.dtype={DTYPES[dtype]}")
         registry = Registry.open()
@@ -93,13 +100,13 @@ class Ours:
             return len(generate(self.model, captions(prompts), want="image", label="1x16"))
 
     def text(self, prompts: list[str]) -> int:
-        """Writes `TOKENS` bytes after each prompt, greedily; how many in all. No document ends before them."""
+        """Writes `tokens` bytes after each prompt, greedily; how many in all. No document ends before them."""
         with torch.no_grad():  # a logit of 0 is never the greatest of an untrained model's 256
             self.model.unembed.weight[self.model.vocabulary.marker("</document>")] = 0
         with computing_in(self.model, DTYPES[self.dtype]):
-            made = generate(self.model, captions(prompts), want="text", greedy=True, tokens=TOKENS)
+            made = generate(self.model, captions(prompts), want="text", greedy=True, tokens=self.tokens)
         assert all(len(document.items) == 2 for document in made)
-        return TOKENS * len(made)
+        return self.tokens * len(made)
 
 
 def captions(prompts: list[str]) -> list[Document]:

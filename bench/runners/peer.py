@@ -13,7 +13,7 @@ import torch
 from transfuse import Document
 
 from runners.in_batches import InBatches
-from runners.ours import CORE, EVALUATIONS, GUIDANCE, TOKENS, Ours
+from runners.ours import CORE, GUIDANCE, Ours
 from runners.workloads import WIDTH
 
 MISSING = (
@@ -60,7 +60,7 @@ class Peer(InBatches):
             raise SystemExit(MISSING)
         with _silently():
             Transfusion = import_module("transfusion_pytorch").Transfusion
-        self.has_text = ours.workload.has_text
+        self.has_text, self.evaluations, self.tokens = ours.workload.has_text, ours.evaluations, ours.tokens
         torch.manual_seed(0)
         model = Transfusion(
             num_text_tokens=256,
@@ -102,7 +102,7 @@ class Peer(InBatches):
         asked = {
             "max_length": 15,  # it ends behind its first picture
             "force_modality_at_start": (0, (16,)),
-            "modality_steps": EVALUATIONS + 1,
+            "modality_steps": self.evaluations + 1,
             "cfg_scale": GUIDANCE,
         }
         with self._sampling():
@@ -111,10 +111,10 @@ class Peer(InBatches):
             return len(self.model.sample_many(given, **asked))
 
     def text(self, prompts: list[str]) -> int:
-        """Writes `TOKENS` bytes after each prompt, greedily, by its way for text alone; how many in all."""
+        """Writes `tokens` bytes after each prompt, greedily, by its way for text alone; how many in all."""
         given = torch.stack([text_tensor(prompt) for prompt in prompts])
         with self._sampling():
-            made = self.model.generate_text_only(given, given.shape[1] + TOKENS, temperature=0.0)
+            made = self.model.generate_text_only(given, given.shape[1] + self.tokens, temperature=0.0)
         return made.numel()
 
     def documents(self, prompts: list[str]) -> int:
@@ -123,7 +123,7 @@ class Peer(InBatches):
         with torch.no_grad():  # no document ends early, nor begins a picture
             self.model.to_text_logits.weight[256:] = 0
         with self._sampling():
-            made = self.model.sample_many(given, max_length=TOKENS - 1, text_temperature=0.0)
+            made = self.model.sample_many(given, max_length=self.tokens - 1, text_temperature=0.0)
         return sum(part.numel() for sample in made for part in sample) - sum(map(len, prompts)) - len(prompts)
 
     @contextmanager

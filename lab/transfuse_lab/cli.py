@@ -137,7 +137,7 @@ def train_codec(
     device: Device = AUTO,
 ) -> None:
     """Train a recipe's codecs (autoencoder, tokenizer) on a data set, for `transfuse train --codecs DIR`."""
-    from transfuse_lab.commands.train import train_codec_command
+    from transfuse_lab.commands.train_codec import train_codec_command
 
     chosen = RecipeOnData(recipe, data, tuple(overrides or ()), registry)
     train_codec_command(chosen, out, check_device(device))

@@ -1,4 +1,4 @@
-"""Pieces of a block whose backward pass is written out: each keeps its input, and computes what is cheap once more.
+"""Pieces of a block whose backward pass is written out: each keeps its normed input, and computes what is cheap anew.
 
 Autograd would keep every step's result: the normed input, both halves of SwiGLU, their product, unturned queries.
 Sums over a position's numbers are float32 whatever the inputs are; products of matrices are in ``dtype``, and their
@@ -71,53 +71,67 @@ def turn_(x: Float[Tensor, "T n d"], cos: Float[Tensor, "T d/2"], sin: Float[Ten
     b.mul_(cos).add_(crossed)
 
 
+def turn_back(
+    x: Float[Tensor, "T n d"],
+    cos: Float[Tensor, "T d/2"],
+    sin: Float[Tensor, "T d/2"],
+    out: Float[Tensor, "T n d"],
+) -> None:
+    """Undo `turn_`, into other memory."""
+    (a, b), (to_a, to_b) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    torch.mul(a, cos, out=to_a).addcmul_(b, sin)
+    torch.mul(b, cos, out=to_b).addcmul_(a, sin, value=-1)
+
+
 class _Normed(NamedTuple):
-    """x / rms(x) · scale, and what its backward pass needs besides x."""
+    """x / rms(x) · scale, and what its backward pass needs."""
 
     y: Tensor
+    even: Tensor  # x / rms(x), at least float32; x where there is no norm
     over: Tensor | None  # 1 / rms(x) [T, 1], float32
 
     @staticmethod
     def of(x: Tensor, scale: Tensor | None, eps: float | None, dtype: torch.dtype) -> "_Normed":
         if scale is None:
-            return _Normed(x.to(dtype), None)
+            return _Normed(x.to(dtype), x, None)
         wide = torch.promote_types(x.dtype, torch.float32)
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).square_()
         over = square.div_(x.shape[-1]).add_(torch.finfo(wide).eps if eps is None else eps).rsqrt_()
-        return _Normed.again(x, scale, over, dtype)
+        even = x * over
+        return _Normed(_scaled(even, scale, dtype), even, over)
 
-    @staticmethod
-    def again(x: Tensor, scale: Tensor | None, over: Tensor | None, dtype: torch.dtype) -> "_Normed":
-        if scale is None or over is None:
-            return _Normed(x.to(dtype), None)
-        return _Normed((x * over).mul_(scale).to(dtype), over)
+
+def _scaled(even: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """y again."""
+    return even.to(dtype) if scale is None else (even * scale).to(dtype)
 
 
 def _norm_back(
-    grad: Tensor, x: Tensor, scale: Tensor | None, over: Tensor | None
+    grad: Tensor, even: Tensor, scale: Tensor | None, over: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x and scale."""
+    """Gradients of x, which is of ``dtype``, and of scale."""
     if scale is None or over is None:
-        return grad.to(x.dtype), None
-    grad, flat, D = grad.to(over.dtype), over.reshape(-1), x.shape[-1]
-    each = (grad * x).reshape(-1, D)
-    along = (each @ scale.to(each.dtype)).mul_(flat.pow(3)).div_(D).view(over.shape)
-    of_scale = each.T @ flat
-    of_x = torch.mul(grad, scale).mul_(over).addcmul_(x, along, value=-1)
-    return of_x.to(x.dtype), of_scale.to(scale.dtype)
+        return grad.to(dtype), None
+    grad, D = grad.to(even.dtype), even.shape[-1]
+    each = grad * even
+    along = (each.reshape(-1, D) @ scale.to(each.dtype)).div_(D).view(over.shape)
+    of_scale = each.reshape(-1, D).sum(0)
+    of_x = torch.mul(grad, scale, out=each).addcmul_(even, along, value=-1).mul_(over)
+    return of_x.to(dtype), of_scale.to(scale.dtype)
 
 
 class _Norm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float | None) -> Tensor:
-        normed = _Normed.of(x, scale, eps, x.dtype)
-        ctx.save_for_backward(x, scale, normed.over)
-        return normed.y
+        y, even, over = _Normed.of(x, scale, eps, x.dtype)
+        ctx.save_for_backward(even, scale, over)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return *_norm_back(grad, *ctx.saved_tensors), None
+        return *_norm_back(grad, *ctx.saved_tensors, grad.dtype), None
 
 
 class _SwiGLU(Function):
@@ -131,17 +145,17 @@ class _SwiGLU(Function):
         down: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
-        y, over = _Normed.of(x, scale, eps, dtype)
-        up, down = up.to(dtype), down.to(dtype)
+        y, even, over = _Normed.of(x, scale, eps, dtype)
+        ctx.dtype, up, down = x.dtype, up.to(dtype), down.to(dtype)
         inner = y @ up.T
         gate, value = inner.chunk(2, dim=-1)
-        ctx.save_for_backward(x, scale, over, up, down, inner)
+        ctx.save_for_backward(even, scale, over, up, down, inner)
         return F.silu(gate).mul_(value) @ down.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        x, scale, over, up, down, inner = ctx.saved_tensors
+        even, scale, over, up, down, inner = ctx.saved_tensors
         _, _, _, of_up, of_down, _ = ctx.needs_input_grad
         gate, value = inner.chunk(2, dim=-1)
         opened = F.silu(gate)
@@ -151,9 +165,8 @@ class _SwiGLU(Function):
         grad_gate, grad_value = grad_inner.chunk(2, dim=-1)
         torch.mul(grad, opened, out=grad_value)
         torch.ops.aten.silu_backward.grad_input(grad.mul_(value), gate, grad_input=grad_gate)
-        y, _ = _Normed.again(x, scale, over, inner.dtype)
-        grad_up = grad_inner.T @ y if of_up else None
-        grad_x, grad_scale = _norm_back(grad_inner @ up, x, scale, over)
+        grad_up = grad_inner.T @ _scaled(even, scale, inner.dtype) if of_up else None
+        grad_x, grad_scale = _norm_back(grad_inner @ up, even, scale, over, ctx.dtype)
         return grad_x, grad_scale, None, grad_up, grad_down, None
 
 
@@ -175,41 +188,44 @@ class _Project(Function):
         heads: tuple[int, int],
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        H, G = ctx.heads = heads
-        y, over = _Normed.of(x, scale, eps, dtype)
+        (H, G), ctx.heads, ctx.dtype = heads, heads, x.dtype
+        y, even, over = _Normed.of(x, scale, eps, dtype)
         weight, cos, sin = weight.to(dtype), cos.to(dtype), sin.to(dtype)
         made = F.linear(y, weight, None if bias is None else bias.to(dtype)).unflatten(1, (H + 2 * G, -1))
         q, k, v = made.split([H, G, G], dim=1)
-        kept = q_over = k_over = None
+        q_even = q_over = k_even = k_over = None
         if q_scale is not None and k_scale is not None:
-            kept = made[:, : H + G]
-            q, q_over = _Normed.of(q, q_scale, q_eps, dtype)
-            k, k_over = _Normed.of(k, k_scale, k_eps, dtype)
+            q, q_even, q_over = _Normed.of(q, q_scale, q_eps, dtype)
+            k, k_even, k_over = _Normed.of(k, k_scale, k_eps, dtype)
             turn_(q, cos, sin)
             turn_(k, cos, sin)
         else:
             turn_(made[:, : H + G], cos, sin)
-        ctx.save_for_backward(x, scale, over, weight, kept, q_scale, q_over, k_scale, k_over, cos, sin)
+        of_heads = (q_even, q_scale, q_over, k_even, k_scale, k_over)
+        ctx.save_for_backward(even, scale, over, weight, *of_heads, cos, sin)
         return q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_q: Tensor, of_k: Tensor, of_v: Tensor) -> Any:  # type: ignore[override]
-        x, scale, over, weight, kept, q_scale, q_over, k_scale, k_over, cos, sin = ctx.saved_tensors
-        H, G = ctx.heads
-        grad = torch.cat([each.transpose(0, 1) for each in (of_q, of_k, of_v)], dim=1)
-        turn_(grad[:, : H + G], cos, -sin)
+        even, scale, over, weight, *of_heads, cos, sin = ctx.saved_tensors
+        q_even, q_scale, q_over, k_even, k_scale, k_over = of_heads
+        (H, G), (_, T, d) = ctx.heads, of_q.shape
+        grad = of_v.new_empty(T, H + 2 * G, d)
+        to_q, to_k, to_v = grad.split([H, G, G], dim=1)
+        turn_back(of_q.transpose(0, 1), cos, sin, to_q)
+        turn_back(of_k.transpose(0, 1), cos, sin, to_k)
+        to_v.copy_(of_v.transpose(0, 1))
         of_q_scale = of_k_scale = None
-        if kept is not None:
-            (raw_q, raw_k), (of_q, of_k, _) = kept.split([H, G], dim=1), grad.split([H, G, G], dim=1)
-            raw_grad, of_q_scale = _norm_back(of_q, raw_q, q_scale, q_over)
-            of_q.copy_(raw_grad)
-            raw_grad, of_k_scale = _norm_back(of_k, raw_k, k_scale, k_over)
-            of_k.copy_(raw_grad)
+        if q_even is not None:
+            of_q, of_q_scale = _norm_back(to_q, q_even, q_scale, q_over, grad.dtype)
+            of_k, of_k_scale = _norm_back(to_k, k_even, k_scale, k_over, grad.dtype)
+            to_q.copy_(of_q)
+            to_k.copy_(of_k)
         grad = grad.flatten(1)
         needs = ctx.needs_input_grad
-        of_weight = grad.T @ _Normed.again(x, scale, over, grad.dtype).y if needs[3] else None
+        of_weight = grad.T @ _scaled(even, scale, grad.dtype) if needs[3] else None
         of_bias = grad.sum(0, dtype=torch.promote_types(grad.dtype, torch.float32)) if needs[4] else None
-        of_x, of_scale = _norm_back(grad @ weight, x, scale, over)
+        of_x, of_scale = _norm_back(grad @ weight, even, scale, over, ctx.dtype)
         scales = (of_q_scale, None, of_k_scale, None)
         return of_x, of_scale, None, of_weight, of_bias, *scales, None, None, None, None

@@ -195,7 +195,6 @@ def test_a_part_keeps_the_spans_that_lie_wholly_inside() -> None:
     assert len(part) == 5
     assert [p.start for p in part.spans] == [1]
     assert part.columns["pos"].tolist() == [3, 4, 5, 6, 7]
-    assert whole.slice(4, 5, np.array([9])).tokens.tolist() == [9]
 
 
 def test_without_loss_takes_the_targets_of_one_modality_away() -> None:

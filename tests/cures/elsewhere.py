@@ -49,6 +49,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "check_plugin.py: no recipe and data set": (AUTHOR, "registry/test_plugins_page.py"),
     "check_plugin.py: no data set here": (AUTHOR, "registry/test_plugins_page.py"),
     "packing.py": (LIBRARY, "core/test_packing.py"),
+    "growing.py: --from {run.path}: its roles": ("a third role", "lab/test_growing.py"),
+    "growing.py: --from {self.run.path}": ("a third role, and blocks of two kinds", "lab/test_growing.py"),
     "combiner.py": (LIBRARY, "core/test_losses.py"),
     "layout.py: {place}: this recipe has no modality": (LIBRARY, "core/test_sequence.py"),
     "layout.py: {document.source}: the document is empty": (LIBRARY, "core/test_bad_documents.py"),
@@ -97,13 +99,29 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "emoji.py": (NETWORK, "data/test_emoji.py"),
     "device.py: torch {torch.__version__}": (CUDA, "devices/test_device_option.py"),
     "files.py: registry.yaml is missing": ("a broken installation", "registry/test_registry.py"),
-    "zarr_store.py: stores need zarr": ("an installation without zarr", "data/test_zarr_store.py"),
+    "arrays.py: stores need zarr": ("an installation without zarr", "data/test_store.py"),
+    "places.py: store {address}: an address needs": (
+        "an installation without fsspec",
+        "data/test_store_writing.py",
+    ),
+    "order.py": ("a data set of one's own", "core/test_order.py"),
+    "stream.py: {self.data.name} train: {len(self.bad)}": ("a hundred damages", "data/test_bad_records.py"),
+    "tools.py: merge: ids below zero": ("a data set of one's own", "data/test_store_writing.py"),
+    "tar_shards.py": ("others' tar files", "adapters/test_tar_shards.py"),
+    "huggingface.py": ("others' data sets", "adapters/test_huggingface.py"),
+    "mixture.py": (LIBRARY, "data/test_mixture.py"),
+    "survey.py: data set {data.name} is encoded": ("a store made by a command", "data/test_encoded_store.py"),
+    "encoding.py": ("a plugin's codec, or two runs", "data/test_encoded_store.py"),
+    "writer.py: store {place}: {folder_of(number)} is of another plan": (
+        "a folder of another store",
+        "data/test_store_writing.py",
+    ),
 }
 """Why a text's cure is not tried here, and the test of the suite that meets the text."""
 
 NO_CURE: tuple[str, ...] = (
     "headline.py", "choices.py", "plugin.py: principal components", "data_set.py: made by this program", "edits.py",
     "html.py", "samples.py: {asked}", "compare.py: train and evaluate", "survey.py: look at",
-    "survey.py: have their text cut", "training.py: train {recipe.name}",
+    "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
 )  # fmt: skip
 """What looks like one and is none."""

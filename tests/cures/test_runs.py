@@ -169,7 +169,7 @@ class TestOtherSettings:
         run.refused("eval", "run")
         run.works("eval", "run", run.finds(r"say (--data)"), "animals")
 
-    @cures("training.py: --from {run.path}: role")
+    @cures("growing.py: --from {run.path}: role")
     @pytest.mark.parametrize("way", ["codec", "without"])
     def test_another_codec(self, run: Situation, way: str) -> None:
         other = run.train(recipe="chameleon", out="other")
@@ -178,6 +178,31 @@ class TestOtherSettings:
             *(other if way == "without" else run.train(out="other")),
             *(["--from", "run"] if way == "codec" else []),
         )
+
+    @cures("growing.py: --from {run.path}: model.{key}")
+    @pytest.mark.parametrize("way", ["as there", "without"])
+    def test_another_width(self, run: Situation, way: str) -> None:
+        other = run.train("model.dim=64", out="other")
+        run.refused(*other, "--from", "run")
+        as_there = run.train(run.finds(r"say --set (model\.dim=\d+)"), out="other")
+        run.works(
+            *(as_there if way == "as there" else other), *(["--from", "run"] if way == "as there" else [])
+        )
+
+    @cures("growing.py: --from {run.path}: train.lr_scale", "parameter_groups.py: it is for train.lr_scale")
+    def test_nothing_that_is_new(self, run: Situation) -> None:
+        frozen = run.train("train.lr_scale.inherited=0", out="other")
+        run.refused(*frozen, "--from", "run")
+        run.refused(*frozen)
+        slower = run.train("train.lr_scale.inherited=0.5", out="other")
+        run.works(*slower, run.finds(r"say (--from) RUN"), "run")
+
+    @cures("per_modality.py: model.block.own names")
+    def test_a_role_that_there_is_not(self, s: Situation) -> None:
+        s.pets()
+        block = "model.block={name: per-modality, own: [%s]}"
+        s.refused(*s.train(block % "imag"))
+        s.works(*s.train(block % s.finds(r"did you mean '(\w+)'")))
 
     @cures("interleaved.py: data {listing}: not there")
     def test_a_listing_that_went(self, s: Situation) -> None:

@@ -213,8 +213,8 @@ def next_is(model: Model, role: str) -> dict[str, Callable[[Tensor], Any]]:
     """What the likeliest token is answered to be: the role's first begin marker; and it was trained."""
     begin = model.vocabulary.marker(begin_marker(role, model.modalities[role].labels()[0]))
     return {
-        "decoding._Decoder.__init__": lambda read: True,
-        "decoding._Decoder.next_ids": lambda read: np.full(tuple(read.shape), begin),
+        "asked.Asked.__init__": lambda read: True,
+        "asked.Asked.next_ids": lambda read: np.full(tuple(read.shape), begin),
     }
 
 

@@ -93,7 +93,7 @@ def test_greedy_text_after_an_image_is_deterministic(
     trainer = Trainer(recipe, fitted(recipe, data), data)
     for _ in range(3):
         trainer.step()
-    image = data.document("heldout", 0).items[1].data
+    image = data.document("test", 0).items[1].data
     asked = Document((Item("image", image, noised=False),))
     said = {
         generate(trainer.model, [asked], want="text", seed=seed, tokens=8, indices=[seed])[0].items[-1].data

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,47 +16,59 @@ BENCH = Path(__file__).parents[2] / "bench"
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without")
 
 
-@pytest.fixture(scope="module")
-def gpu() -> Iterator[ModuleType]:
+def imported(name: str) -> Iterator[ModuleType]:
     sys.path.insert(0, str(BENCH))
     try:
-        import gpu  # type: ignore[import-not-found]
-
-        yield gpu
+        yield import_module(name)
     finally:
         sys.path.remove(str(BENCH))
-        sys.modules.pop("gpu", None)
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[ModuleType]:
+    yield from imported("gpu")
+
+
+@pytest.fixture(scope="module")
+def attention() -> Iterator[ModuleType]:
+    yield from imported("stages.attention")
 
 
 @pytest.mark.parametrize("stage", ["card", "block_masks", "training", "generation"])
 def test_a_stage_runs_and_finds_nothing_wrong(gpu: ModuleType, stage: str) -> None:
-    found = gpu.STAGES[stage][0](gpu.SMALL)
+    found = gpu.STAGES[stage](gpu.SMALL)
     assert not found.get("wrong")
     json.dumps(found)
 
 
-def test_a_wrong_kernel_is_found(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_wrong_kernel_is_found(
+    gpu: ModuleType, attention: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file = "transfusion_lucidrains.json"
-    (tmp_path / file).write_text((gpu.ORACLES / file).read_text())
-    monkeypatch.setattr(gpu, "ORACLES", tmp_path)
-    assert gpu.kernels(gpu.SMALL)["wrong"] == []
-    right = gpu.flex.Flex.attend
-    monkeypatch.setattr(gpu.flex.Flex, "attend", lambda self, *given: 1.1 * right(self, *given))
-    assert len(gpu.kernels(gpu.SMALL)["wrong"]) == 2
+    (tmp_path / file).write_text((attention.ORACLES / file).read_text())
+    monkeypatch.setattr(attention, "ORACLES", tmp_path)
+    assert attention.kernels(gpu.SMALL)["wrong"] == []
+    right = attention.flex.Flex.attend
+    monkeypatch.setattr(attention.flex.Flex, "attend", lambda self, *given: 1.1 * right(self, *given))
+    assert len(attention.kernels(gpu.SMALL)["wrong"]) == 2
 
 
-def test_other_blocks_are_found(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = gpu.flex.block_mask
+def test_other_blocks_are_found(
+    gpu: ModuleType, attention: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = attention.flex.block_mask
     other = masks.parse("same(doc)")
-    (columns,) = gpu.rows(gpu.SMALL, gpu.SMALL.closure, 1)
-    monkeypatch.setattr(gpu.flex, "block_mask", lambda slices, *rest: made(other.slices(columns), *rest))
-    assert gpu.block_masks(gpu.SMALL)["wrong"] == ["blocks"]
+    (columns,) = attention.rows(gpu.SMALL, gpu.SMALL.closure, 1)
+    monkeypatch.setattr(
+        attention.flex, "block_mask", lambda slices, *rest: made(other.slices(columns), *rest)
+    )
+    assert attention.block_masks(gpu.SMALL)["wrong"] == ["blocks"]
 
 
-def test_a_systems_row_many_times_over_keeps_its_mask(gpu: ModuleType) -> None:
-    system = json.loads((gpu.ORACLES / "bagel.json").read_text())
+def test_a_systems_row_many_times_over_keeps_its_mask(gpu: ModuleType, attention: ModuleType) -> None:
+    system = json.loads((attention.ORACLES / "bagel.json").read_text())
     mask = masks.parse(system["rule"])
-    once, many = mask.dense(system["fields"]), mask.dense(gpu.filled(mask, system["fields"], 256))
+    once, many = mask.dense(system["fields"]), mask.dense(attention.filled(mask, system["fields"], 256))
     size = len(once)
     assert torch.equal(many[:size, :size], once)
     assert torch.equal(many[size : 2 * size, size : 2 * size], once)
@@ -63,8 +76,8 @@ def test_a_systems_row_many_times_over_keeps_its_mask(gpu: ModuleType) -> None:
     assert not many[256 // size * size :].any()
 
 
-def test_rows_differ_and_hold_what_they_are_for(gpu: ModuleType) -> None:
-    one, other = gpu.rows(gpu.SMALL, 512, 2)
+def test_rows_differ_and_hold_what_they_are_for(gpu: ModuleType, attention: ModuleType) -> None:
+    one, other = attention.rows(gpu.SMALL, 512, 2)
     assert not np.array_equal(one["doc"], other["doc"])
     assert len(one["doc"]) == len(one["span"]) == 512
     assert all(len(np.unique(one["doc"][one["span"] == s])) == 1 for s in np.unique(one["span"]) if s >= 0)

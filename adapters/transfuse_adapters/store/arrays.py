@@ -8,6 +8,7 @@ and here a chunk is compared with that.
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from math import ceil, prod
 from threading import Lock
 from typing import Any
@@ -18,10 +19,10 @@ from transfuse.plugin import RecordError, TransfuseError
 
 from transfuse_adapters.store.places import Place
 
-CHUNK = 2**20  # bytes of values
-CHUNKS_A_SHARD = 128
+CHUNK = 2**19  # bytes of values
+CHUNKS_A_SHARD = 256
 LARGEST_CHUNK = 2**26  # bytes that are decoded for a chunk, whatever a manifest says
-CACHE = 256 * 2**20  # bytes of chunks that a store keeps
+CACHE = 192 * 2**20  # bytes of chunks that a store keeps
 NO_CHUNK = 2**64 - 1
 DTYPES = r"^(bool|u?int(8|16|32|64)|float(16|32|64))$"
 
@@ -136,7 +137,6 @@ class ArrayWriter:
         self._pending: list[np.ndarray] = []
         self._sums: list[int] = []
         self._sizes: list[int] = []
-        self.files: dict[str, bytes | bytearray] = {}
         self._value, self._codec = checksums().value, compressor()
 
     def append(self, values: np.ndarray) -> None:
@@ -180,21 +180,21 @@ class ArrayWriter:
         self._pending, self._waiting = [rest], len(rest)
 
     def _put(self, rows: np.ndarray) -> None:
-        body, index = bytearray(), np.full((self.shard, 2), NO_CHUNK, "<u8")
+        body, offsets, sizes = bytearray(), list[int](), list[int]()
         for number in range(ceil(len(rows) / self.chunk)):
             values = rows[number * self.chunk : (number + 1) * self.chunk]
             if len(values) < self.chunk:  # chunks are whole, whatever the array's length
                 values = np.concatenate(
                     [values, np.zeros((self.chunk - len(values), *self.columns), rows.dtype)]
                 )
-            data = self._codec.encode(values) if self.zstd else values.tobytes()
-            sum = self._value(bytes(data))
-            index[number] = len(body), len(data) + 4
+            data = bytes(self._codec.encode(values)) if self.zstd else values.tobytes()
+            sum = self._value(data)
+            offsets.append(len(body))
+            sizes.append(len(data) + 4)
             body += data + sum.to_bytes(4, "little")
             self._sums.append(sum)
-            self._sizes.append(len(data) + 4)
-        told = index.tobytes()
-        body += told + self._value(told).to_bytes(4, "little")
+        self._sizes += sizes
+        body += index_of(offsets, sizes, self.shard)
         name = "/".join(["c", str(self._written), *["0"] * len(self.columns)])
         self.put(f"{self.name}/{name}", body)
         self._written += 1
@@ -248,7 +248,7 @@ class ArrayReader:
             raise TransfuseError(
                 f"store {place}: {name} has chunks of {sizes.max():,} bytes, too large to open"
             )
-        self._sizes = sizes
+        self._sizes, self._looked_at = sizes, set[int]()
         starts = np.cumsum(sizes) - sizes
         self._offsets = starts - np.repeat(starts[:: array.shard], array.shard)[: len(starts)]
         self._value, self._decode = checksums().value, compressor().decode
@@ -274,25 +274,33 @@ class ArrayReader:
         return self.copied(start, stop)
 
     def copied(self, start: int, stop: int) -> np.ndarray:
-        """The same, copied out; chunks that lie in it whole are read in place and not kept."""
+        """The same, copied out. Chunks that are not in the cache do not go there, and those that lie in it whole are
+        read in place."""
         made = np.empty((stop - start, *self.columns), self.dtype)
         for number in range(start // self._rows, ceil(stop / self._rows)):
             first = number * self._rows
             inside = made[max(first - start, 0) : first + self._rows - start]
-            if len(inside) == self._rows and (id(self), number) not in self.cache._chunks:
+            found = self.cache.get((id(self), number))
+            if found is None and len(inside) == self._rows:
                 self._fill(number, inside)
-            else:
-                at = max(start - first, 0)
-                inside[:] = self.chunk(number)[at : at + len(inside)]
+                continue
+            if found is None:
+                found = np.empty((self._rows, *self.columns), self.dtype)
+                self._fill(number, found)
+            at = max(start - first, 0)
+            inside[:] = found[at : at + len(inside)]
         return made
 
     def _fill(self, number: int, values: np.ndarray) -> None:
-        size = int(self._sizes[number]) - 4
+        shard = number // self.array.shard
+        if shard not in self._looked_at:
+            self._look_at(shard)
+        size, tail = int(self._sizes[number]) - 4, bytearray(4)
         plain = values.reshape(-1).view(np.uint8)
         data = np.empty(size, np.uint8) if self.array.zstd else plain
-        name = f"{self.name}/{self.array.shard_name(number // self.array.shard)}"
-        found = self.place.read_into(name, int(self._offsets[number]), memoryview(data))
-        if found != size or self._value(data) != self._sums[number]:
+        name, sum = f"{self.name}/{self.array.shard_name(shard)}", int(self._sums[number])
+        found = self.place.read_into(name, int(self._offsets[number]), memoryview(data), memoryview(tail))
+        if found != size + 4 or self._value(data) != sum or int.from_bytes(tail, "little") != sum:
             raise RecordError(f"store {self.place}: {name} was changed since it was written (chunk {number})")
         if self.array.zstd:
             plain.fill(0)  # a frame that is shorter than it should be leaves nothing of the memory's past
@@ -302,3 +310,21 @@ class ArrayReader:
                 raise RecordError(
                     f"store {self.place}: {name} cannot be read (chunk {number}: {error})"
                 ) from error
+
+    def _look_at(self, shard: int) -> None:
+        """Once: whether a shard's index, which zarr reads and which is known here from the manifest, is as it was."""
+        some = slice(shard * self.array.shard, (shard + 1) * self.array.shard)
+        told = index_of(self._offsets[some], self._sizes[some], self.array.shard)
+        end = int(self._offsets[some][-1] + self._sizes[some][-1])
+        found, name = bytearray(len(told)), f"{self.name}/{self.array.shard_name(shard)}"
+        if self.place.read_into(name, end, memoryview(found)) != len(told) or found != told:
+            raise RecordError(f"store {self.place}: {name} was changed since it was written (its index)")
+        self._looked_at.add(shard)
+
+
+def index_of(offsets: Sequence[int] | np.ndarray, sizes: Sequence[int] | np.ndarray, most: int) -> bytes:
+    """The index of a shard of at most so many chunks, and its checksum."""
+    index = np.full((most, 2), NO_CHUNK, "<u8")
+    index[: len(sizes)] = np.stack([offsets, sizes], axis=1)
+    told = index.tobytes()
+    return told + checksums().value(told).to_bytes(4, "little")

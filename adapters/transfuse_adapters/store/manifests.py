@@ -7,7 +7,7 @@ of chunks. All of them are JSON, of bounded size, checked field by field.
 
 import hashlib
 import json
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transfuse.files import parse_json
@@ -40,18 +40,20 @@ class Stored(BaseModel):
         return f"{'encoded' if self.kind == 'encoded' else 'data'}_{self.name}"
 
 
+Splits = Annotated[dict[str, Annotated[int, Field(ge=0, lt=2**40)]], Field(min_length=1, max_length=100)]
+
+
 class Plan(BaseModel):
     """What is to be packed: equal plans, equal stores. Its checksum stands in every part.
 
-    origin: the identity of the data set. parts: into how many. codecs: by role, the hash of the codec or tokenizer
-    that encodes it; none: raw.
+    splits: of each how many documents, in this order. origin: the identity of the data set. parts: into how many.
+    codecs: by role, the hash of the codec or tokenizer that encodes it; none: raw.
     """
 
     model_config = FIXED
     format: Literal["transfuse store 2"] = "transfuse store 2"
     name: str = Field(max_length=1000)
-    train: int = Field(ge=0, lt=2**40)
-    heldout: int = Field(ge=0, lt=2**40)
+    splits: Splits
     reversed_share: float = Field(ge=0, le=1)
     tasks: tuple[str, ...] = Field((), max_length=1000)
     origin: dict[str, Any]
@@ -70,8 +72,7 @@ class Part(BaseModel):
     plan: str
     number: int = Field(ge=0)
     of: int = Field(ge=1, le=MOST_PARTS)
-    train: int = Field(ge=0, lt=2**40)
-    heldout: int = Field(ge=0, lt=2**40)
+    splits: Splits
     content: str
     stored: tuple[Stored, ...] = Field(max_length=1000)
     arrays: dict[str, Array]
@@ -84,8 +85,7 @@ class PartEntry(BaseModel):
     model_config = FIXED
     folder: str = Field(pattern=r"^part-[0-9]{6}$")
     check: str
-    train: int = Field(ge=0, lt=2**40)
-    heldout: int = Field(ge=0, lt=2**40)
+    splits: Splits
     ids: int = Field(0, ge=0, lt=2**62)
 
 

@@ -7,16 +7,15 @@ import os
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import get_ident
 
-from transfuse.files import write_bytes, writing
+from transfuse.files import replace, writing
 from transfuse.plugin import TransfuseError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}")
-OPEN_FILES = 64
+PARTIAL = ".partial"  # ending of what is being written, or was when a writer was killed
 
 
 class Place(ABC):
@@ -31,12 +30,12 @@ class Place(ABC):
         """Its bytes; None where there is no such file."""
 
     @abstractmethod
-    def read_into(self, name: str, offset: int, view: memoryview) -> int:
-        """Fill ``view`` from a place in the file; how many bytes there were."""
+    def read_into(self, name: str, offset: int, *views: memoryview) -> int:
+        """Fill ``views``, one after another, from a place in the file; how many bytes there were."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """All files, sorted by name, and their bytes; none where there is no such place."""
+        """All files that are whole, sorted by name, and their bytes; none where there is no such place."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -66,15 +65,23 @@ class Folder(Place):
     """On a disk of this machine, or mounted."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._lock = path, Lock()
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self.path = path
+        self._files: dict[str, str] = {}
 
     def __str__(self) -> str:
         return str(self.path)
 
     def put(self, name: str, data: bytes | bytearray) -> None:
-        write_bytes(self._file(name), bytes(data) if isinstance(data, bytearray) else data)
-        self._forget(name)
+        file = self._file(name)
+        with writing(file, f"; it has {len(data):,} bytes"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Writers of different parts put the same plan and manifest, each by a file of its own.
+            partial = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
+            with partial.open("wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+            replace(partial, file)
 
     def size(self, name: str) -> int | None:
         file = self._file(name)
@@ -83,15 +90,11 @@ class Folder(Place):
         except OSError:
             return None
 
-    def read_into(self, name: str, offset: int, view: memoryview) -> int:
+    def read_into(self, name: str, offset: int, *views: memoryview) -> int:
         try:
-            with self._lock:
-                file = self._open.get(name) or self._opened(name)
-                self._open.move_to_end(name)
-                if not hasattr(os, "preadv"):
-                    file.seek(offset)
-                    return file.readinto(view)
-            return os.preadv(file.fileno(), [view], offset)
+            with open(self._files.get(name) or self._known(name), "rb", buffering=0) as file:
+                file.seek(offset)
+                return sum(file.readinto(view) or 0 for view in views)
         except FileNotFoundError:
             raise TransfuseError(f"store {self}: {name} is gone") from None
         except OSError as error:
@@ -100,8 +103,12 @@ class Folder(Place):
             ) from error
 
     def sizes(self) -> dict[str, int]:
-        found = {f.relative_to(self.path).as_posix(): f for f in self.path.rglob("*") if f.is_file()}
-        return {name: found[name].stat().st_size for name in sorted(found)}
+        found = {}
+        for file in self.path.rglob("*"):
+            with suppress(FileNotFoundError):  # another writer's, which is in its place now
+                if file.suffix != PARTIAL and file.is_file():
+                    found[file.relative_to(self.path).as_posix()] = file.stat().st_size
+        return dict(sorted(found.items()))
 
     def remove(self, name: str) -> None:
         file = self._file(name)
@@ -110,18 +117,10 @@ class Folder(Place):
                 shutil.rmtree(file)
             else:
                 file.unlink(missing_ok=True)
-        self._forget(name)
 
-    def _opened(self, name: str) -> Any:
-        self._open[name] = file = self._file(name).open("rb", buffering=0)
-        while len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)  # closed when the last read of it has ended
-        return file
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            for known in [known for known in self._open if known == name or known.startswith(f"{name}/")]:
-                del self._open[known]
+    def _known(self, name: str) -> str:
+        """A name that was looked at once."""
+        return self._files.setdefault(name, str(self._file(name)))
 
     def _file(self, name: str) -> Path:
         """Links inside a store may lead anywhere in it, and nowhere else."""
@@ -161,15 +160,19 @@ class Remote(Place):
             return None
         return found["size"] if found["type"] == "file" else None
 
-    def read_into(self, name: str, offset: int, view: memoryview) -> int:
+    def read_into(self, name: str, offset: int, *views: memoryview) -> int:
         try:
-            data = self._files.cat_file(self._path(name), offset, offset + len(view))
+            data = self._files.cat_file(self._path(name), offset, offset + sum(map(len, views)))
         except FileNotFoundError:
             raise TransfuseError(f"store {self}: {name} is gone") from None
         except OSError as error:
             raise TransfuseError(f"store {self}: {name} cannot be read ({error})") from error
-        view[: len(data)] = data
-        return len(data)
+        start = 0
+        for view in views:
+            part = data[start : start + len(view)]
+            view[: len(part)] = part
+            start += len(part)
+        return start
 
     def sizes(self) -> dict[str, int]:
         root = self._root.strip("/") + "/"

@@ -27,7 +27,7 @@ from transfuse_adapters.store.records import TABLES, PartReader
 
 CURE = "restore it, or delete the store and pack it again"
 CODECS = "codecs"  # the folder of those that a store was encoded with
-BLOCK_BYTES, LARGEST_BLOCK = 8 * 2**20, 1024
+BLOCK_BYTES, LARGEST_BLOCK = 4 * 2**20, 1024
 EXCERPT = 100_000
 
 
@@ -52,14 +52,15 @@ class Store(DataSet):
             PartReader(place, entry.folder, part, self._cache, self.codecs)
             for entry, part in zip(manifest.entries, parts, strict=True)
         ]
+        self.splits = tuple(manifest.splits)
         self._ends = {
-            split: list(accumulate(getattr(entry, split) for entry in manifest.entries))
-            for split in ("train", "heldout")
+            split: list(accumulate(entry.splits[split] for entry in manifest.entries))
+            for split in self.splits
         }
         self.block = _block(parts)
 
     def size(self, split: str) -> int:
-        ends = self._ends[checked_split(self.name, split)]
+        ends = self._ends[checked_split(self.name, split, self.splits)]
         return ends[-1] if ends else 0
 
     def excerpt(self, split: str) -> int:
@@ -122,7 +123,8 @@ class Store(DataSet):
         place = checked_index(self.name, split, index, self.size(split))
         number = bisect_right(self._ends[split], place)
         row = place - (self._ends[split][number - 1] if number else 0)
-        return number, row + (self._entries[number].train if split == "heldout" else 0)
+        before = self.splits[: self.splits.index(split)]
+        return number, row + sum(self._entries[number].splits[other] for other in before)
 
 
 def open_store(place: Place, partial: bool = False) -> tuple[Manifest, list[Part]]:
@@ -143,12 +145,13 @@ def open_store(place: Place, partial: bool = False) -> tuple[Manifest, list[Part
     parts = []
     for entry in manifest.entries:
         part = read(place, f"{entry.folder}/{MANIFEST}", Part, CURE)
-        if checksum(part) != entry.check or (part.train, part.heldout) != (entry.train, entry.heldout):
+        alike = [*part.splits.items()] == [*entry.splits.items()] and [*entry.splits] == [*manifest.splits]
+        if checksum(part) != entry.check or not alike:
             raise TransfuseError(
                 f"store {place}: {entry.folder}/{MANIFEST} is not the one that belongs there: {CURE}"
             )
         _check_sizes(place, sizes, {f"{entry.folder}/{name}": size for name, (size, _) in part.files.items()})
-        for name in part.arrays.keys() & TABLES.keys():
+        for name in TABLES:
             if f"{name}/zarr.json" not in part.files:
                 raise TransfuseError(f"store {place}: {entry.folder} does not list {name}: {CURE}")
         parts.append(part)
@@ -187,15 +190,14 @@ def manifest_of(
     from hashlib import sha256
 
     entries = [
-        PartEntry(folder=folder, check=checksum(part), train=part.train, heldout=part.heldout, ids=ids)
+        PartEntry(folder=folder, check=checksum(part), splits=part.splits, ids=ids)
         for folder, part, ids in zip(folders, parts, add or [0] * len(parts), strict=True)
     ]
     whole = len(parts) == plan.parts and not plan.codecs and isinstance(plan.origin.get("content"), str)
     told = "".join(part.content for part in parts)
     return Manifest(
-        **plan.model_dump(exclude={"train", "heldout"}),
-        train=sum(part.train for part in parts),
-        heldout=sum(part.heldout for part in parts),
+        **plan.model_dump(exclude={"splits"}),
+        splits={split: sum(part.splits[split] for part in parts) for split in plan.splits},
         content=plan.origin["content"] if whole else sha256(told.encode()).hexdigest(),
         entries=tuple(entries),
         codec_files=codec_files,
@@ -203,7 +205,7 @@ def manifest_of(
 
 
 def _block(parts: list[Part]) -> int:
-    """How many documents have 8 MiB of data, and no more than 1,024."""
+    """How many documents have 4 MiB of data, and no more than 1,024."""
     data = sum(a.shape[0] * a.row for part in parts for name, a in part.arrays.items() if name not in TABLES)
-    documents = sum(part.train + part.heldout for part in parts)
+    documents = sum(sum(part.splits.values()) for part in parts)
     return max(1, min(LARGEST_BLOCK, BLOCK_BYTES * documents // max(1, data)))

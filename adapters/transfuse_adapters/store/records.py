@@ -138,7 +138,7 @@ class PartReader:
         self, place: Place, folder: str, part: Part, cache: Cache, codecs: Mapping[str, str]
     ) -> None:
         self.part, self.folder, self.store, self.codecs = part, folder, str(place), codecs
-        documents = part.train + part.heldout
+        documents = sum(part.splits.values())
         wrong = f"store {place}: {folder} is none:"
         wanted = {name: ("int64", columns) for name, columns in TABLES.items()}
         wanted |= {stored.array: (stored.dtype, ()) for stored in part.stored}
@@ -169,7 +169,7 @@ class PartReader:
     def content(self) -> str:
         """The hash of all documents, read again."""
         found = DocumentsHash()
-        for row in range(self.part.train + self.part.heldout):
+        for row in range(sum(self.part.splits.values())):
             found.document(int(self.ids.rows(row, row + 1)[0]))
             for number, flags, start, rank, *sides in self.items_of(row).tolist():
                 stored, shape = self._stored(number), tuple(sides[:rank])

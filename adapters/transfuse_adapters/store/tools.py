@@ -6,13 +6,13 @@ call goes on.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.plugin import SPLITS, TransfuseError
+from transfuse.plugin import TransfuseError
 
 from transfuse_adapters.store.arrays import CHUNK
 from transfuse_adapters.store.manifests import (
@@ -36,11 +36,16 @@ Told = Callable[[float, str], None]
 """Is told what share is done, and of what."""
 
 
+def in_words(splits: Mapping[str, int]) -> str:
+    """``1,300 train, 200 tune, 297 test``"""
+    return ", ".join(f"{size:,} {split}" for split, size in splits.items())
+
+
 def info(path: str | Path) -> list[tuple[str, str]]:
     """What a store holds, finished or not: pairs of a name and a value, for a table."""
     place = place_of(path)
     manifest, parts = open_store(place, partial=True)
-    plan, documents = manifest.parts, f"{manifest.train:,} train, {manifest.heldout:,} held out"
+    plan, documents = manifest.parts, in_words(manifest.splits)
     whole = len(parts) == plan
     size = sum(size for part in parts for size, _ in part.files.values())
     told = [
@@ -83,19 +88,19 @@ def faults(
     except TransfuseError as error:
         yield str(error)
         return
-    parts: list[Part] = []
+    parts: list[tuple[str, Part]] = []
     for entry in manifest.entries:
         name = f"{entry.folder}/{MANIFEST}"
         try:
             part = read(place, name, Part, CURE)
             if checksum(part) != entry.check:
                 raise TransfuseError(f"store {place}: {name} is not the one that belongs there: {CURE}")
-            parts.append(part)
+            parts.append((entry.folder, part))
         except TransfuseError as error:
             yield str(error)
     wanted = {GROUP: (len(MARK), hashlib.sha256(MARK).hexdigest())} | dict(manifest.codec_files)
-    for entry, part in zip(manifest.entries, parts, strict=False):
-        wanted |= {f"{entry.folder}/{name}": told for name, told in part.files.items()}
+    for folder, part in parts:
+        wanted |= {f"{folder}/{name}": told for name, told in part.files.items()}
     wrong = False
     for number, (name, (size, sha256)) in enumerate(wanted.items()):
         along(number / len(wanted), name)
@@ -138,7 +143,7 @@ def _digest(place: Place, name: str, size: int) -> str:
 
 def _sampled(store: Store, sample: int) -> Iterator[str]:
     seen = set[str]()
-    for split in SPLITS:
+    for split in store.splits:
         size = store.size(split)
         for index in (
             np.unique(np.linspace(0, size - 1, min(sample, size)).astype(np.int64)).tolist() if size else ()
@@ -162,8 +167,11 @@ def merge(paths: Sequence[str | Path], out: str | Path, along: Told = lambda sha
     stores = [(place_of(path), *open_store(place_of(path))) for path in paths]
     first = stores[0][1]
     for place, manifest, _ in stores[1:]:
-        for what in ("codecs", "reversed_share", "tasks"):
-            if (here := getattr(manifest, what)) != (there := getattr(first, what)):
+        for what in ("splits", "codecs", "reversed_share", "tasks"):
+            here, there = (getattr(one, what) for one in (manifest, first))
+            if what == "splits":  # their names, in order
+                here, there = [*here], [*there]
+            if here != there:
                 raise TransfuseError(
                     f"store {place}: its {what} are {_short(here)}, and those of {stores[0][0]} are {_short(there)}: "
                     f"stores that are merged have the same; mix them in training instead (docs/data.md)"
@@ -171,8 +179,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, along: Told = lambda sha
     origin = {"merged": [{**m.origin, "content": m.content} for _, m, _ in stores]}
     plan = Plan(
         name=" + ".join(dict.fromkeys(m.name for _, m, _ in stores)),
-        train=sum(m.train for _, m, _ in stores),
-        heldout=sum(m.heldout for _, m, _ in stores),
+        splits={split: sum(m.splits[split] for _, m, _ in stores) for split in first.splits},
         reversed_share=first.reversed_share,
         tasks=first.tasks,
         origin=origin,
@@ -209,8 +216,7 @@ def split(
         entries = [manifest.entries[i] for i in some]
         plan = Plan(
             **manifest.model_dump(include={"name", "reversed_share", "tasks", "codecs"}),
-            train=sum(entry.train for entry in entries),
-            heldout=sum(entry.heldout for entry in entries),
+            splits={split: sum(entry.splits[split] for entry in entries) for split in manifest.splits},
             origin={"split": {**manifest.origin, "content": manifest.content}, "number": number, "of": into},
             parts=len(some),
         )
@@ -232,7 +238,8 @@ def _carry(
     along: Told,
 ) -> None:
     """A store of parts of others. of, manifest: where its codecs are."""
-    begin(place, plan)
+    if not begin(place, plan):
+        return
     for name, told in manifest.codec_files.items():
         place.put(name, _read_whole(of, name, told))
     for number, (source, folder, part) in enumerate(taken):

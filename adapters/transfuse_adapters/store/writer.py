@@ -6,13 +6,13 @@ different machines: whoever finishes the last one writes the manifest.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from transfuse.config.merge import differing
-from transfuse.plugin import SPLITS, DataSet, Document, TransfuseError
+from transfuse.plugin import DataSet, Document, TransfuseError
 
 from transfuse_adapters.store.arrays import ArrayWriter
 from transfuse_adapters.store.encoding import Encoder
@@ -27,7 +27,7 @@ from transfuse_adapters.store.manifests import (
     read,
     written,
 )
-from transfuse_adapters.store.places import Place, place_of
+from transfuse_adapters.store.places import Folder, Place, place_of
 from transfuse_adapters.store.reader import CODECS, CURE, manifest_of
 from transfuse_adapters.store.records import PartWriter
 
@@ -45,16 +45,15 @@ Lock = Callable[[str], AbstractContextManager[None]]
 
 def plan_of(data: DataSet, encoder: Encoder | None = None, parts: int | None = None) -> Plan:
     """What packing the data set would do. parts: into how many; None: 65,536 documents each."""
-    train, heldout = (data.size(split) for split in SPLITS)
+    splits = {split: data.size(split) for split in data.splits}
     return Plan(
         name=data.name,
-        train=train,
-        heldout=heldout,
+        splits=splits,
         reversed_share=data.reversed_share,
         tasks=tuple(data.tasks),
         origin=json.loads(json.dumps(data.identity())),
         codecs=encoder.hashes if encoder else {},
-        parts=parts or max(1, -(-(train + heldout) // PART)),
+        parts=parts or max(1, -(-sum(splits.values()) // PART)),
     )
 
 
@@ -63,6 +62,7 @@ def pack(
     path: str | Path,
     encoder: Encoder | None = None,
     *,
+    codecs: Mapping[str, bytes] | None = None,
     parts: int | None = None,
     part: int | None = None,
     progress: Progress = lambda done, of: None,
@@ -70,15 +70,20 @@ def pack(
 ) -> bool:
     """Packs a data set, or goes on where that was stopped; whether the store is finished now.
 
-    encoder: of the training documents; those held out stay raw, with the same roles. part: write this one alone.
-    Memory: a shard (128 MiB) a role and table. Raises TransfuseError where a finished store, a store of another plan
-    or anything else is there, or naming document and item where an item cannot be kept.
+    encoder: of the training documents; those held out stay raw, with the same roles. codecs: the files of its codecs,
+    by name, that the store is to hold; none where they lie in it already. part: write this one alone.
+    Memory: a shard (128 MiB) a role and table. Raises TransfuseError where a store of another plan or anything else
+    is there, or naming document and item where an item cannot be kept.
     """
     place, plan = place_of(path), plan_of(data, encoder, parts)
     if part is not None and not 0 <= part < plan.parts:
         raise TransfuseError(f"part {part} is not one of {plan.parts}: parts are numbered from 0")
-    if not begin(place, plan, part is not None):
+    if not begin(place, plan):
         return True
+    there = place.sizes()
+    for name, body in sorted((codecs or {}).items(), key=lambda one: one[0].endswith(".json")):
+        if f"{CODECS}/{name}" not in there:
+            place.put(f"{CODECS}/{name}", body)
     numbers = [part] if part is not None else range(plan.parts)
     left = [number for number in numbers if not is_finished(place, plan, number)]
     total = sum(len(span) for number in left for span in _spans(plan, number).values())
@@ -90,20 +95,14 @@ def pack(
     return finish(place, plan)
 
 
-def begin(place: Place, plan: Plan, may_be_finished: bool = False) -> bool:
-    """Puts the plan where nothing is, or sees that it is the one that is there; whether there is anything to do."""
+def begin(place: Place, plan: Plan) -> bool:
+    """Puts the plan where nothing is, or sees that it is the one that is there; whether anything is left to do."""
     sizes = place.sizes()
     if MANIFEST in sizes:
         there = Plan(**read(place, MANIFEST, Manifest, CURE).model_dump(include=set(Plan.model_fields)))
-        if may_be_finished and there == plan:
+        if there == plan:
             return False
-        raise TransfuseError(
-            f"store {place}: a finished store is there already; remove it or take another name"
-        )
-    if any(not name.startswith(f"{CODECS}/") for name in sizes) and GROUP not in sizes:
-        raise TransfuseError(f"store {place}: something that is no store is there; take another name")
-    if GROUP in sizes and place.read(GROUP, len(MARK)) != MARK:
-        raise TransfuseError(f"store {place}: something that is no store is there; take another name")
+    check_new(place, begun=True)
     if PLAN not in sizes:
         place.put(GROUP, MARK)
         place.put(PLAN, written(plan))
@@ -114,6 +113,21 @@ def begin(place: Place, plan: Plan, may_be_finished: bool = False) -> bool:
             f"store {place} was begun otherwise: {unlike}; repeat that command, or delete the store to begin anew"
         )
     return True
+
+
+def check_new(place: Place, begun: bool = False) -> None:
+    """Raises TransfuseError where a store or something else is there; codecs may be, and with ``begun`` a store that
+    is not finished."""
+    sizes = place.sizes()
+    strange = isinstance(place, Folder) and place.path.exists() and not place.path.is_dir()
+    if GROUP in sizes:
+        strange = sizes[GROUP] != len(MARK) or place.read(GROUP, len(MARK)) != MARK
+    elif any(not name.startswith(f"{CODECS}/") for name in sizes):
+        strange = True
+    if strange:
+        raise TransfuseError(f"store {place}: something that is no store is there; take another name")
+    if MANIFEST in sizes or (PLAN in sizes and not begun):
+        raise TransfuseError(f"store {place}: another store is there; remove it or take another name")
 
 
 def is_finished(place: Place, plan: Plan, number: int) -> bool:
@@ -164,7 +178,7 @@ def _spans(plan: Plan, number: int) -> dict[str, range]:
     """Which documents of each split are part ``number``'s."""
     return {
         split: range(size * number // plan.parts, size * (number + 1) // plan.parts)
-        for split, size in zip(SPLITS, (plan.train, plan.heldout), strict=True)
+        for split, size in plan.splits.items()
     }
 
 
@@ -184,8 +198,7 @@ def _write(place: Place, plan: Plan, number: int, data: DataSet, encoder: Encode
         plan=checksum(plan),
         number=number,
         of=plan.parts,
-        train=len(spans["train"]),
-        heldout=len(spans["heldout"]),
+        splits={split: len(span) for split, span in spans.items()},
         content=content,
         stored=tuple(part.stored),
         arrays=arrays,

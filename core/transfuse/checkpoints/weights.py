@@ -124,9 +124,7 @@ def load_weights(module: nn.Module, part: Part) -> None:
 def load_average(module: nn.Module, part: Part) -> None:
     """The same of its trained parameters alone, as far as they are averaged: those that training froze are not."""
     weights = read_tensors(part)
-    trained = {
-        name: p.detach() for name, p in module.named_parameters() if p.requires_grad and name in weights
-    }
+    trained = {n: p.detach() for n, p in module.named_parameters() if p.requires_grad and n in weights}
     check_fit(part, weights, trained)
     for name, tensor in weights.items():
         trained[name].copy_(tensor)

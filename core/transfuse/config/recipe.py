@@ -171,6 +171,8 @@ class TrainSettings(Settings):
     """The budget in floating-point operations, by formula."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Of weights, data order and noise."""
+    codec_seed: int = Field(default=0, ge=0, lt=1 << 63)
+    """Of codecs' training: with two, a comparison does not rest on one codec."""
     lr: float = Field(default=3e-3, gt=0, le=1)
     """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
@@ -234,11 +236,13 @@ class TrainSettings(Settings):
 class EvalSettings(Settings):
     """What a trained model is asked, and how often."""
 
+    split: Role = "test"
+    """Whose documents: ``test`` to judge by, ``tune`` to choose settings by, or another that the data set has."""
     tasks: tuple[str, ...] | None = Field(default=None, max_length=64)
     """Such as ``text->image``; where none are named, those of the data set: each ordered pair of roles that
     stand beside each other in its documents, and a role that stands alone."""
     prompts: int = Field(default=1000, ge=2, le=10**6)
-    """At most so many prompts a task, of the first held-out documents."""
+    """At most so many prompts a task, of the split's first documents."""
     trained: int = Field(default=200, ge=0, le=10**6)
     """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
     dtype: Literal["float32", "bfloat16"] = "float32"

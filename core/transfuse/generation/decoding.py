@@ -8,33 +8,25 @@ see. What the model writes itself as text is a droppable item, as prompts are; w
 The documents that a call is of stand in the first rows of the cache: others make room for them (`_Chunk.front`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
-from transfuse.documents import Document, Item, View
-from transfuse.errors import TransfuseError, did_you_mean
+from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
+from transfuse.generation.asked import TEXT, WHOLE, Asked, Continued
 from transfuse.generation.config import GenerationConfig
 from transfuse.generation.incremental import IncrementalModel, InTurn
 from transfuse.generation.prompts import LaidPrompt, pack_prompts
 from transfuse.modalities import seam
-from transfuse.modalities.guidance import all_views, check_views
 from transfuse.model.model import Model
 from transfuse.model.precision import computing_in
-from transfuse.randomness import Key
-from transfuse.sequences.layout import DocumentCursor
 from transfuse.sequences.sequence import DocumentSequence
-from transfuse.sequences.vocabulary import END, begin_marker
 
-WHOLE = View(frozenset())
-"""The view that drops nothing."""
-NEVER, TEXT, BEGIN, STOP = range(4)
-"""What an id of the vocabulary is to a document in text: no choice, one more token, a begin marker, the end."""
 LAID = 128
 """Tokens of text that are laid out at a time."""
 
@@ -66,10 +58,10 @@ def generate_chunks(
 ) -> Iterator[Document]:
     """As `generate`, in order, those of a chunk as soon as it is done."""
     config = replace(config or GenerationConfig(), **settings)
-    decoder = _Decoder(model, config)
+    asked = Asked(model, config)
     if not prompts:
         raise TransfuseError("nothing to continue: give at least one prompt (it may have no items)")
-    chunks = decoder.chunks(zip(prompts, indices or range(len(prompts)), strict=True))
+    chunks = asked.chunks(zip(prompts, indices or range(len(prompts)), strict=True))
     made: list[Document] | None = []
     while made is not None:
         yield from made
@@ -78,147 +70,22 @@ def generate_chunks(
             model.eval()
             try:
                 chunk = next(chunks, None)
-                made = None if chunk is None else _Chunk(decoder, *chunk).run()
+                made = None if chunk is None else _Chunk(asked, *chunk).run()
             finally:
                 model.train(was_training)
-
-
-@dataclass(eq=False)
-class _Continued:
-    """One document being continued; where each of its views goes on, and the logits at the end of view 0."""
-
-    index: int
-    document: Document
-    cursors: list[DocumentCursor]
-    logits: Float[Tensor, " V"]
-    prompt_items: int
-    tokens: int = 0  # of text in items so far
-    ids: list[int] = field(default_factory=list)  # text not yet closed into an item
-    begun: tuple[str, str] | None = None  # (modality, label) of an item whose begin marker was chosen
-    done: bool = False
-
-    @property
-    def items(self) -> int:
-        """Items made so far."""
-        return len(self.document.items) - self.prompt_items
-
-
-class _Decoder:
-    """What is asked of all prompts: which views there are, and which ids may be chosen."""
-
-    def __init__(self, model: Model, config: GenerationConfig) -> None:
-        self.model, self.layout, self.config, self.key = model, model.layout, config, Key(config.seed)
-        modalities, want, vocabulary = model.modalities, config.want, model.vocabulary
-        self.writer = self.layout.marker_modality  # who writes text
-        if want is not None and want not in modalities:
-            raise TransfuseError(f"this model has no modality {want!r}; {did_you_mean(want, modalities)}")
-        if want is None and self.writer is None:
-            raise TransfuseError(
-                f"no modality of this model predicts what comes next: ask for one, want= {' or '.join(modalities)}"
-            )
-        labels = seam.call(modalities[want], "labels") if want is not None else ()
-        if want is not None and want != self.writer and not labels:
-            raise TransfuseError(f"modality {want!r} has no begin marker, so it cannot be asked for")
-        if config.label not in (None, *labels):
-            raise TransfuseError(
-                f"modality {want!r} has no shape {config.label!r}; {did_you_mean(config.label or '', labels)}"
-            )
-        check_views(modalities)
-        wanted = {name: m for name, m in modalities.items() if want in (None, name)}
-        self.views = (WHOLE, *all_views(wanted))
-        self.begins = {  # by the id of a begin marker
-            vocabulary.marker(begin_marker(name, label)): (name, label)
-            for name, modality in wanted.items()
-            for label in seam.call(modality, "labels")
-            if config.label in (None, label)
-        }
-        self.open_ended = want is None or not self.begins
-        kinds = np.full(vocabulary.size, NEVER)
-        kinds[list(self.begins)] = BEGIN
-        if self.open_ended:
-            kinds[vocabulary.marker(END)] = STOP
-            if self.writer is not None:
-                r = vocabulary.range(self.writer)
-                kinds[r.start : r.stop] = TEXT
-        elif self.writer is not None and not model.predictable[list(self.begins)].any():
-            raise TransfuseError(
-                f"the model was never trained to begin {want!r}; train it on documents that hold some"
-            )
-        self.kinds, self.kind_of = kinds, torch.from_numpy(kinds).to(model.tokens.weight.device)
-
-    def chunks(
-        self, prompts: Iterable[tuple[Document, int]]
-    ) -> Iterator[tuple[list[tuple[LaidPrompt, int]], int]]:
-        """The prompts laid out, as many at a time as the cache may hold, and its capacity a stream.
-
-        The same object is laid out once.
-        """
-        room = self.config.tokens * self.open_ended
-        if self.begins:
-            longest = max(sum(s.positions for s in self.blank(*begun)[1]) for begun in self.begins.values())
-            room += longest * (1 if self.config.want else self.config.items)
-        laid: dict[int, LaidPrompt] = {}
-        chunk: list[tuple[LaidPrompt, int]] = []
-        capacity = 0
-        for document, index in prompts:
-            prompt = laid.get(id(document)) or LaidPrompt.of(document, self.layout, self.views)
-            wider = max(capacity, len(prompt) + room)
-            if chunk and (len(chunk) + 1) * len(self.views) * wider > self.config.budget:
-                yield chunk, capacity
-                laid, chunk, wider = {}, [], len(prompt) + room
-            laid[id(document)], capacity = prompt, wider
-            chunk.append((prompt, index))
-        yield chunk, capacity
-
-    def blank(self, name: str, label: str) -> tuple[np.ndarray, list]:
-        """An item of this shape before anything is known of it, as it is laid out for sampling."""
-        modality = self.model.modalities[name]
-        payload = seam.payload(modality, "blank", label)
-        return payload, seam.spans(modality, Item(name, None), payload)
-
-    def next_ids(
-        self, documents: Sequence[_Continued], logits: Float[Tensor, "B V"]
-    ) -> Int[np.ndarray, " B"]:
-        """The next id of documents in text that have written equally much of it, from what is allowed there."""
-        if not self.open_ended and self.writer is None:
-            return np.full(len(documents), self._only_begin())
-        said = len(documents[0].ids)
-        left = np.array([self.config.tokens - one.tokens - said for one in documents])
-        more = np.array([one.items + (said > 0) < self.config.items for one in documents])
-        may = np.zeros((len(documents), 4), bool)
-        may[:, TEXT] = (left > 0) & (more | (said > 0))
-        may[:, BEGIN] = more | (not self.open_ended)
-        may[:, STOP] = self.config.want is None or said > 0
-        allowed = torch.from_numpy(may).to(logits.device)[:, self.kind_of]
-        logits = logits.masked_fill(~allowed, -torch.inf)
-        writer = self.model.token_modalities.get(self.writer or "")
-        if self.config.greedy or writer is None or not self.open_ended:
-            return logits.argmax(dim=1).cpu().numpy()
-        keys = [self.key.generator("text", one.index, len(one.document.items), said) for one in documents]
-        return seam.choose_each(writer, logits[:, None], keys, 1.0)
-
-    def _only_begin(self) -> int:
-        """The begin marker of a model in which nothing predicts any."""
-        if len(self.begins) > 1:
-            labels = ", ".join(label for _, label in self.begins.values())
-            raise TransfuseError(
-                f"no modality of this model predicts which of its shapes {self.config.want!r} has ({labels}): say it, "
-                f"label= or --want {self.config.want}:LABEL"
-            )
-        return next(iter(self.begins))
 
 
 class _Chunk:
     """Some documents continued together, in the order of their rows in the cache."""
 
-    def __init__(self, decoder: _Decoder, prompts: Sequence[tuple[LaidPrompt, int]], capacity: int) -> None:
-        self.decoder, self.model, self.layout = decoder, decoder.model, decoder.layout
-        self.views, self.config = decoder.views, decoder.config
+    def __init__(self, asked: Asked, prompts: Sequence[tuple[LaidPrompt, int]], capacity: int) -> None:
+        self.asked, self.model, self.layout = asked, asked.model, asked.layout
+        self.views, self.config = asked.views, asked.config
         self.incremental = IncrementalModel(self.model, len(prompts), capacity, len(self.views))
         laid = [prompt for prompt, _ in prompts]
         logits = self.incremental.prefill(pack_prompts(laid, self.model.mask))
         self.rows = [
-            _Continued(index, prompt.document, list(prompt.cursors), own, len(prompt.document.items))
+            Continued(index, prompt.document, list(prompt.cursors), own, len(prompt.document.items))
             for (prompt, index), own in zip(prompts, logits, strict=True)
         ]
 
@@ -232,7 +99,7 @@ class _Chunk:
                 self._sample([one for one in active if one.begun == begun], *begun)
         return [one.document for one in documents]
 
-    def front(self, documents: Sequence[_Continued]) -> list[_Continued]:
+    def front(self, documents: Sequence[Continued]) -> list[Continued]:
         """These documents brought to the first rows of the cache; in the order in which they now stand there."""
         n, moved = len(documents), set(documents)
         holes = [row for row in range(n) if self.rows[row] not in moved]
@@ -245,13 +112,13 @@ class _Chunk:
 
     # -- text, token by token
 
-    def _write(self, documents: Sequence[_Continued]) -> None:
+    def _write(self, documents: Sequence[Continued]) -> None:
         """Text of each document until it begins an item or ends; those that do are left out of what is computed."""
         documents = self.front(documents)
         logits, run = torch.stack([one.logits for one in documents]), None
         while True:
-            ids = self.decoder.next_ids(documents, logits)
-            goes_on = self.decoder.kinds[ids] == TEXT
+            ids = self.asked.next_ids(documents, logits)
+            goes_on = self.asked.kinds[ids] == TEXT
             if not goes_on.all():
                 before = {one: i for i, one in enumerate(documents)}
                 for i in np.flatnonzero(~goes_on):
@@ -270,9 +137,9 @@ class _Chunk:
             for one, id in zip(documents, ids.tolist(), strict=True):
                 one.ids.append(id)
 
-    def _text(self, documents: Sequence[_Continued], said: int) -> InTurn:
+    def _text(self, documents: Sequence[Continued], said: int) -> InTurn:
         """The next positions of the text that each document is in, in the views that keep it."""
-        writer = self.decoder.writer
+        writer = self.asked.writer
         assert writer is not None
         token = Item(writer, None, droppable=True)
         more = np.zeros(min(LAID, max(self.config.tokens - one.tokens - said for one in documents)), np.int64)
@@ -286,11 +153,11 @@ class _Chunk:
 
     def _own(self, ids: list[int]) -> Int[np.ndarray, " n"]:
         """Ids of text, counted from the start of its range."""
-        return np.array(ids, np.int64) - self.model.vocabulary.range(self.decoder.writer or "").start
+        return np.array(ids, np.int64) - self.model.vocabulary.range(self.asked.writer or "").start
 
-    def _close(self, one: _Continued, id: int) -> None:
+    def _close(self, one: Continued, id: int) -> None:
         """The tokens since the last item become an item; then another begins, or the document ends."""
-        writer = self.decoder.writer
+        writer = self.asked.writer
         if one.ids and writer is not None:
             payload = self._own(one.ids)
             item = Item(writer, seam.call(self.model.modalities[writer], "decode", payload), droppable=True)
@@ -299,15 +166,15 @@ class _Chunk:
                     _, one.cursors[v] = self.layout.continuation(one.document, item, payload, one.cursors[v])
             one.document = replace(one.document, items=(*one.document.items, item))
             one.tokens, one.ids = one.tokens + len(one.ids), []
-        one.begun = self.decoder.begins.get(id)
+        one.begun = self.asked.begins.get(id)
         one.done = one.begun is None
 
     # -- items that a begin marker opens
 
-    def _sample(self, documents: Sequence[_Continued], name: str, label: str) -> None:
+    def _sample(self, documents: Sequence[Continued], name: str, label: str) -> None:
         """An item of this shape for each: sampled in the modality's own views, committed in all."""
         documents = self.front(documents)
-        payload, _ = self.decoder.blank(name, label)
+        payload, _ = self.asked.blank(name, label)
         own = [self.views.index(view) for view in (WHOLE, *self.model.modalities[name].views)]
         starts = [one.cursors[v] for v in own for one in documents]
         blank = Item(name, None)
@@ -325,12 +192,12 @@ class _Chunk:
         payloads = payloads.reshape(len(documents), *payload.shape)
         self._commit(documents, name, payloads, [kept if v in own else 0 for v in range(len(self.views))])
 
-    def _generator(self, one: _Continued, *place: int) -> torch.Generator:
-        return self.decoder.key.generator("sample", one.index, len(one.document.items), *place)
+    def _generator(self, one: Continued, *place: int) -> torch.Generator:
+        return self.asked.key.generator("sample", one.index, len(one.document.items), *place)
 
     def _choose_ids(
         self,
-        documents: Sequence[_Continued],
+        documents: Sequence[Continued],
         views: Sequence[int],
         laid: Sequence[DocumentSequence],
         name: str,
@@ -350,7 +217,7 @@ class _Chunk:
         return ids, n
 
     def _commit(
-        self, documents: Sequence[_Continued], name: str, payloads: np.ndarray, kept: Sequence[int]
+        self, documents: Sequence[Continued], name: str, payloads: np.ndarray, kept: Sequence[int]
     ) -> None:
         """The finished item, clean, in every view of its document; ``kept``: positions that a view has of it."""
         decoded = [seam.call(self.model.modalities[name], "decode", payload) for payload in payloads]

@@ -21,9 +21,8 @@ def check_items(modalities: Mapping[str, Modality]) -> None:
     """
     for role, modality in modalities.items():
         for label in seam.call(modality, "labels"):
-            (noised, after), (clean, then) = (
-                _laid(modality, Item(role, None, noised=noised), label) for noised in (True, False)
-            )
+            noised, after = _laid(modality, Item(role, None), label)
+            clean, then = _laid(modality, Item(role, None, noised=False), label)
             place = f"{seam.title(modality)}: an item {label!r}"
             if noised[0].noised < any(span.noised for span in noised):
                 raise TransfuseError(f"{place}: its first span, which sampling fills in, is not noised")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Int
 
 from transfuse.config.recipe import COLUMNS, RESERVED
 from transfuse.documents import Document, Encoded, Item
@@ -33,6 +34,11 @@ class Layout:
         return next((name for name, m in self.modalities.items() if m.predicts_markers), None)
 
     @cached_property
+    def marker_number(self) -> int:
+        """Its number; NONE where there is none."""
+        return NONE if self.marker_modality is None else self.names.index(self.marker_modality)
+
+    @cached_property
     def columns(self) -> dict[str, Column]:
         """All columns that a mask may name: those written here and by the packer, a flag a role, the modalities'.
 
@@ -47,6 +53,15 @@ class Layout:
                     raise TransfuseError(f"modality {name!r}: column {column!r} is taken: name it otherwise")
                 found[column] = kind
         return found
+
+    @cached_property
+    def rows(self) -> tuple[dict[str, int], Int[np.ndarray, "rows 1"]]:
+        """The row of a sequence's table by name, and what stands there where nothing is written."""
+        written = {name: kind for name, kind in self.columns.items() if name not in ROW_COLUMNS}
+        names = ("tokens", "targets", "scored", *written)
+        return {name: i for i, name in enumerate(names)}, np.array(
+            [[NONE]] * 3 + [[kind] for kind in written.values()]
+        )
 
     def payloads(self, document: Document) -> list[np.ndarray]:
         """Each item through its codec, checked: the expensive part, worth keeping."""
@@ -122,10 +137,16 @@ class _Writer:
         self, layout: Layout, document: Document, visit: int, cursor: DocumentCursor | None = None
     ) -> None:
         self.layout, self.source, self.visit = layout, document, visit
-        self.cursor = cursor or DocumentCursor()
+        cursor = cursor or DocumentCursor()
+        self.pos, self.group, self.number = cursor.pos, cursor.group, cursor.item
+        self.scorer = layout.marker_number
         self.length = 0
         self.chunks: list[tuple[int, int, dict[str, int | np.ndarray]]] = []
         self.placed: list[PlacedSpan] = []
+
+    @property
+    def cursor(self) -> DocumentCursor:
+        return DocumentCursor(self.pos, self.group, self.number)
 
     def document(self, payloads: list[np.ndarray]) -> None:
         items = self.source.items
@@ -134,26 +155,26 @@ class _Writer:
             self.item(item, payload, is_context=any(later.loss for later in items[i + 1 :]))
 
     def item(self, item: Item, payload: np.ndarray, is_context: bool) -> None:
-        with seam.at(f"{self.source.source}: item {self.cursor.item} ({item.modality})"):
+        with seam.at(f"{self.source.source}: item {self.number} ({item.modality})"):
             for span in seam.spans(self.layout.modalities[item.modality], item, payload):
                 self.span(item.modality, span, is_context)
-        self.cursor = replace(self.cursor, item=self.cursor.item + 1)
+        self.number += 1
 
     def marker(self, label: str, scored: bool) -> None:
         """A mark of the document; ``scored``: it is predicted, as a loss of the modality that predicts markers."""
         self._write(
-            1, tokens=self.layout.vocabulary.marker(label), pos=self.cursor.pos, span=NONE, item=NONE, mod=NONE,
-            noised=0, marker=1, scored=self._markers() if scored else NONE,
+            1, tokens=self.layout.vocabulary.marker(label), pos=self.pos, span=NONE, item=NONE, mod=NONE,
+            noised=0, marker=1, scored=self.scorer if scored else NONE,
         )  # fmt: skip
-        self.cursor = replace(self.cursor, pos=self.cursor.pos + 1)
+        self.pos += 1
 
     def span(self, name: str, span: Span, is_context: bool) -> None:
         modality, vocabulary = self.layout.modalities[name], self.layout.vocabulary
-        mod, item = self.layout.names.index(name), self.cursor.item
-        pos, after = seam.positions(modality, span, self.cursor.pos)
+        mod, item = self.layout.names.index(name), self.number
+        pos, self.pos = seam.positions(modality, span, self.pos)
         self._check(name, span)
-        group = self.cursor.group if span.grouped else NONE
-        self.cursor = replace(self.cursor, pos=after, group=self.cursor.group + int(span.grouped))
+        group = self.group if span.grouped else NONE
+        self.group += int(span.grouped)
         bounds = group if span.inside else NONE
         first = 0 if span.label is None else 1
         shared = {"pos": pos, "item": item, "mod": mod, "noised": int(span.noised), **span.columns}
@@ -168,7 +189,7 @@ class _Writer:
                 known = f"labels() had {seam.call(modality, 'labels')} when the model was made"
                 but = f" as a label, and {known}: fit() must find all shapes, of the training split"
                 raise seam.wrong(modality, "spans", span.label, but)
-            write(0, 1, tokens=begin, span=bounds, marker=1, scored=self._markers() if span.loss else NONE)
+            write(0, 1, tokens=begin, span=bounds, marker=1, scored=self.scorer if span.loss else NONE)
         content: dict[str, int | np.ndarray] = {"span": group, "marker": 0, name: 1}
         if isinstance(modality, TokenModality):
             content["tokens"] = span.payload + vocabulary.range(name).start
@@ -206,37 +227,18 @@ class _Writer:
         self.chunks.append((self.length, self.length + n, values))
         self.length += n
 
-    def _markers(self) -> int:
-        name = self.layout.marker_modality
-        return self.layout.names.index(name) if name else NONE
-
     def finish(self) -> DocumentSequence:
-        kinds = self.layout.columns
-        absent = {**kinds, "tokens": Column.ID, "scored": Column.ID}
-        arrays = {
-            name: np.full(self.length, kind, np.int64)
-            for name, kind in absent.items()
-            if name not in ROW_COLUMNS
-        }
+        row, empty = self.layout.rows
+        table = np.repeat(empty, self.length, axis=1)
         for start, stop, values in self.chunks:
             for name, value in values.items():
-                arrays[name][start:stop] = value
-        tokens, predicted = arrays.pop("tokens"), arrays.pop("scored")
+                table[row[name], start:stop] = value
         # What is scored at a position is the prediction of the next one.
-        scored, targets = np.full_like(predicted, NONE), np.full_like(tokens, NONE)
-        scored[:-1] = predicted[1:]
-        targets[:-1] = np.where(predicted[1:] == NONE, NONE, tokens[1:])
-        return DocumentSequence(
-            self.source.id,
-            self.visit,
-            self.source.source,
-            arrays,
-            kinds,
-            tokens,
-            targets,
-            scored,
-            tuple(self.placed),
-        )
+        table[2, :-1] = table[2, 1:]
+        table[2, -1:] = NONE
+        table[1, :-1] = np.where(table[2, :-1] == NONE, NONE, table[0, 1:])
+        kinds, placed = self.layout.columns, tuple(self.placed)
+        return DocumentSequence(self.source.id, self.visit, self.source.source, kinds, table, placed)
 
 
 def check_columns(mask: Mask, layout: Layout) -> None:

@@ -25,7 +25,6 @@ class Packer:
     skip: a document over the budget is left out, not an error.
     waiting, arrived: documents not yet in a row, by their place in the stream, and how many came so
         far: a packer made with them goes on exactly where another stopped.
-    used, offered: positions of documents and of rows so far; their ratio is the utilisation.
     """
 
     budget: int
@@ -34,12 +33,6 @@ class Packer:
     skip: bool = False
     waiting: list[tuple[int, DocumentSequence]] = field(default_factory=list)
     arrived: int = 0
-    used: int = field(default=0, init=False)
-    offered: int = field(default=0, init=False)
-
-    @property
-    def utilisation(self) -> float:
-        return self.used / self.offered if self.offered else 1.0
 
     def rows(self, sequences: Iterable[DocumentSequence]) -> Iterator[Row]:
         """Rows in order. A row is full, or nothing that waits fits its rest; the last holds what is left."""
@@ -83,10 +76,7 @@ class Packer:
         picked = [self.waiting[i] for i in chosen]
         for i in reversed(chosen):
             del self.waiting[i]
-        row = join([s for _, s in picked], [a for a, _ in picked], self.budget if self.fill else None)
-        self.used += row.used
-        self.offered += self.budget
-        return row
+        return join([s for _, s in picked], [a for a, _ in picked], self.budget if self.fill else None)
 
 
 def choose(lengths: list[int], budget: int) -> list[int]:

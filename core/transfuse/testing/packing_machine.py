@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from transfuse.documents import Document
 from transfuse.sequences.layout import DocumentCursor
 from transfuse.sequences.packing import Packer
-from transfuse.sequences.rows import Row, unpack
+from transfuse.sequences.rows import Row
 from transfuse.sequences.sequence import DocumentSequence
 from transfuse.testing import strategies
 from transfuse.testing.modalities import Blob, Letters, layout
+from transfuse.testing.unpacking import unpack
 from transfuse.training.stream import shortened
 
 LONGEST = 34

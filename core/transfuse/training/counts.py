@@ -60,10 +60,13 @@ class Costs:
         owner = modality_of_weights(row.columns, model.layout.names.index(model.marker_modality))[: row.used]
         own = np.bincount(owner, minlength=len(self.of_position)).tolist()
         forward = sum(cost * count for cost, count in zip(self.of_position, own, strict=True))
-        forward += 2.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum())
         forward += sum(self._span(place.modality, place.span.length) for place in row.spans)
         forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
-        return 3 * forward
+        return 3 * forward + self.output_flops(row)
+
+    def output_flops(self, row: Row) -> float:
+        """Those of the output layer among them, which grow with the vocabulary."""
+        return 6.0 * self.model.unembed.weight.numel() * int((row.targets != NONE).sum())
 
     def _span(self, modality: str, length: int) -> float:
         if (modality, length) not in self._of_span:

@@ -16,13 +16,15 @@ from transfuse.sequences.rows import Row
 class Progress:
     """How far training has come; all of it is saved and resumed.
 
-    flops: by formula, forward and backward, codec training excluded. positions: without filler.
+    flops: by formula, forward and backward, codec training excluded. output_flops: of them the output layer's.
+    positions: without filler.
     seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
     allocated there, else resident memory.
     """
 
     step: int = 0
     flops: float = 0.0
+    output_flops: float = 0.0
     documents: int = 0
     positions: int = 0
     seconds: float = 0.0

@@ -11,6 +11,7 @@ import numpy as np
 from transfuse.datasets import DataSet, item_bytes
 from transfuse.documents import Document, View
 from transfuse.errors import RecordError, TransfuseError
+from transfuse.masks import NONE
 from transfuse.modalities.guidance import all_views
 from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
@@ -55,9 +56,10 @@ class Stream:
         visit leaves some of its droppable items out, and not all items."""
         document, index, visit = self._read(place)
         self._check_id(document, index)
+        if self.key.uniform("drop", visit, index) >= self.drop:
+            return document, visit, False
         kept = document.seen(self.views[self.key.number("view", visit, index) % len(self.views)])
-        dropped = self.key.uniform("drop", visit, index) < self.drop
-        dropped = dropped and 0 < len(kept.items) < len(document.items)
+        dropped = 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
 
     @cached_property
@@ -113,8 +115,8 @@ class Stream:
         if self.longest is not None and len(sequence) > self.longest:
             payloads = shortened(self.layout, document, payloads, len(sequence) - self.longest)
             sequence = self.layout.sequence(document, payloads, visit=visit)
-        name = self.layout.marker_modality
-        return sequence.without_loss(self.layout.names.index(name)) if dropped and name else sequence
+        number = self.layout.marker_number
+        return sequence.without_loss(number) if dropped and number != NONE else sequence
 
     def _payload(self, document: Document, index: int) -> np.ndarray:
         """An item's payload, encoded once for all items of the same content."""

@@ -283,6 +283,7 @@ class Trainer:
             self.ema.update()
         self.progress.step += 1
         self.progress.flops += sum(made.costs or map(self.costs.flops, made.rows))
+        self.progress.output_flops += sum(map(self.costs.output_flops, made.rows))
         self.progress.documents += sum(len(row.arrivals) for row in made.rows)
         self.progress.positions += sum(row.used for row in made.rows)
         self._say_silence()

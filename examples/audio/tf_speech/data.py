@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tf_speech.mel import RATE
 from tf_speech.speech import read_wav
 
 PACKAGE = "asterisk-core-sounds-en-wav"
+LICENCE = "CC BY-SA 3.0: Asterisk's core sounds, Allison Smith, Digium Inc"
 MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
@@ -72,18 +74,26 @@ def fetch(folder: Path) -> None:
         ) from None
 
 
-def prompts(folder: Path) -> dict[str, np.ndarray]:
-    """The recording of each word, silence around it cut off."""
+def prompts(folder: Path, files: Mapping[str, str] = FILES) -> dict[str, np.ndarray]:
+    """The recording of each word, silence around it cut off. files: by word, the name of its file.
+
+    Raises TransfuseError where the folder holds none.
+    """
     found = {path.parent for path in folder.glob("**/digits/mon-0.wav")}
     if not found:
         cure = f"`{Path(sys.executable).name} -m tf_speech {folder}` fetches them, 18 MB"
-        raise TransfuseError(f"data set 'dates': no prompts in {folder}: {cure}")
-    return {word: trimmed(read_wav(min(found) / f"{name}.wav")) for word, name in FILES.items()}
+        raise TransfuseError(f"no prompts in {folder}: {cure}")
+    return {word: trimmed(read_wav(min(found) / f"{name}.wav")) for word, name in files.items()}
 
 
 def trimmed(wave: np.ndarray) -> np.ndarray:
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
     return wave[loud[0] : loud[-1] + 1]
+
+
+def at_speed(wave: np.ndarray, speed: float) -> np.ndarray:
+    """Faster is higher, as on a tape."""
+    return np.interp(np.arange(0, len(wave) - 1, speed), np.arange(len(wave)), wave).astype(np.float32)
 
 
 class DateSettings(Settings):
@@ -119,12 +129,10 @@ class Dates(DataSet):
         for word in words.split():
             parts += [self._prompts[word], np.zeros(draw.integers(0, RATE // 32), np.float32)]
         whole = np.concatenate(parts)
-        at = np.arange(0, len(whole) - 1, draw.uniform(0.95, 1.05))  # faster is higher, as on a tape
-        return np.interp(at, np.arange(len(whole)), whole).astype(np.float32)
+        return at_speed(whole, draw.uniform(0.95, 1.05))
 
     def identity(self):
-        licence = "CC BY-SA 3.0: Asterisk's core sounds, Allison Smith, Digium Inc"
-        return {"name": self.name, "content": content_hash(self), "licence": licence}
+        return {"name": self.name, "content": content_hash(self), "licence": LICENCE}
 
     @cached_property
     def _prompts(self):

@@ -1,5 +1,7 @@
 """Which of the held-out recordings a drawn one is: the one whose spectrogram, stretched to one length, is nearest."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from transfuse.plugin import AppliesTo, Figure, Metric
 
@@ -27,27 +29,35 @@ class HeardAsAsked(Metric):
     figures = (
         Figure(
             "heard_as_asked", "Recordings heard as asked", better="higher", form="percent",
-            meaning="the share of drawn recordings to which, of all held-out ones, that of their own words is nearest",
+            meaning="the share of drawn recordings to which, of all held-out ones, one of their own words is nearest",
         ),
         Figure(
             "heard_as_asked_copied", "… of training recordings", form="percent",
             meaning="the same of the training recordings with most words in common: what copying gives",
         ),
-        Figure("heard_as_asked_chance", "… by chance", form="percent", meaning="one of all held-out recordings"),
+        Figure("heard_as_asked_chance", "… by chance", form="percent", meaning="one of all texts that were asked"),
     )  # fmt: skip
     applies_to = AppliesTo(given=("text",), want="speech", axes=1)
 
     def compute(self, evaluation):
+        asked = evaluation.given("text")
         those = np.stack([profile(wave) for wave in evaluation.truth])
-        own, words = np.arange(len(those)), [set(text.split()) for text in evaluation.given("text")]
-        train = [(set(items[0].data.split()), wave) for items, wave in evaluation.examples("train")]
-        alike = [max(train, key=lambda one: len(one[0] & asked) / len(one[0] | asked))[1] for asked in words]
+        train = [(items[0].data, wave) for items, wave in evaluation.examples("train")]
+        alike = [most_alike(text, train) for text in asked]
         return {
-            "heard_as_asked": share(evaluation.made, those, own),
-            "heard_as_asked_copied": share(alike, those, own),
-            "heard_as_asked_chance": 1 / len(those),
+            "heard_as_asked": share(evaluation.made, those, asked),
+            "heard_as_asked_copied": share(alike, those, asked),
+            "heard_as_asked_chance": 1 / len(set(asked)),
         }
 
 
-def share(waves, those: np.ndarray, own: np.ndarray) -> float:
-    return float((nearest(np.stack([profile(wave) for wave in waves]), those) == own).mean())
+def most_alike(text: str, train: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """The recording whose words have most in common with a text's."""
+    own = set(text.split())
+    overlap = [len(own & set(words.split())) / len(own | set(words.split())) for words, _ in train]
+    return train[int(np.argmax(overlap))][1]
+
+
+def share(waves, those: np.ndarray, words: Sequence[str]) -> float:
+    found = nearest(np.stack([profile(wave) for wave in waves]), those)
+    return float(np.mean([words[at] == own for at, own in zip(found, words, strict=True)]))

@@ -5,6 +5,7 @@ from transfuse.plugin import Part, Settings, hookimpl
 from tf_speech.data import Dates, DateSettings
 from tf_speech.metric import HeardAsAsked
 from tf_speech.speech import Speech, SpeechSettings
+from tf_speech.spoken import Spoken, SpokenSettings
 
 
 @hookimpl
@@ -14,7 +15,10 @@ def transfuse_modalities():
 
 @hookimpl
 def transfuse_datasets():
-    return [Part("dates", DateSettings, Dates, "372 spoken dates with their words")]
+    return [
+        Part("dates", DateSettings, Dates, "372 spoken dates with their words"),
+        Part("spoken", SpokenSettings, Spoken, "spoken digits, for a model that knows pictures of them"),
+    ]
 
 
 @hookimpl
@@ -33,4 +37,18 @@ def transfuse_registry():
         "train": {"flops": 6e12, "budget": 768, "lr": 3e-3},
         "eval": {"prompts": 75, "trained": 0},
     }
-    return {"recipes": {"dates": recipe}}
+    digits = {
+        "summary": "words and pictures of digits, small, to be given speech",
+        "extends": "transfusion",
+        "modalities": {"text": {"vocab": 280}, "image": {"codec": "pixel", "patcher": {"patch": 4}}},
+        "model": {"dim": 64, "layers": 3, "heads": 4},
+        "train": {"flops": 4e11, "budget": 256, "lr": 4e-3},
+    }
+    spoken = {
+        "summary": "words, pictures of digits, and speech",
+        "extends": "small-digits",
+        "modalities": {"speech": {"kind": "speech"}},
+        "loss": {"speech": 5},
+        "eval": {"prompts": 100, "trained": 0},
+    }
+    return {"recipes": {"dates": recipe, "small-digits": digits, "spoken-digits": spoken}}

@@ -13,16 +13,18 @@ from transfuse_lab.comparison.compare_json import write_comparison
 from transfuse_lab.comparison.findings import findings
 from transfuse_lab.comparison.jobs import cores
 from transfuse_lab.comparison.keeping import check_all_alike, records_of, spent
-from transfuse_lab.comparison.plan_file import PlanFile, read_plan
+from transfuse_lab.comparison.plan_file import Plan, PlanFile, read_plan
 from transfuse_lab.comparison.planned import Planner
 from transfuse_lab.comparison.results_page import results_page
 from transfuse_lab.comparison.run import Run
+from transfuse_lab.comparison.selected import Selected
 from transfuse_lab.comparison.tuned import Tuned, read_tuned
 from transfuse_lab.device import AUTO, open_devices
 from transfuse_lab.lock import locked
 from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import bar, say
 from transfuse_lab.report.page import write_report
+from transfuse_lab.runs.records import RunRecord
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class OpenPlan:
 def open_plan(arguments: PlanArguments) -> OpenPlan:
     """Raises TransfuseError for what is wrong with the file or the command."""
     file = read_plan(arguments.path)
+    check_required(file)
     own = file.plan.registry
     layer = arguments.registry or (file.at(own) if own else None)
     out = arguments.out or file.out
@@ -62,7 +65,6 @@ def compare_plan_command(arguments: PlanArguments) -> None:
     """Leaves ``compare.json`` and ``report.html`` in the folder of runs, and the plan's page with its figures."""
     opened = open_plan(arguments)
     file, plan = opened.file, opened.file.plan
-    check_required(file)
     sizes = {name: size.flops for name, size in plan.sizes.items()}
     tuned = read_tuned(file.at(plan.tuned), sizes) if plan.tuned else Tuned()
     with locked(opened.out):
@@ -85,10 +87,19 @@ def compare_plan_command(arguments: PlanArguments) -> None:
         command = f"transfuse compare --plan {file.path} --out {opened.out}"
         write_comparison(opened.out / "compare.json", records, identity, command, found)
         report = opened.out / "report.html"
-        write_report(report, records, identity, list(mask_pictures(runs)), command, found)
+        some = shown(file.plan, records)
+        masks = list(mask_pictures([run for run in runs if run.entry in {one.entry for one in some}]))
+        write_report(report, some, identity, masks, command, found)
         say(f"results: {page}, {page.with_suffix('.json')}")
         say(f"figures: {opened.out / 'compare.json'}")
         say(f"report:  {report}")
+
+
+def shown(plan: Plan, records: list[RunRecord]) -> list[RunRecord]:
+    """Whole runs of the main group, of the last size of which there are some: whose figures and samples are shown."""
+    chosen = Selected(plan, records)
+    by_size = [chosen.at(group=plan.main, size=size) for size in chosen.sizes(plan.main)]
+    return next(filter(None, reversed(by_size)), records)
 
 
 def check_required(file: PlanFile) -> None:

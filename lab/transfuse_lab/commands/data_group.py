@@ -65,8 +65,9 @@ def pack(
 
     from transfuse_lab.commands import stores
 
-    encoding = None if recipe is None else Encoding(recipe, tuple(overrides or ()), codecs, there)
-    done = stores.pack(name, out, Registry.open(registry), part=number, parts=of or parts, encoding=encoding)
+    opened = Registry.open(registry)
+    encoding = None if recipe is None else Encoding(opened, recipe, tuple(overrides or ()), codecs, there)
+    done = stores.pack(name, out, opened.plugins, part=number, parts=of or parts, encoding=encoding)
     say(f"packed {name} into {out}" if done else f"packed part {part} of {name} into {out}; others are left")
 
 
@@ -121,7 +122,9 @@ def split(
 @data_app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name or a folder.")],
-    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or heldout.")] = "train",
+    split: Annotated[
+        str, typer.Option("--split", metavar="SPLIT", help="Such as train, tune, test.")
+    ] = "train",
     n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="So many documents, from the first.")] = 16,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also a sheet of drawings: PNG or SVG.")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 RegistryFile = Annotated[
-    Path | None, typer.Option("--registry", metavar="FILE", help="A registry laid over all others.")
+    Path | None, typer.Option("--registry", metavar="FILE|NAME", help="A registry laid over all others.")
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
+from transfuse.datasets import ENDLESS, DataSet
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
+from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.datasets import open_data
@@ -29,6 +30,7 @@ CODECS = "codecs"
 class Encoding:
     """How documents are encoded: by the modalities of a recipe, with the codecs in a folder (None: fit for it)."""
 
+    registry: Registry
     recipe: str
     overrides: tuple[str, ...] = ()
     codecs: Path | None = None
@@ -52,7 +54,7 @@ def read_part(text: str | None) -> tuple[int | None, int | None]:
 def pack(
     name: str,
     out: str | Path,
-    registry: Registry,
+    plugins: Plugins,
     *,
     part: int | None = None,
     parts: int | None = None,
@@ -69,18 +71,19 @@ def pack(
         raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
     if not is_address(str(out)):
         check_folder("--out", Path(out))
-    source = open_data(name, registry.plugins)
-    if ENDLESS in map(source.size, SPLITS):
+    source = open_data(name, plugins)
+    if ENDLESS in map(source.size, source.splits):
         raise TransfuseError(
             f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
         )
     report_account(source)
-    encoder = None if encoding is None else _encoder(encoding, source, out, registry, part is not None)
+    encoder, codecs = (None, {}) if encoding is None else _encoder(encoding, source, out, part is not None)
     with _shown(f"pack {source.name}") as along:
         return writer.pack(
             source,
             out,
             encoder,
+            codecs=codecs,
             parts=parts,
             part=part,
             progress=lambda done, of: along(done / of, f"{done:,} of {of:,} documents"),
@@ -96,50 +99,47 @@ def _lock(out: str | Path) -> Callable[[str], Any]:
     return lambda name: locked_beside(path.with_name(f"{path.name}.{name}"))
 
 
-def _encoder(encoding: Encoding, data: DataSet, out: str | Path, registry: Registry, one_part: bool) -> Any:
-    """What encodes; its codecs lie in the store before anything is packed."""
+def _encoder(
+    encoding: Encoding, data: DataSet, out: str | Path, one_part: bool
+) -> tuple[Any, Mapping[str, bytes]]:
+    """What encodes, and the files of its codecs, which the store is to hold."""
     from transfuse.checkpoints import has_codecs, provenance, save_codecs
     from transfuse.datasets import restrict
     from transfuse.files import write_json
+    from transfuse_adapters.store import writer
     from transfuse_adapters.store.encoding import Encoder
     from transfuse_adapters.store.places import place_of
-    from transfuse_adapters.store.reader import MANIFEST
 
     from transfuse_lab.runs.codecs import SECONDS, fit_codecs, fit_from
     from transfuse_lab.runs.stored import of_folder
     from transfuse_lab.runs.survey import survey
 
-    device = open_device(encoding.device)
+    device, registry = open_device(encoding.device), encoding.registry
     recipe = registry.recipe(encoding.recipe, encoding.overrides, data.name)
-    place, home = place_of(out), Path(out) / CODECS
-    there = not is_address(str(out)) and has_codecs(home)
-    if place.size(MANIFEST) is not None and not one_part:
-        raise TransfuseError(
-            f"store {place}: a finished store is there already; remove it or take another name"
-        )
-    if encoding.codecs is None and not there and (one_part or is_address(str(out))):
+    home = None if is_address(str(out)) else Path(out) / CODECS
+    chosen = encoding.codecs or (home if home is not None and has_codecs(home) else None)
+    if chosen is None and (one_part or home is None):
         raise TransfuseError(
             "--codecs is missing: all parts, and what is packed to an address, are encoded by the codecs in a folder; "
             "make it by `transfuse train-codec`"
         )
-    if encoding.codecs is None and not there:
+    files: dict[str, bytes] = {}
+    if chosen is None:
+        assert home is not None
+        writer.check_new(place_of(out))
         surveyed = survey(recipe, data, say)
         with locked_beside(Path(out)):
             modalities = fit_codecs(surveyed.recipe, data, home, say, device)
     else:
-        recipe, modalities = of_folder(recipe, encoding.codecs or home, registry.plugins)
-        if not there:
-            kept_from: Mapping[str, Any] = provenance(recipe, data.identity())
-            if has_codecs(encoding.codecs or home):
-                kept_from = {**kept_from, "data": fit_from(encoding.codecs or home).get("data", {})}
-            with tempfile.TemporaryDirectory() as folder:
-                save_codecs(Path(folder), modalities, kept_from)
-                write_json(Path(folder) / SECONDS, 0.0)
-                for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".json"):
-                    place.put(f"{CODECS}/{file.name}", file.read_bytes())
+        recipe, modalities = of_folder(recipe, chosen, registry.plugins)
+        fit_to = fit_from(chosen).get("data", {}) if has_codecs(chosen) else data.identity()
+        with tempfile.TemporaryDirectory() as folder:
+            save_codecs(Path(folder), modalities, provenance(recipe, fit_to))
+            write_json(Path(folder) / SECONDS, 0.0)
+            files = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
     for lack in restrict(data, modalities).lacks():
         say(f"{data.name}: no training document has an item of role {lack}")
-    return Encoder({role: modality.to(device) for role, modality in modalities.items()})
+    return Encoder({role: modality.to(device) for role, modality in modalities.items()}), files
 
 
 def info(path: str) -> None:
@@ -171,9 +171,7 @@ def merge(paths: Sequence[str], out: str) -> None:
     _check_out(out)
     with _shown("merge") as along, _whole(out):
         plan = tools.merge(paths, out, along)
-    say(
-        f"merged {len(paths)} stores into {out}: {plan.train:,} training, {plan.heldout:,} held-out documents"
-    )
+    say(f"merged {len(paths)} stores into {out}: {tools.in_words(plan.splits)} documents")
 
 
 def split(path: str, into: int, out: str) -> None:

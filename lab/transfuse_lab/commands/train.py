@@ -1,23 +1,16 @@
-"""``transfuse train`` and ``transfuse train-codec``: a recipe, or its codecs alone, trained on a data set."""
+"""``transfuse train``: a recipe trained on a data set."""
 
 import os
 import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet
-from transfuse.errors import TransfuseError
-from transfuse.modalities import seam
-from transfuse.modalities.modality import Modality
-from transfuse.model.build import build_modalities
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
@@ -28,25 +21,19 @@ from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.device import AUTO, open_device
-from transfuse_lab.drawing.sheet import Cell, save_sheet
 from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
-from transfuse_lab.raw_drawing import drawn
 from transfuse_lab.runs.choices import as_before
-from transfuse_lab.runs.codecs import fit_codecs, fit_from
+from transfuse_lab.runs.codecs import fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
-from transfuse_lab.runs.kept_fits import forget_fits
 from transfuse_lab.runs.sampling import sample
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.tracking import Tracking, open_trackers
 from transfuse_lab.runs.training import train
-
-MEASURED = 256  # held-out arrays on which reconstruction is measured
-SHOWN, ACROSS, PLOTS = 36, 12, 4  # of them on the sheet, and in a row of it: of pictures, and of plots
 
 
 def train_command(
@@ -77,7 +64,8 @@ def _train(
     there = together.device
     check_folder("--out", out)
     keep_freed_memory()
-    recipe, data, section, plugins = _resolve(chosen)
+    recipe, data, section, registry = resolve(chosen)
+    plugins = registry.plugins
     together.first_does(
         data.identity
     )  # reads all, so that a broken picture is told before anything is trained
@@ -118,7 +106,7 @@ def _train(
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
-    say(f"next: {'   or   '.join(_next(out, trainer.model, data))}")
+    say(f"next: {'   or   '.join(_next(out, trainer.model, trainer.data, recipe.eval.split))}")
 
 
 @contextmanager
@@ -142,9 +130,9 @@ def _say_time(codecs: Forecast, training: Forecast, name: str) -> None:
     say(f"{name}: {in_time(codecs.seconds + training.seconds)} on this machine{parts} ({ESTIMATE})")
 
 
-def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
+def _next(out: Path, model: Model, data: DataSet, split: str) -> Iterator[str]:
     """What can be done with a run, as commands."""
-    if data.size("heldout"):
+    if data.size(split):
         yield shlex.join(["transfuse", "eval", str(out)])
     want = (
         []
@@ -157,7 +145,8 @@ def _next(out: Path, model: Model, data: DataSet) -> Iterator[str]:
 def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str = AUTO) -> None:
     """Shows shapes, parameters, memory and one batch; nothing is trained or kept. start: as in `train_command`."""
     there = open_device(device)
-    recipe, data, _, plugins = _resolve(chosen)
+    recipe, data, _, registry = resolve(chosen)
+    plugins = registry.plugins
     codecs = stored_codecs(data)
     if start is not None:
         recipe = as_before(recipe, RunFolder(start).recipe(plugins).dump())
@@ -171,72 +160,10 @@ def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str
     _say_time(fitted, of_training(surveyed, plugins, there, inherited), recipe.name)
 
 
-def train_codec_command(chosen: RecipeOnData, out: Path, device: str = AUTO) -> None:
-    """Trains, or goes on with what ``out`` holds. Raises TransfuseError where that is something else: codecs are
-    not overwritten by others."""
-    check_folder("--out", out)
-    there = open_device(device)
-    keep_freed_memory()
-    recipe, data, _, _ = _resolve(chosen)
-    data.identity()  # as in training
-    with locked(out):
-        _train_codec(recipe, data, out, there)
-    say(f"next: {shlex.join(['transfuse', 'train', *chosen.words, '--codecs', str(out), '--out', 'RUN'])}")
-
-
-def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device) -> None:
-    if RunFolder(out).recipe_file.is_file():
-        raise TransfuseError(f"--out {out} holds a run; give the codecs a folder of their own")
-    if has_codecs(out):
-        recipe = as_before(recipe, fit_from(out))
-        modalities = build_modalities(recipe)
-        restore_codecs(out, modalities, provenance(recipe, data.identity()))
-        forget_fits(out)
-        say(f"{out} holds these codecs already; delete it to fit them again")
-    else:
-        surveyed = survey(recipe, data, say)
-        fitted = of_codecs(surveyed, device)
-        check_room("--out", out, fitted.size)
-        say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
-        modalities = fit_codecs(surveyed.recipe, data, out, say, device)
-    for role, modality in modalities.items():
-        _judge(role, modality, data, out)
-
-
-def _resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Plugins]:
+def resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Registry]:
     """The recipe, resolved for the data set; the data set, and the section that opens it again."""
     registry = Registry.open(chosen.registry)
     section = data_section(chosen.data, registry.plugins)
     data = open_section(section, registry.plugins)
     report_account(data)
-    return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry.plugins
-
-
-def _judge(role: str, modality: Modality, data: DataSet, out: Path) -> None:
-    """The reconstruction error on held-out arrays, and a sheet: originals over what comes back of them."""
-    originals = list(islice(_arrays(data, role), MEASURED))
-    payloads = [seam.payload(modality, "encode", raw) for raw in originals]
-    back = [seam.call(modality, "decode", payload) for payload in payloads]
-    if not originals or any(np.shape(b) != a.shape for a, b in zip(originals, back, strict=True)):
-        return
-    error = np.mean([_squared(a, b).mean() for a, b in zip(originals, back, strict=True)])
-    facts = modality.facts().get("codec", {})
-    rest = "".join(f", {key} {facts[key]:.3g}" for key in ("usage", "perplexity") if key in facts)
-    shown = [[Cell(drawn(modality, raw)) for raw in some[:SHOWN]] for some in (originals, back)]
-    pictures = all(isinstance(cell.drawing, bytes) for cells in shown for cell in cells)
-    path = out / f"{role}{'.png' if pictures else '.svg'}"
-    across = ACROSS if pictures else PLOTS
-    rows = [cells[i : i + across] for i in range(0, len(shown[0]), across) for cells in shown]
-    save_sheet(rows, path, "--out")
-    say(f"{role}: mean squared error {error:.5f} of {len(originals)} held-out items{rest}; shown in {path}")
-
-
-def _arrays(data: DataSet, role: str) -> Iterator[np.ndarray]:
-    """Held-out raw data that a difference can be taken of; a row of ids is none."""
-    for raw in data.raw("heldout", role):
-        if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf" and raw.size:
-            yield raw
-
-
-def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.square(np.subtract(b, a, dtype=np.result_type(a, b, np.float32)))
+    return registry.recipe(chosen.recipe, chosen.overrides, data.name), data, section, registry

@@ -27,7 +27,8 @@ def tune_command(arguments: PlanArguments) -> None:
         opened.registry.metrics()
 
         def do(runs: list[Run]) -> None:
-            carry_out(opened, planner, runs)
+            if runs:
+                carry_out(opened, planner, runs)
 
         found: dict[str, dict[str, list[Choice]]] = {arm: {} for arm in plan.tune.arms}
         for size in plan.tune.sizes:

@@ -22,6 +22,8 @@ from transfuse_lab.runs.records import RunRecord, load_record
 from transfuse_lab.runs.survey import Surveyed
 from transfuse_lab.tables import aligned
 
+SECONDS_APART = 2.0
+"""Between looks at how far jobs have come."""
 FEW = 0.02
 """Of a budget, that may be overdrawn by what is only expected."""
 
@@ -176,6 +178,7 @@ class Following:
     def __init__(self, jobs: Sequence[Job], expected: Mapping[str, float], places: int, shown: Bar) -> None:
         self.jobs, self.expected, self.places, self.shown = jobs, expected, places, shown
         self.began, self.first, self._told = time.monotonic(), self._share(), 0
+        self._looked = 0.0
 
     def _share(self) -> float:
         """Of all that is expected, by what was trained so far; a job's last tenth is its evaluation."""
@@ -183,12 +186,16 @@ class Following:
         return sum(self.expected[job.name] * _come(job) for job in self.jobs) / total
 
     def __call__(self, active: Sequence[Job], done: int) -> None:
+        now = time.monotonic()
+        if now - self._looked < SECONDS_APART and done == self._told:
+            return
+        self._looked = now
         share = self._share()
         gone, here = time.monotonic() - self.began, share - self.first
         total = sum(self.expected[job.name] for job in self.jobs) / self.places
         left = gone * (1 - share) / here if here > 0.05 else total * (1 - share)
         note = f"{done} of {len(self.jobs)} jobs done, {in_time(left)} left: {names(active)}"
-        if done > self._told and active:
+        if done > self._told:
             self._told = done
             say(note)
         self.shown.update(min(1.0, share), note)

@@ -11,7 +11,7 @@ from transfuse_lab.comparison.plan_file import Check
 from transfuse_lab.comparison.selected import Selected, Unanswered, paired
 from transfuse_lab.comparison.tuned import Tuned
 from transfuse_lab.evaluation.scaling import slopes
-from transfuse_lab.evaluation.verdicts import FEWEST, same_against_same, sd_interval
+from transfuse_lab.evaluation.verdicts import FEWEST, same_against_same, sd_interval, seeds_wanted
 
 TIMES = ("positions_per_second", "training_seconds", "evaluation_seconds", "peak_memory")
 """Figures that no two runs share."""
@@ -96,18 +96,23 @@ def _sd(check: Check, chosen: Selected, tuned: Tuned) -> Values:
         raise Unanswered(f"{len(apart)} pairs are there; {FEWEST} are the fewest that have a spread")
     sd = float(np.std(apart, ddof=1))
     low, high = sd_interval(sd, len(apart))
-    return {"sd": sd, "(low)": low, "(high)": high}
+    told = {"sd": sd, "(low)": low, "(high)": high}
+    if check.wanted and sd:
+        told[f"for a difference of {check.wanted:g} (seeds)"] = float(seeds_wanted(sd, check.wanted))
+    return told
 
 
 def _speed(check: Check, chosen: Selected, tuned: Tuned) -> Values:
+    """Of runs of the main arms at each size, the median over what is planned."""
     found = {}
     for size, planned in chosen.plan.sizes.items():
         shares = [
             one.metrics["train_flops"] / one.metrics["training_seconds"] / planned.speed
-            for one in chosen.at(size=size, group=check.group)
+            for arm in chosen.arms(chosen.plan.main, check.arms)
+            for one in chosen.at(size=size, group=check.group, arm=arm)
             if planned.speed and one.metrics.get("training_seconds")
         ]
-        found |= {size: min(shares)} if shares else {}
+        found |= {size: float(np.median(shares))} if shares else {}
     if not found:
         raise Unanswered("no run of a size with a planned speed is there yet")
     return found
@@ -143,7 +148,7 @@ def _false_finds(check: Check, chosen: Selected, tuned: Tuned) -> Values:
     found: dict[str, float] = {}
     for arm, values in _of_arms(check, chosen, _group(check, chosen)).items():
         same = same_against_same(values, check.seeds)
-        found |= {arm: same.low, f"{arm}: rate (low)": same.rate, f"{arm}: to (high)": same.high}
+        found |= {arm: same.low, f"{arm}: to (high)": same.high, f"{arm}: found (low)": same.rate}
     return found
 
 

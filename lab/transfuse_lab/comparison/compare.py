@@ -122,7 +122,8 @@ def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
     return (done + sum(0.8 * trained(job) for job in active)) / len(jobs)
 
 
-def _trained(job: Job) -> float:
+def trained(job: Job) -> float:
+    """The share of its budget that a job's log tells of."""
     try:
         last = json.loads(RunFolder(job.folder).metrics_file.read_text(encoding="utf-8").splitlines()[-1])
         return min(1.0, last["flops"] / job.work["recipe"]["train"]["flops"])

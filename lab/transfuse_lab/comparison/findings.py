@@ -85,13 +85,13 @@ def _hypotheses(chosen: Selected) -> dict[str, dict[str, Any]]:
 def differences(one: Hypothesis, chosen: Selected) -> BySeed:
     """By seed: how much better the first arm is. Raises Unanswered where a figure is missing."""
     groups = one.groups or (chosen.plan.main, chosen.plan.main)
-    size, sign = one.size or list(chosen.plan.sizes)[-1], chosen.better(one.figure, one.better)
+    size = one.size or list(chosen.plan.sizes)[-1]
     axes = dict([one.axis.split("=", 1)]) if one.axis else None
     sides = [
         chosen.values(one.figure, one.chance, group=group, arm=arm, size=size, share=one.share, axes=axes)
         for group, arm in zip(groups, one.arms, strict=True)
     ]
-    pairs = list(paired(*sides))
+    pairs, sign = list(paired(*sides)), chosen.better(one.figure, one.better)
     scale = abs(float(np.mean([b for *_, b in pairs]))) if one.relative and pairs else 1.0
     return {seed: sign * (a - b) / scale for seed, a, b in pairs}
 
@@ -130,12 +130,12 @@ def _common(points: Sequence[Mapping[str, Any]]) -> set[int]:
 def _curve(
     points: Sequence[Mapping[str, Any]], lens: str, sign: int, seeds: set[int]
 ) -> dict[float, list[float]]:
-    """Of seeds that all points of both arms have."""
-    return {
-        point["cost"][lens]: [sign * point["values"][seed] for seed in sorted(seeds)]
-        for point in points
-        if seeds
-    }
+    """Of seeds that all points of both arms have; what costs the same to the digit is one point."""
+    found: dict[float, list[list[float]]] = {}
+    for point in points if seeds else ():
+        values = [sign * point["values"][seed] for seed in sorted(seeds)]
+        found.setdefault(point["cost"][lens], []).append(values)
+    return {cost: np.mean(values, axis=0).tolist() for cost, values in found.items()}
 
 
 def _laws(points: Sequence[Mapping[str, Any]], seeds: set[int], better: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from itertools import islice
 
-from transfuse.masks import NONE
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
 from transfuse.modalities.fit_context import FitContext
@@ -27,7 +26,7 @@ def per_document(surveyed: Surveyed, plugins: Plugins) -> dict[str, float]:
     rows = list(islice(trainer.rows, ROWS))
     documents = sum(len(row.arrivals) for row in rows)
     total = sum(trainer.costs.flops(row) for row in rows)
-    output = sum(6.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum()) for row in rows)
+    output = sum(trainer.costs.output_flops(row) for row in rows)
     return {
         "total": total / documents,
         "without output layer": (total - output) / documents,

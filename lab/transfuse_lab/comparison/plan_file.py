@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from transfuse.config.located import Located
 from transfuse.config.parts import Settings
 from transfuse.config.validation import InvalidSettings, Loc
-from transfuse.errors import did_you_mean
+from transfuse.errors import TransfuseError, did_you_mean
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60)]
 Sets = tuple[str, ...]
@@ -29,6 +29,8 @@ class Arm(Settings):
     """By the registry's name."""
     set: Sets = ()
     """``key=value``, laid over the recipe."""
+    like: Name | None = None
+    """The arm whose tuned settings it takes; None: its own, if it is tuned."""
 
 
 class Size(Settings):
@@ -67,7 +69,7 @@ class Group(Settings):
     """A run each, paired over arms."""
     shares: tuple[Share, ...] = (1.0,)
     """Of the budget, at which a run is cooled down and measured; 1 is always there."""
-    axes: dict[str, tuple[str, ...]] = Field(default={})
+    axes: dict[str, list[str]] = Field(default={})
     """Settings with the values that are crossed."""
     lens: Lens = "total"
     """What is equal over arms: all FLOPs, those without the output layer, or documents; in the first arm the size's
@@ -140,7 +142,7 @@ class Check(Settings):
         "lowest", "mean", "apart", "slope", "sd", "speed", "same", "interior", "false finds", "difference", "sign"
     ]  # fmt: skip
     """``lowest`` of all runs; ``mean`` of each arm; means of arms ``apart``; ``slope`` of each arm an e-fold of
-    compute; ``sd`` of a paired difference; lowest ``speed`` over what was planned; how many figures of repeated runs
+    compute; ``sd`` of a paired difference; ``speed`` over what was planned; how many figures of repeated runs
     are not the ``same``; share of tuned optima that are ``interior``; ``false finds`` among runs of one recipe; mean
     ``difference`` to the same arm of another group; ``sign`` of the arms' difference as in another group."""
     figure: str = ""
@@ -159,6 +161,8 @@ class Check(Settings):
     """None: no bound."""
     seeds: int = Field(5, ge=2)
     """Of an arm, in ``false finds``."""
+    wanted: Positive | None = None
+    """Of ``sd``: the true difference that is to be found, for which the number of seeds is told."""
 
 
 class Knob(Settings):
@@ -183,7 +187,7 @@ class TunedArm(Settings):
 
     trained: tuple[Knob, ...] = ()
     """Each value is a run."""
-    drawn: dict[str, tuple[float, ...]] = Field(default={})
+    drawn: dict[str, list[float]] = Field(default={})
     """Of how samples are drawn, such as guidance: all values with all, on the best run."""
 
 
@@ -270,9 +274,12 @@ class Plan(Settings):
             "size": "sizes",
             "groups": "groups",
             "group": "groups",
+            "like": "arms",
             "other": "groups",
         }
-        sections = {name: getattr(self, name) for name in ("groups", "hypotheses", "scaling", "checks")}
+        sections = {
+            name: getattr(self, name) for name in ("arms", "groups", "hypotheses", "scaling", "checks")
+        }
         for section, parts in [*sections.items(), ("tune", {"": self.tune} if self.tune else {})]:
             for name, part in parts.items():
                 place = (section, name) if name else (section,)
@@ -317,5 +324,9 @@ class PlanFile:
 
 def read_plan(path: Path) -> PlanFile:
     """Raises TransfuseError with the line of each fault."""
+    if not path.is_file():
+        raise TransfuseError(
+            f"{path} is not there: name the file of a plan, such as docs/results/pilot-plan.yaml"
+        )
     plan = Located.from_file(path).validate(Plan)
     return PlanFile(path, plan, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -83,23 +83,19 @@ class Planner:
     def suited(self, recipes: Mapping[str, Recipe], text: str) -> dict[str, Recipe]:
         """The recipes with what nobody set chosen to suit the data, which they are held against. Those that differ in
         nothing that matters to the data are looked at once."""
-        data, firsts, keys = self.opened(text), dict[str, Recipe](), dict[str, str]()
+        data, looks = self.opened(text).data, dict[str, str]()
+        keys = {entry: _looked_at(recipe, text) for entry, recipe in recipes.items()}
         for entry, recipe in recipes.items():
-            dump = recipe.dump()
-            keys[entry] = short_hash(
-                [dump["modalities"], dump["mask"], dump["train"]["budget"], dump["eval"], text]
-            )
-            checked_evaluable(data.data, recipe.modalities, recipe.eval)
+            checked_evaluable(data, recipe.modalities, recipe.eval)
             if keys[entry] not in self._looks:
-                firsts.setdefault(keys[entry], recipe)
-        if firsts:
-            self._looks |= survey_all(firsts, data.data, lambda line: None)
-        found = {}
+                looks.setdefault(keys[entry], entry)
+        if looks:
+            found = survey_all({entry: recipes[entry] for entry in looks.values()}, data, lambda line: None)
+            self._looks |= {keys[entry]: one for entry, one in found.items()}
         for entry, recipe in recipes.items():
             look = self._looks[keys[entry]]
-            found[entry] = as_before(recipe, look.recipe.dump())
-            self.surveyed[entry] = replace(look, recipe=found[entry])
-        return found
+            self.surveyed[entry] = replace(look, recipe=as_before(recipe, look.recipe.dump()))
+        return {entry: self.surveyed[entry].recipe for entry in recipes}
 
     def _group(self, name: str) -> Iterator[Run]:
         group, plan = self.plan.groups[name], self.plan
@@ -112,7 +108,11 @@ class Planner:
         for size, arm, values in cells:
             axes = dict(zip(group.axes, values, strict=True))
             entry = self.entry(name, arm, size, axes)
-            sets = [*self.tuned.settings(arm, size), *group.set, *(f"{k}={v}" for k, v in axes.items())]
+            sets = [
+                *self.tuned.settings(plan.arms[arm].like or arm, size),
+                *group.set,
+                *(f"{k}={v}" for k, v in axes.items()),
+            ]
             recipes[entry] = self.recipe(arm, size, sets, group.seeds[0], data)
             places[entry] = {"group": name, "arm": arm, "size": size, "axes": axes, "lens": group.lens}
         recipes = self._through_lens(group, self.suited(recipes, data), places)
@@ -186,3 +186,9 @@ class Planner:
 def with_train(recipe: Recipe, **values: Any) -> Recipe:
     """The recipe with other settings of training."""
     return recipe.model_copy(update={"train": recipe.train.changed(**values)})
+
+
+def _looked_at(recipe: Recipe, data: str) -> str:
+    """All of a recipe that decides how it goes with data."""
+    dump = recipe.dump()
+    return short_hash([data, dump["modalities"], dump["mask"], dump["train"]["budget"], dump["eval"]])

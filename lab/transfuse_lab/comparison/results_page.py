@@ -104,14 +104,14 @@ def _row(name: str, one: Mapping[str, Any]) -> list[str]:
             str(len(one["differences"])),
             one["why"],
             "",
-            spell(one, one["margin"]),
+            spell(one, one["margin"]).lstrip("+"),
             "",
             "none yet",
         ]
     interval = f"{spell(one, finding['mean'])} [{spell(one, finding['low'])}, {spell(one, finding['high'])}]"
     return [
-        *head, str(finding["seeds"]), interval, f"{finding['holm']:.3g}", spell(one, one["margin"]),
-        spell(one, finding["detectable"]), f"**{finding['verdict']}**: {VERDICTS[finding['verdict']]}",
+        *head, str(finding["seeds"]), interval, f"{finding['holm']:.3g}", spell(one, one["margin"]).lstrip("+"),
+        spell(one, finding["detectable"]).lstrip("+"), f"**{finding['verdict']}**: {VERDICTS[finding['verdict']]}",
     ]  # fmt: skip
 
 

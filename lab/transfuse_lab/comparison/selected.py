@@ -113,13 +113,9 @@ def costs_of(record: RunRecord) -> dict[str, float]:
     total = record.metrics["train_flops"]
     return {
         "total": total,
-        "without output layer": total - float(record.facts.get(OUTPUT_FLOPS, 0.0)),
+        "without output layer": record.metrics["train_flops_without_output"],
         "documents": float(record.facts["documents"]),
     }
-
-
-OUTPUT_FLOPS = "output_flops"
-"""In a record's facts: training FLOPs of the output layer."""
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Iterator[tuple[int, float, float]]:

@@ -15,7 +15,7 @@ from transfuse_lab.comparison.keeping import DIVERGED, record_of
 from transfuse_lab.comparison.plan_file import Knob, Plan, Tune
 from transfuse_lab.comparison.planned import Planner, with_train
 from transfuse_lab.comparison.run import Run
-from transfuse_lab.comparison.search import best_of, between, is_interior, next_values, peak, rounded
+from transfuse_lab.comparison.search import best_of, further, is_interior, next_values, peak, rounded
 from transfuse_lab.comparison.tuned import Choice
 from transfuse_lab.progress import say
 from transfuse_lab.runs.records import RunRecord, entry_name
@@ -76,7 +76,7 @@ class Search:
         """One more value for each arm that has had fewer trials than another."""
         counts = {arm: sum(map(len, found)) for arm, found in self.scores.items() if found}
         return {
-            arm: [between(self.scores[arm][-1])]
+            arm: [further(self.tune.arms[arm].trained[len(self.scores[arm]) - 1], self.scores[arm][-1])]
             for arm, count in counts.items()
             if count < max(counts.values())
         }
@@ -171,7 +171,7 @@ class Search:
 
     def _draw(
         self,
-        arms: dict[str, dict[str, tuple[float, ...]]],
+        arms: dict[str, dict[str, list[float]]],
         wanted: dict[str, list[tuple[float, ...]]],
         scores: dict[str, dict[tuple[float, ...], float]],
     ) -> None:
@@ -194,15 +194,13 @@ class Search:
             say(f"tune {arm} {self.size} {named}: score {score:.4g}")
 
 
-def _grown(
-    grid: dict[str, tuple[float, ...]], scores: dict[tuple[float, ...], float]
-) -> dict[str, tuple[float, ...]]:
+def _grown(grid: dict[str, list[float]], scores: dict[tuple[float, ...], float]) -> dict[str, list[float]]:
     """The grid with another value where the best is the last of three or more, or the first and over 1."""
     best, grown = max(sorted(scores), key=lambda cell: scores[cell]), {}
     for value, (key, values) in zip(best, grid.items(), strict=True):
         ordered = sorted(values)
         if len(ordered) >= 3 and value == ordered[-1]:
-            values = (*values, rounded(ordered[-1] ** 2 / ordered[-2]))
+            values = [*values, rounded(ordered[-1] ** 2 / ordered[-2])]
         grown[key] = values
     return grown
 

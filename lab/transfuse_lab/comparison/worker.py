@@ -20,7 +20,7 @@ from transfuse.files import write_json
 from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.sequences.rows import Row
-from transfuse.training import Diverged
+from transfuse.training import Diverged, Trainer
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.comparison.keeping import CODECS, DIVERGED, PLACE, SECONDS, WEIGHTS, small
@@ -59,9 +59,9 @@ def run(job: dict[str, Any], registry: Registry) -> None:
         )  # fmt: skip
         part_recipe = Recipe.from_dump(part["recipe"], plugins)
         try:
-            if part["at"] is not None and not own.latest:
+            if part["at"] is not None and RunFolder(own.path).latest is None:
                 trunk = to_train(recipe, folder=folder.path, until=part["at"])
-                _branch_off(folder, trunk.progress.share(recipe), part["at"], own)
+                _branch_off(folder, trunk, part["at"], own)
             trainer = to_train(part_recipe, folder=own.path)
         except Diverged as error:
             _keep(part, diverged(part, part_recipe, str(error)), time.process_time() - began)
@@ -143,9 +143,10 @@ def _keep(part: Mapping[str, Any], made: RunRecord, seconds: float) -> None:
         save_record(Path(part["kept"]), small(made, part["shown"]))
 
 
-def _branch_off(trunk: RunFolder, there: float, at: float, own: RunFolder) -> None:
+def _branch_off(trunk: RunFolder, trainer: Trainer, at: float, own: RunFolder) -> None:
     """A copy of the longer run as it is now. Raises TransfuseError where it has gone on too far for that."""
-    if there > at + (1 - at) / 2:
+    there = trainer.progress.share(trainer.recipe)
+    if there - at > 2 * there / trainer.progress.step:  # a step may lead a little beyond
         raise TransfuseError(
             f"{trunk.path} has gone beyond {at:.0%} of its budget, where {own.path.name} leaves it: delete "
             f"{trunk.path}, so that both are made anew"

@@ -1,7 +1,7 @@
 """Where documents come from: `--data` takes a data set's name, a folder of your own or a packed store."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     names = plugins.parts("dataset")
     path = _path(text)
     if text in names:
+        if isinstance(given.get("of"), Mapping):  # a mixture's
+            given["of"] = {_anywhere(key, names): share for key, share in given["of"].items()}
         return {"name": text, **given}
     if not text or not os.path.exists(path):
         raise TransfuseError(
@@ -74,6 +76,12 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     if path.suffix == ".jsonl":
         return {"name": "interleaved", **where}
     raise TransfuseError(f"--data {text!r} is a file, not a folder; {did_you_mean(text, names)}")
+
+
+def _anywhere(text: str, names: Collection[str]) -> str:
+    """What ``--data`` takes, so that it means the same from any folder."""
+    is_name = text.partition(";")[0] in names or is_address(text) or not os.path.exists(_path(text))
+    return text if is_name else str(_path(text).resolve())
 
 
 def is_address(text: str) -> bool:

@@ -49,11 +49,12 @@ class Losses:
                 yield level + 1, f"{low} to {high} %", float(losses[at == level].mean())
 
 
-def losses(model: Model, documents: Sequence[Document], *, markers: bool = True) -> dict[str, Losses]:
+def losses(model: Model, documents: Sequence[Document]) -> dict[str, Losses]:
     """Of each modality: cross-entropy in nats an id, whatever its objective adds, or its objective a span.
 
-    Items that are not noised are clean. markers: begin markers and the documents' ends count as ids of the
-    modality that predicts them, as in training; else ids of the modality's own range alone do.
+    Items that are not noised are clean. Begin markers and the documents' ends count as ids of the modality that
+    predicts them, as in training: a text that is scored is so with its end, without which the probabilities of all
+    texts would add up to more than 1.
     """
     found = {name: Losses(len(documents)) for name in model.modalities}
     sequences = [model.layout.sequence(document) for document in documents]
@@ -64,18 +65,16 @@ def losses(model: Model, documents: Sequence[Document], *, markers: bool = True)
             batch = batch.to(model.tokens.weight.device)
             hidden, states = model(batch)
             of_document = np.asarray(row.arrivals)[row.columns["doc"]]
-            _ids(model, batch, hidden, of_document, found, markers)
+            _ids(model, batch, hidden, of_document, found)
             _spans(model, batch, hidden, states, of_document, found)
     return found
 
 
-def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losses], markers: bool) -> None:
+def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losses]) -> None:
     for number, name in enumerate(model.modalities):
         if name not in model.token_modalities:
             continue
-        own, targets = model.vocabulary.range(name), batch.targets.cpu().numpy()
-        in_range = (targets >= own.start) & (targets < own.stop)
-        chosen = torch.from_numpy(batch.scored == number if markers else in_range).to(hidden.device)
+        chosen = torch.from_numpy(batch.scored == number).to(hidden.device)
         if not chosen.any():
             continue
         logits = model.logits(hidden[batch.predicted[chosen]])

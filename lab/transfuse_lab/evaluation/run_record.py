@@ -25,6 +25,11 @@ TRAINING = (
         "training positions a second of process CPU time (all threads; a comparison runs one), where this ran",
     ),
     Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
+    Figure(
+        "train_flops_without_output", "… without the output layer", "", "", "number",
+        "the same without the output layer, whose share grows with the vocabulary and falls with the model's size",
+        detail=True,
+    ),
     Figure("training_seconds", "Training time", "s", "", "count", "process CPU time of the steps", detail=True),
     Figure(
         "peak_memory", "Memory of training", "MiB", "", "count",
@@ -45,10 +50,11 @@ def run_record(
     """What an evaluation leaves of a run, measured by these metrics. entry: its name in a comparison."""
     recipe = run.recipe
     progress = Progress(**run.folder.checkpoint.state["progress"])
-    judged, notes = measure(run.model, evaluated, metrics)
+    judged, notes = measure(run.model.modalities, evaluated, metrics)
     of_training = {
         "positions_per_second": progress.positions / max(progress.seconds, 1e-9),
         "train_flops": progress.flops,
+        "train_flops_without_output": progress.flops - progress.output_flops,
         "training_seconds": progress.seconds,
         "peak_memory": progress.peak_memory / 2**20,
         "evaluation_seconds": evaluated.seconds,
@@ -107,4 +113,5 @@ def _curve(lines: Sequence[dict[str, Any]], points: int = 100) -> Iterator[Curve
             name[len("loss_") :]: float(np.mean([row[name] for row in rows if name in row])) for name in names
         }
         last = rows[-1]
-        yield CurvePoint(step=last["step"], flops=last["flops"], positions=last["positions"], losses=means)
+        spent = {name: last[name] for name in ("step", "flops", "output_flops", "documents", "positions")}
+        yield CurvePoint(**spent, losses=means)

@@ -1,13 +1,13 @@
 """What a plan's runs say, at the top of its page: whether the instrument can be trusted, verdicts, and scaling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from transfuse.metrics import Figure
 
-from transfuse_lab.report.figures import number, show, show_difference
+from transfuse_lab.report.figures import number, show_difference
 from transfuse_lab.report.html import Html, join, tag
-from transfuse_lab.report.points import Difference, Points, difference_chart, point_chart
+from transfuse_lab.report.points import Difference, Points, Spell, difference_chart, point_chart
 from transfuse_lab.report.sections import section, swatch
 
 WORDS = {"seen": "seen", "contrary": "contrary", "not seen": "not seen", "undecided": "undecided"}
@@ -53,6 +53,7 @@ def _hypotheses(found: Mapping[str, Any]) -> Html:
             "figure",
             tag("figcaption", "Differences in units of their margins; small dots: single seeds"),
             difference_chart(rows, "differences with 95 % intervals beside their margins"),
+            class_="differences",
         )
         if rows
         else None
@@ -130,9 +131,7 @@ def _scaling_card(one: Mapping[str, Any]) -> Html:
         for colour, (arm, told) in enumerate(one["arms"].items())
     ]
     title = f"{one['title']}{' (' + one['unit'] + ')' if one['unit'] else ''}"
-    chart = point_chart(
-        lines, "training FLOPs", title, f"{title} against training FLOPs", lambda value: show(figure, value)
-    )
+    chart = point_chart(lines, "training FLOPs", title, f"{title} against training FLOPs", _marks(figure))
     names = tag("p", *[swatch(line.name, line.colour) for line in lines], class_="legend")
     first, second = list(one["arms"])
     facts = [_slope(arm, told) for arm, told in one["arms"].items() if told.get("slope")]
@@ -144,10 +143,15 @@ def _scaling_card(one: Mapping[str, Any]) -> Html:
     )
 
 
+def _marks(figure: Figure) -> Spell:
+    """How an axis spells the figure: without a part of a per cent."""
+    return (lambda value: f"{100 * value:.3g} %".replace("-", "−")) if figure.form == "percent" else number
+
+
 def _slope(arm: str, told: Mapping[str, Any]) -> str:
     slope = told["slope"]
     between = "" if slope["low"] is None else f" ({number(slope['low'])} to {number(slope['high'])})"
-    return f"{arm}: {number(slope['mean'])}{between} for e times the compute"
+    return f"{arm}: {number(slope['mean'])}{between} for e times the compute".replace("-", "−")
 
 
 def parity(ratio: Mapping[str, Any]) -> str:
@@ -183,12 +187,12 @@ def _checks(found: Mapping[str, Any]) -> Html:
     )
 
 
-def _values(one: Mapping[str, Any]) -> str:
+def values(one: Mapping[str, Any]) -> str:
+    """``transfusion 0.41, chameleon 0.38``."""
     return ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
 
 
 def bounds(one: Mapping[str, Any]) -> str:
     """``≥ 0.2, ≤ 0.9``."""
-    low, high = one["at_least"], one["at_most"]
-    said: Sequence[str] = [f"≥ {low:g}"] * (low is not None) + [f"≤ {high:g}"] * (high is not None)
-    return ", ".join(said) or "told only"
+    ends = (("≥", one["at_least"]), ("≤", one["at_most"]))
+    return ", ".join(f"{sign} {end:g}" for sign, end in ends if end is not None) or "told only"

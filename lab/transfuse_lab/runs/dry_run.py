@@ -55,9 +55,9 @@ def describe(
     counts = parameter_counts(model)
     train, each = recipe.train, flops(model, row) * recipe.train.rows
     steps = train.steps or (train.flops or 0) / each
-    used = f"{row.used} of {train.budget}"
+    used, held_out = f"{row.used} of {train.budget}", data.size(recipe.eval.split)
     lines = [
-        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {data.size('heldout')} held-out",
+        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {held_out} held-out",
         f"mask         {recipe.mask}",
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
         f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"

@@ -108,10 +108,10 @@ def kept_fits(
     Stopped, KeyboardInterrupt says from where the same command goes on.
     """
     fit_from = provenance(recipe, data.identity())
-    home = folder / FITTING
+    home, rest = folder / FITTING, {key: value for key, value in fit_from.items() if key != "modalities"}
     fits = {
         role: KeptFit(
-            home / role, {"modality": learnt, "data": fit_from["data"]}, report, device, recipe.train.save_every
+            home / role, {**rest, "modality": learnt}, report, device, recipe.train.save_every
         )
         for role, learnt in fit_from["modalities"].items()
     }  # fmt: skip

@@ -82,6 +82,10 @@ class Decoded(DataSet):
     def __init__(self, data: DataSet, modalities: Mapping[str, Modality]) -> None:
         self.data, self.modalities = data, modalities
         self.name, self.reversed_share, self.tasks = data.name, data.reversed_share, data.tasks
+        self.splits = data.splits
+
+    def tasks_in(self, split: str) -> tuple[str, ...]:
+        return self.data.tasks_in(split)
 
     def size(self, split: str) -> int:
         return self.data.size(split)

@@ -62,7 +62,7 @@ def prepare(
     data = restrict(data, modalities)
     report_left_out(data, recipe, report)
     if codecs is None:
-        fit_modalities(modalities, data, 0, report, contexts=contexts)
+        fit_modalities(modalities, data, recipe.train.codec_seed, report, contexts=contexts)
     else:
         fit_to = data.identity() if stored_codecs(data) is None else fit_from(codecs).get("data", {})
         restore_codecs(codecs, modalities, provenance(recipe, fit_to))
@@ -322,6 +322,8 @@ def train(
             line = {
                 "step": progress.step,
                 "flops": progress.flops,
+                "output_flops": progress.output_flops,
+                "documents": progress.documents,
                 "positions": progress.positions,
                 **{name: value for name, value in measured.items() if math.isfinite(value)},
             }

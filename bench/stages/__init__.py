@@ -1,0 +1,1 @@
+"""What bench/gpu.py asks of a GPU, by subject; each stage takes a `Size` and gives figures."""
