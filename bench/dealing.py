@@ -14,8 +14,9 @@ import argparse
 from dataclasses import replace
 from itertools import islice
 
-import gpu
 from pages import write
+from stages import models
+from stages.size import SMALL
 from training_step import SETTINGS, Drawn
 from transfuse.model.build import build
 from transfuse.registry import Registry
@@ -32,10 +33,10 @@ def ragged() -> Trainer:
 
 
 def bagel() -> Trainer:
-    size = replace(gpu.SMALL, width=256, heads=4, layers=6, side=32)
-    longer = gpu.Interleaved
-    gpu.Interleaved = lambda side, _: longer(side, 400)  # type: ignore[misc]
-    return gpu.trainer(size, 8192)
+    size = replace(SMALL, width=256, heads=4, layers=6, side=32)
+    longer = models.Interleaved
+    models.Interleaved = lambda side, _: longer(side, 400)  # type: ignore[misc]
+    return models.trainer(size, 8192)
 
 
 def costs(trainer: Trainer, rows: int) -> list[float]:

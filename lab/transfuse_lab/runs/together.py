@@ -1,8 +1,9 @@
-"""How ranks that train together begin a run: the first leaves codecs and description, then each draws its own part."""
+"""How ranks that train together begin a run and agree: the first leaves codecs and description, each draws its part."""
 
 import shutil
 from collections.abc import Mapping
 
+import torch
 from transfuse.checkpoints import RunFolder, restore_codecs, save_codecs
 from transfuse.datasets import DataSet
 from transfuse.modalities.modality import Modality
@@ -40,3 +41,10 @@ def begin_together(run: RunFolder, data: DataSet, plugins: Plugins, ranks: Ranks
     if ranks.first:
         shutil.rmtree(run.path / BEGUN, ignore_errors=True)
     return trainer
+
+
+def agreed(ranks: Ranks, *flags: bool) -> list[bool]:
+    """Each flag, on every rank: whether any rank has it."""
+    if ranks.size == 1:
+        return list(flags)
+    return [count > 0 for count in ranks.add(torch.tensor([float(flag) for flag in flags])).tolist()]

@@ -38,7 +38,7 @@ from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
-from transfuse_lab.runs.together import begin_together, leave_codecs
+from transfuse_lab.runs.together import agreed, begin_together, leave_codecs
 from transfuse_lab.runs.tracking import Tracking
 
 MAY_CHANGE = (
@@ -346,10 +346,3 @@ def train(
                 f"{folder}: saved after step {progress.step}. The same command goes on there."
             )
     return trainer
-
-
-def agreed(ranks: Ranks, *flags: bool) -> list[bool]:
-    """Each flag, on every rank: whether any rank has it."""
-    if ranks.size == 1:
-        return list(flags)
-    return [count > 0 for count in ranks.add(torch.tensor([float(flag) for flag in flags])).tolist()]
