@@ -207,6 +207,22 @@ def test_records_alone_are_enough_to_go_on_from(
     assert told(carried_out)["hypotheses"] == before["hypotheses"]
 
 
+def test_a_branch_is_not_taken_where_its_trunk_has_gone_on(
+    carried_out: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = carried_out.parent / "records" / "flow-size=large-share=0.5-seed2.json"
+    kept = lost.read_bytes()
+    (folder,) = (carried_out.parent / "runs" / "runs").glob("flow-size=large-share=0.5-seed2-*")
+    shutil.move(folder, folder.parent / "away")
+    lost.unlink()
+    here(monkeypatch)
+    done = cli("compare", "--plan", carried_out, "--out", carried_out.parent / "runs")
+    shutil.move(folder.parent / "away", folder)
+    lost.write_bytes(kept)
+    assert "has gone beyond 40% of its budget" in done.stderr
+    assert "so that both are made anew" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
