@@ -86,14 +86,9 @@ def carried_out(stranger: None, tmp_path_factory: pytest.TempPathFactory, cli: C
     path, out = write(folder), folder / "runs"
     with pytest.MonkeyPatch.context() as patch:
         here(patch)
-        listed = cli(
-            "compare",
-            "--plan",
-            write(folder, change=("tuned: tuned.json\n", "")).with_name("plan.yaml"),
-            "--dry-run",
-        )
-        assert "tuned: is missing" in listed.stderr
-        path = write(folder)
+        first = cli("compare", "--plan", path, "--out", out, "--dry-run")
+        assert "not tuned yet" in first.stdout, (first.stderr, first.exception)
+        assert "19 of 19 runs to do" in first.stdout
         untuned = cli("compare", "--plan", path, "--out", out)
         assert "the plan is tuned first: transfuse tune PLAN" in untuned.stderr
         tuned = cli("tune", path, "--out", out)
