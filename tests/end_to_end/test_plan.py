@@ -150,11 +150,9 @@ def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_d
         assert whole.metrics["train_flops"] == pytest.approx(4e7, rel=0.2)
         assert half.settings["train"]["warmup"] == 2 * whole.settings["train"]["warmup"]
         (change,) = half.facts["history"]
-        assert change["changed"]["flops"] == [4e7, 2e7]
+        assert change["changed"]["train.flops"] == [4e7, 2e7]
         assert half.facts["weights"] != whole.facts["weights"]
-        assert [p.losses for p in half.curve[:3]] == [p.losses for p in whole.curve[:3]] or len(
-            whole.curve
-        ) == 20
+        assert half.curve[0] == whole.curve[0], "they begin as one"
 
 
 def test_equal_documents_are_equal(carried_out: Path) -> None:
