@@ -102,6 +102,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "tar_shards.py": ("others' tar files", "adapters/test_tar_shards.py"),
     "huggingface.py": ("others' data sets", "adapters/test_huggingface.py"),
     "mixture.py": (LIBRARY, "data/test_mixture.py"),
+    "survey.py: data set {data.name} is encoded": ("a store made by a command", "data/test_encoded_store.py"),
     "encoding.py": ("a plugin's codec, or two runs", "data/test_encoded_store.py"),
     "writer.py: store {place}: {folder_of(number)} is of another plan": (
         "a folder of another store",

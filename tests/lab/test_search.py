@@ -4,7 +4,7 @@ from math import inf, log
 
 import pytest
 from transfuse_lab.comparison.plan_file import Knob
-from transfuse_lab.comparison.search import best_of, between, is_interior, next_values, peak
+from transfuse_lab.comparison.search import best_of, further, is_interior, next_values, peak
 from transfuse_lab.comparison.tuned import Choice, Tuned, read_tuned, write_tuned
 
 RATES = Knob(key="train.lr", values=(1e-3, 2e-3, 4e-3))
@@ -48,9 +48,11 @@ def test_what_diverged_is_the_worst() -> None:
     assert is_interior(scores)
 
 
-def test_further_trials_are_in_the_wider_gap_beside_the_best() -> None:
-    assert between({1.0: 0, 2.0: 1, 8.0: 0}) == pytest.approx(4.0)
-    assert between({1.0: 2, 4.0: 1, 5.0: 0}) == pytest.approx(2.0)
+def test_further_trials_are_beyond_an_end_or_in_the_wider_gap_beside_the_best() -> None:
+    still = Knob(key="loss.image", values=(1.0, 2.0, 8.0), extend=False)
+    assert further(still, {1.0: 0, 2.0: 1, 8.0: 0}) == pytest.approx(4.0)
+    assert further(still, {1.0: 2, 2.0: 1, 8.0: 0}) == pytest.approx(1.41)
+    assert further(RATES, {1e-3: 2, 2e-3: 1, 4e-3: 0}) == pytest.approx(5e-4), "beyond an end that is best"
 
 
 def test_rates_between_and_beyond_sizes_lie_on_a_line_of_logarithms(tmp_path) -> None:

@@ -88,19 +88,19 @@ def faults(
     except TransfuseError as error:
         yield str(error)
         return
-    parts: list[Part] = []
+    parts: list[tuple[str, Part]] = []
     for entry in manifest.entries:
         name = f"{entry.folder}/{MANIFEST}"
         try:
             part = read(place, name, Part, CURE)
             if checksum(part) != entry.check:
                 raise TransfuseError(f"store {place}: {name} is not the one that belongs there: {CURE}")
-            parts.append(part)
+            parts.append((entry.folder, part))
         except TransfuseError as error:
             yield str(error)
     wanted = {GROUP: (len(MARK), hashlib.sha256(MARK).hexdigest())} | dict(manifest.codec_files)
-    for entry, part in zip(manifest.entries, parts, strict=False):
-        wanted |= {f"{entry.folder}/{name}": told for name, told in part.files.items()}
+    for folder, part in parts:
+        wanted |= {f"{folder}/{name}": told for name, told in part.files.items()}
     wrong = False
     for number, (name, (size, sha256)) in enumerate(wanted.items()):
         along(number / len(wanted), name)

@@ -6,7 +6,7 @@ different machines: whoever finishes the last one writes the manifest.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,7 @@ def pack(
     path: str | Path,
     encoder: Encoder | None = None,
     *,
+    codecs: Mapping[str, bytes] | None = None,
     parts: int | None = None,
     part: int | None = None,
     progress: Progress = lambda done, of: None,
@@ -69,7 +70,8 @@ def pack(
 ) -> bool:
     """Packs a data set, or goes on where that was stopped; whether the store is finished now.
 
-    encoder: of the training documents; those held out stay raw, with the same roles. part: write this one alone.
+    encoder: of the training documents; those held out stay raw, with the same roles. codecs: the files of its codecs,
+    by name, that the store is to hold; none where they lie in it already. part: write this one alone.
     Memory: a shard (128 MiB) a role and table. Raises TransfuseError where a store of another plan or anything else
     is there, or naming document and item where an item cannot be kept.
     """
@@ -78,6 +80,10 @@ def pack(
         raise TransfuseError(f"part {part} is not one of {plan.parts}: parts are numbered from 0")
     if not begin(place, plan):
         return True
+    there = place.sizes()
+    for name, body in sorted((codecs or {}).items(), key=lambda one: one[0].endswith(".json")):
+        if f"{CODECS}/{name}" not in there:
+            place.put(f"{CODECS}/{name}", body)
     numbers = [part] if part is not None else range(plan.parts)
     left = [number for number in numbers if not is_finished(place, plan, number)]
     total = sum(len(span) for number in left for span in _spans(plan, number).values())
@@ -96,16 +102,7 @@ def begin(place: Place, plan: Plan) -> bool:
         there = Plan(**read(place, MANIFEST, Manifest, CURE).model_dump(include=set(Plan.model_fields)))
         if there == plan:
             return False
-        raise TransfuseError(
-            f"store {place}: another finished store is there; remove it or take another name"
-        )
-    strange = isinstance(place, Folder) and place.path.exists() and not place.path.is_dir()
-    if GROUP in sizes:
-        strange = sizes[GROUP] != len(MARK) or place.read(GROUP, len(MARK)) != MARK
-    elif any(not name.startswith(f"{CODECS}/") for name in sizes):
-        strange = True
-    if strange:
-        raise TransfuseError(f"store {place}: something that is no store is there; take another name")
+    check_new(place, begun=True)
     if PLAN not in sizes:
         place.put(GROUP, MARK)
         place.put(PLAN, written(plan))
@@ -116,6 +113,21 @@ def begin(place: Place, plan: Plan) -> bool:
             f"store {place} was begun otherwise: {unlike}; repeat that command, or delete the store to begin anew"
         )
     return True
+
+
+def check_new(place: Place, begun: bool = False) -> None:
+    """Raises TransfuseError where a store or something else is there; codecs may be, and with ``begun`` a store that
+    is not finished."""
+    sizes = place.sizes()
+    strange = isinstance(place, Folder) and place.path.exists() and not place.path.is_dir()
+    if GROUP in sizes:
+        strange = sizes[GROUP] != len(MARK) or place.read(GROUP, len(MARK)) != MARK
+    elif any(not name.startswith(f"{CODECS}/") for name in sizes):
+        strange = True
+    if strange:
+        raise TransfuseError(f"store {place}: something that is no store is there; take another name")
+    if MANIFEST in sizes or (PLAN in sizes and not begun):
+        raise TransfuseError(f"store {place}: another store is there; remove it or take another name")
 
 
 def is_finished(place: Place, plan: Plan, number: int) -> bool:

@@ -87,7 +87,9 @@ def compare_plan_command(arguments: PlanArguments) -> None:
         command = f"transfuse compare --plan {file.path} --out {opened.out}"
         write_comparison(opened.out / "compare.json", records, identity, command, found)
         report = opened.out / "report.html"
-        write_report(report, shown(file.plan, records), identity, list(mask_pictures(runs)), command, found)
+        some = shown(file.plan, records)
+        masks = list(mask_pictures([run for run in runs if run.entry in {one.entry for one in some}]))
+        write_report(report, some, identity, masks, command, found)
         say(f"results: {page}, {page.with_suffix('.json')}")
         say(f"figures: {opened.out / 'compare.json'}")
         say(f"report:  {report}")

@@ -77,12 +77,13 @@ def pack(
             f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
         )
     report_account(source)
-    encoder = None if encoding is None else _encoder(encoding, source, out, part is not None)
+    encoder, codecs = (None, {}) if encoding is None else _encoder(encoding, source, out, part is not None)
     with _shown(f"pack {source.name}") as along:
         return writer.pack(
             source,
             out,
             encoder,
+            codecs=codecs,
             parts=parts,
             part=part,
             progress=lambda done, of: along(done / of, f"{done:,} of {of:,} documents"),
@@ -98,11 +99,14 @@ def _lock(out: str | Path) -> Callable[[str], Any]:
     return lambda name: locked_beside(path.with_name(f"{path.name}.{name}"))
 
 
-def _encoder(encoding: Encoding, data: DataSet, out: str | Path, one_part: bool) -> Any:
-    """What encodes; its codecs lie in the store before anything is packed."""
+def _encoder(
+    encoding: Encoding, data: DataSet, out: str | Path, one_part: bool
+) -> tuple[Any, Mapping[str, bytes]]:
+    """What encodes, and the files of its codecs, which the store is to hold."""
     from transfuse.checkpoints import has_codecs, provenance, save_codecs
     from transfuse.datasets import restrict
     from transfuse.files import write_json
+    from transfuse_adapters.store import writer
     from transfuse_adapters.store.encoding import Encoder
     from transfuse_adapters.store.places import place_of
 
@@ -110,34 +114,32 @@ def _encoder(encoding: Encoding, data: DataSet, out: str | Path, one_part: bool)
     from transfuse_lab.runs.stored import of_folder
     from transfuse_lab.runs.survey import survey
 
-    device = open_device(encoding.device)
-    registry = encoding.registry
+    device, registry = open_device(encoding.device), encoding.registry
     recipe = registry.recipe(encoding.recipe, encoding.overrides, data.name)
-    place, home = place_of(out), Path(out) / CODECS
-    there = not is_address(str(out)) and has_codecs(home)
-    if encoding.codecs is None and not there and (one_part or is_address(str(out))):
+    home = None if is_address(str(out)) else Path(out) / CODECS
+    chosen = encoding.codecs or (home if home is not None and has_codecs(home) else None)
+    if chosen is None and (one_part or home is None):
         raise TransfuseError(
             "--codecs is missing: all parts, and what is packed to an address, are encoded by the codecs in a folder; "
             "make it by `transfuse train-codec`"
         )
-    if encoding.codecs is None and not there:
+    files: dict[str, bytes] = {}
+    if chosen is None:
+        assert home is not None
+        writer.check_new(place_of(out))
         surveyed = survey(recipe, data, say)
         with locked_beside(Path(out)):
             modalities = fit_codecs(surveyed.recipe, data, home, say, device)
     else:
-        recipe, modalities = of_folder(recipe, encoding.codecs or home, registry.plugins)
-        if not there:
-            kept_from: Mapping[str, Any] = provenance(recipe, data.identity())
-            if has_codecs(encoding.codecs or home):
-                kept_from = {**kept_from, "data": fit_from(encoding.codecs or home).get("data", {})}
-            with tempfile.TemporaryDirectory() as folder:
-                save_codecs(Path(folder), modalities, kept_from)
-                write_json(Path(folder) / SECONDS, 0.0)
-                for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".json"):
-                    place.put(f"{CODECS}/{file.name}", file.read_bytes())
+        recipe, modalities = of_folder(recipe, chosen, registry.plugins)
+        fit_to = fit_from(chosen).get("data", {}) if has_codecs(chosen) else data.identity()
+        with tempfile.TemporaryDirectory() as folder:
+            save_codecs(Path(folder), modalities, provenance(recipe, fit_to))
+            write_json(Path(folder) / SECONDS, 0.0)
+            files = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
     for lack in restrict(data, modalities).lacks():
         say(f"{data.name}: no training document has an item of role {lack}")
-    return Encoder({role: modality.to(device) for role, modality in modalities.items()})
+    return Encoder({role: modality.to(device) for role, modality in modalities.items()}), files
 
 
 def info(path: str) -> None:

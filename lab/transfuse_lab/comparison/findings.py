@@ -85,13 +85,13 @@ def _hypotheses(chosen: Selected) -> dict[str, dict[str, Any]]:
 def differences(one: Hypothesis, chosen: Selected) -> BySeed:
     """By seed: how much better the first arm is. Raises Unanswered where a figure is missing."""
     groups = one.groups or (chosen.plan.main, chosen.plan.main)
-    size, sign = one.size or list(chosen.plan.sizes)[-1], chosen.better(one.figure, one.better)
+    size = one.size or list(chosen.plan.sizes)[-1]
     axes = dict([one.axis.split("=", 1)]) if one.axis else None
     sides = [
         chosen.values(one.figure, one.chance, group=group, arm=arm, size=size, share=one.share, axes=axes)
         for group, arm in zip(groups, one.arms, strict=True)
     ]
-    pairs = list(paired(*sides))
+    pairs, sign = list(paired(*sides)), chosen.better(one.figure, one.better)
     scale = abs(float(np.mean([b for *_, b in pairs]))) if one.relative and pairs else 1.0
     return {seed: sign * (a - b) / scale for seed, a, b in pairs}
 

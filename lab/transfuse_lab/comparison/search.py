@@ -27,9 +27,12 @@ def next_values(knob: Knob, scores: Scores, most: int) -> list[float]:
     return [rounded(end * end / inner)]
 
 
-def between(scores: Scores) -> float:
-    """A value to try where others got more trials: in the wider gap beside the best, in its middle by ratio."""
+def further(knob: Knob, scores: Scores) -> float:
+    """A value to try where others got more trials: a step beyond the end if the best is there, else in the wider gap
+    beside the best, in its middle by ratio."""
     tried = sorted(scores)
+    if outside := next_values(knob, scores, len(tried) + 1):
+        return outside[0]
     at = tried.index(best_of(scores))
     gaps = [
         (tried[i + 1] / tried[i], tried[i], tried[i + 1]) for i in (at - 1, at) if 0 <= i < len(tried) - 1

@@ -15,7 +15,7 @@ from transfuse_lab.comparison.keeping import DIVERGED, record_of
 from transfuse_lab.comparison.plan_file import Knob, Plan, Tune
 from transfuse_lab.comparison.planned import Planner, with_train
 from transfuse_lab.comparison.run import Run
-from transfuse_lab.comparison.search import best_of, between, is_interior, next_values, peak, rounded
+from transfuse_lab.comparison.search import best_of, further, is_interior, next_values, peak, rounded
 from transfuse_lab.comparison.tuned import Choice
 from transfuse_lab.progress import say
 from transfuse_lab.runs.records import RunRecord, entry_name
@@ -76,7 +76,7 @@ class Search:
         """One more value for each arm that has had fewer trials than another."""
         counts = {arm: sum(map(len, found)) for arm, found in self.scores.items() if found}
         return {
-            arm: [between(self.scores[arm][-1])]
+            arm: [further(self.tune.arms[arm].trained[len(self.scores[arm]) - 1], self.scores[arm][-1])]
             for arm, count in counts.items()
             if count < max(counts.values())
         }

@@ -145,7 +145,7 @@ class Scale:
             found = [mark for mark in found if self.low <= log10(mark) <= self.high]
             if len(found) >= 3:
                 return found
-        return found
+        return steps(10**self.low, 10**self.high)
 
 
 def at(scale: Scale, value: float) -> str:
@@ -160,7 +160,9 @@ def _grid(across: Scale, up: Scale, spell: Spell) -> list[Html]:
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at(up, mark), y2=at(up, mark), class_="rule"))
         parts.append(text_at(LEFT - 6, up(mark) + 4, spell(mark), "end"))
     for mark in across.marks():
-        parts.append(text_at(across(mark), floor_ + 16, number(mark), "middle"))
+        parts.append(
+            text_at(across(mark), floor_ + 16, number(mark) if mark >= 1e6 else f"{mark:.3g}", "middle")
+        )
     parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor_, y2=floor_, class_="axis"))
     return parts
 

@@ -43,4 +43,4 @@ def sensitivity(choices: Mapping[str, Mapping[str, Sequence[Tried]]]) -> str:
 def _chart(one: Tried, colour: int) -> Html:
     values = tuple(value for value, _ in one.tried)
     line = Points(one.key, colour, values, tuple((score,) for _, score in one.tried), values.index(one.best))
-    return point_chart([line], one.key, "score", f"score by {one.key}")
+    return point_chart([line], one.key, "score", f"score by {one.key}", lambda value: f"{value:.3g}")

@@ -28,7 +28,7 @@ from transfuse.training.stream import shortened
 
 from transfuse_lab.progress import bar
 from transfuse_lab.runs.choices import as_before, budget, choose, differences
-from transfuse_lab.runs.stored import restored
+from transfuse_lab.runs.stored import restored, stored_codecs
 
 NAMED = 3  # documents of a kind that are named
 MANY = 2000  # documents, from which on it is shown how far it has come
@@ -74,6 +74,11 @@ def survey_all(
     Rows that nobody gave a length have one length in all of them. bases: of some, the recipe that they vary; what
     nobody set there is chosen for that, so that values of a setting are compared with all else equal.
     """
+    if codecs is None and stored_codecs(data) is not None:
+        raise TransfuseError(
+            f"data set {data.name!r} is encoded already, and here codecs would be fit to it: give the raw data, or use "
+            f"`transfuse train`"
+        )
     looks = dict[frozenset[str], _Look]()
     found = dict[str, _Found]()
     for name, recipe in recipes.items():
