@@ -220,7 +220,7 @@ def test_each_its_own_does_not_become_shared(lab: Lab, tmp_path: Path) -> None:
         ),
         (
             ("image.patcher.name=unet", "image.patcher.width=8", "image.patcher.patch=4"),
-            r"role 'image': the weights .* are missing there and .* here; .*patcher.name \(there 'linear', here 'unet'\)",
+            r"role 'image': the weights .* are missing there .*patcher.name \(there 'linear', here 'unet'\)",
         ),
         ((*OWN[:1], "model.block.own=[seriess]"), r"model.block.own names 'seriess'.* did you mean 'series'"),
     ],
