@@ -62,7 +62,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "check_plugin.py: no data set here": (AUTHOR, "registry/test_plugins_page.py"),
     "packing.py": (LIBRARY, "core/test_packing.py"),
     "growing.py: --from {run.path}: its roles": ("a third role", "lab/test_growing.py"),
-    "growing.py: --from {self.run.path}": ("a third role, and blocks of two kinds", "lab/test_growing.py"),
+    "growing.py: --from {self.run.path}": (
+        "a third role, blocks and patchers of two kinds",
+        "lab/test_growing.py",
+    ),
     "combiner.py": (LIBRARY, "core/test_losses.py"),
     "layout.py: {place}: this recipe has no modality": (LIBRARY, "core/test_sequence.py"),
     "layout.py: {document.source}: the document is empty": (LIBRARY, "core/test_bad_documents.py"),
