@@ -1,6 +1,7 @@
 """How fast a packed store is read, and how much memory its reader takes.
 
     python bench/store.py --json store.json     # all of it; --only rate, training or memory
+    python bench/store.py --json docs/results/store.json --page docs/results/faults.json    # into docs/data.md
 
 rate: shuffled blocks of 1,024 documents, every chunk compared with its checksum and copied out, over numpy's memmap
 of the same arrays (uncompressed, unchecked), also copied out. training: documents a second in those blocks, and one by
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 from transfuse.datasets import DataSet
 from transfuse.documents import Document, Item
 from transfuse_adapters.store import arrays
@@ -31,7 +33,7 @@ from transfuse_adapters.store.reader import Store, manifest_of
 from transfuse_adapters.store.writer import pack
 
 BLOCK = 1024
-KINDS = {"text and latents": (300, 4096), "text": (300, 0), "latents": (0, 4096)}
+KINDS = {"text and latents": (300, 4096), "latents": (0, 4096), "text": (1000, 0), "short text": (300, 0)}
 """Of a document: ids, and numbers of its latents' means and log-variances (2 x 8 x 16 x 16)."""
 
 
@@ -163,7 +165,7 @@ def sparse(folder: Path, documents: int, each: int) -> Path:
     """A store of so many documents of a text and a latent, in parts of ``each``; its data are holes in files."""
     place, ids, latents = place_of(folder), 300, 4096
     count = -(-documents // each)
-    plan = Plan(name="sparse", train=documents, heldout=0, reversed_share=0, origin={}, parts=count)
+    plan = Plan(name="sparse", splits={"train": documents}, reversed_share=0, origin={}, parts=count)
     parts = []
     for number in range(count):
         size = min(each, documents - number * each)
@@ -190,7 +192,7 @@ def sparse(folder: Path, documents: int, each: int) -> Path:
         files = {
             f"{name}/zarr.json": ((folder / here / name / "zarr.json").stat().st_size, "") for name in made
         }
-        part = Part(plan=checksum(plan), number=number, of=count, train=size, heldout=0, content="",
+        part = Part(plan=checksum(plan), number=number, of=count, splits={"train": size}, content="",
                     stored=stored, arrays=made, files=files)  # fmt: skip
         place.put(f"{here}/{MANIFEST}", written(part))
         parts.append(part)
@@ -273,6 +275,40 @@ def figures(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]
             yield "memory", memory(folder / "sparse.zarr", given.sparse, given.reads)
 
 
+def table(found: dict[str, dict[str, float]], faults: dict[str, Any]) -> str:
+    """What the page shows of both benches."""
+    rows = []
+    for name, one in found.items():
+        if name.startswith("rate"):
+            ours, others = (one[f"{whose}_bytes_a_second"] / 1e9 for whose in ("store", "memmap"))
+            kind = name.removeprefix("rate, ")
+            rows.append((
+                f"{kind}: shuffled blocks of 1,024, checked and copied out, over numpy's memmap",
+                f"{one['ratio']:.2f}x ({ours:.1f} of {others:.1f} GB/s)",
+            ))  # fmt: skip
+    if one := found.get("training"):
+        told = (
+            "the same, of the digits encoded, over what training the packaged recipe takes on two cores",
+            f"{one['blocks_over_training']:,.0f}x ({one['blocks_documents_a_second']:,.0f} documents/s of "
+            f"{one['training_documents_a_second_two_cores']:,.0f})",
+        )
+        rows += [told, ("one by one, as training reads them", f"{one['one_by_one_over_training']:,.0f}x")]
+    if one := found.get("memory"):
+        early, late = (one[f"resident_bytes_{when}"] / 2**20 for when in ("early", "late"))
+        rows.append((
+            f"memory of a process that reads {one['documents']:,.0f} documents' store, in {one['reads']:,.0f} reads",
+            f"{early:.0f} MiB after a tenth of them, {late:.0f} MiB at most after that",
+        ))  # fmt: skip
+    for case, one in faults.get("cases", {}).items():
+        rows.append((
+            f"`{case}`: {one['kills']} kills, {one['corruptions']} damages",
+            f"{one['lost']} lost, {one['silent']} unsaid",
+        ))  # fmt: skip
+    return "\n".join(
+        ["| measured | found |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -286,7 +322,15 @@ def main() -> None:
     parser.add_argument("--sparse", type=int, default=10_000_000, help="documents of the sparse store")
     parser.add_argument("--reads", type=int, default=1_000_000, help="of it")
     parser.add_argument("--folder", type=Path, help="where stores are made; by default among temporary files")
+    parser.add_argument(
+        "--page", type=Path, help="write what stands in --json and here, of faults, into docs/data.md"
+    )
     given = parser.parse_args()
+    if given.page:
+        pages.write(
+            "data.md", "store", table(json.loads(given.json.read_text()), json.loads(given.page.read_text()))
+        )
+        return
     found = {}
     for name, values in figures(given):
         found[name] = values

@@ -76,7 +76,7 @@ def finished_parts(folder: Path) -> int:
 
 def read_store(folder: Path) -> None:
     store = Store(folder)
-    for split in ("train", "heldout"):
+    for split in store.splits:
         for index in range(store.size(split)):
             store.document(split, index)
 

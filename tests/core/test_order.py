@@ -88,6 +88,11 @@ def test_blocks_and_what_is_in_them_are_shuffled() -> None:
     assert Shuffle(400, Key(1), 10).index(0) != Shuffle(400, Key(0), 10).index(0)
 
 
+def test_a_store_of_one_window_is_read_as_what_was_packed() -> None:
+    packed, plain = Shuffle(160, Key(3), 10), Shuffle(160, Key(3))
+    assert [packed.index(place) for place in range(400)] == [plain.index(place) for place in range(400)]
+
+
 RUNS = st.lists(st.tuples(st.integers(1, 50), st.floats(0.05, 9), BLOCKS), min_size=1, max_size=4)
 
 

@@ -102,7 +102,7 @@ def test_of_a_store_the_file_is_named(
     model: Model, shapes: Callable[..., DataSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "CHUNK", 512)
-    pack(shapes(train=30, heldout=2), tmp_path / "a.zarr")
+    pack(shapes(train=30, test=2), tmp_path / "a.zarr")
     file = tmp_path / "a.zarr/part-000000/data_image/c/0"
     body = bytearray(file.read_bytes())
     body[10] ^= 1

@@ -41,7 +41,7 @@ def test_it_lays_out_bit_for_bit_as_the_data_do(
     kind: str, small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], tmp_path: Path
 ) -> None:
     name, overrides = RECIPES[kind]
-    recipe, data = small_recipe(name, *overrides, pixels=kind == "latents"), shapes(train=12, heldout=3)
+    recipe, data = small_recipe(name, *overrides, pixels=kind == "latents"), shapes(train=12, test=3)
     modalities = fit(recipe, data)
     pack(data, tmp_path / "a.zarr", Encoder(modalities), parts=2)
     assert list(faults(tmp_path / "a.zarr")) == []
@@ -55,7 +55,7 @@ def test_it_lays_out_bit_for_bit_as_the_data_do(
         wanted, found = layout.sequence(one), layout.sequence(two)
         assert np.array_equal(wanted.tokens, found.tokens)
     for index in range(3):  # what is judged by stays raw
-        one, two = data.document("heldout", index), store.document("heldout", index)
+        one, two = data.document("test", index), store.document("test", index)
         assert one.items[0] == two.items[0]
         assert np.array_equal(one.items[1].data, two.items[1].data)
 
@@ -63,7 +63,7 @@ def test_it_lays_out_bit_for_bit_as_the_data_do(
 def test_ids_are_kept_in_the_smallest_type_and_latents_with_their_spread(
     small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], tmp_path: Path
 ) -> None:
-    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, heldout=2)
+    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, test=2)
     modalities = fit(recipe, data)
     pack(data, tmp_path / "a.zarr", Encoder(modalities))
     stored = {
@@ -88,7 +88,7 @@ def test_ids_are_kept_in_the_smallest_type_and_latents_with_their_spread(
 def test_another_codec_is_refused_by_both_hashes(
     small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], tmp_path: Path
 ) -> None:
-    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, heldout=2)
+    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, test=2)
     modalities, others = fit(recipe, data), fit(recipe, data, seed=1)
     pack(data, tmp_path / "a.zarr", Encoder(modalities))
     here, there = codec_hash(others["image"]), codec_hash(modalities["image"])
@@ -111,7 +111,7 @@ def test_another_codec_is_refused_by_both_hashes(
 def test_a_codec_that_does_not_keep_its_payload_is_refused(
     small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, heldout=2)
+    recipe, data = small_recipe(AUTOENCODER[0], *AUTOENCODER[1], pixels=False), shapes(train=6, test=2)
     modalities = fit(recipe, data)
     codec: Any = modalities["image"].codec  # type: ignore[attr-defined]
     monkeypatch.setattr(type(codec), "kept", lambda self, stored: stored[: self.channels] * 2)
@@ -124,7 +124,7 @@ def test_a_codec_that_does_not_keep_its_payload_is_refused(
 def test_raw_data_of_training_come_back_from_the_codec(
     small_recipe: Callable[..., Recipe], shapes: Callable[..., DataSet], tmp_path: Path
 ) -> None:
-    recipe, data = small_recipe("transfusion", "image.codec=pixel"), shapes(train=6, heldout=2)
+    recipe, data = small_recipe("transfusion", "image.codec=pixel"), shapes(train=6, test=2)
     modalities = fit(recipe, data)
     pack(data, tmp_path / "a.zarr", Encoder(modalities))
     (tmp_path / "a.zarr/codecs").mkdir()
@@ -133,7 +133,7 @@ def test_raw_data_of_training_come_back_from_the_codec(
     assert stored_codecs(store) == tmp_path / "a.zarr/codecs"
     raw = decoded(store, modalities)
     assert isinstance(raw, Decoded)
-    for split in ("train", "heldout"):
+    for split in raw.splits:
         for index in range(raw.size(split)):
             one, two = data.document(split, index), raw.document(split, index)
             assert one.items[0] == two.items[0]
@@ -155,6 +155,9 @@ def test_a_run_on_it_is_trained_sampled_and_evaluated(tmp_path: Path, cli: Calla
     store, run = tmp_path / "a.zarr", tmp_path / "run"
     works("data", "pack", "digits", "--recipe", "transfusion", *codec, "--out", store, "--parts", "2")
     assert "codec of image" in works("data", "info", store)
+    assert "image: float32 (1, 8, 8)" in works(
+        "data", "show", store, "--n", "2", "--out", tmp_path / "shown.svg"
+    )
     assert "everything is as it was written" in works("data", "verify", store)
     for steps in (2, 4):
         works(
@@ -216,3 +219,5 @@ def test_parts_with_codecs_of_a_folder_or_a_run(tmp_path: Path, cli: Callable[..
     works(*part, "--codecs", run, "--part", "2/2")
     assert "everything is as it was written" in works("data", "verify", store)
     works("train", *recipe, "--data", store, *tiny, "--out", tmp_path / "on-the-store")
+    logs = [(folder / "metrics.jsonl").read_text() for folder in (run, tmp_path / "on-the-store")]
+    assert logs[0] == logs[1]  # the same bits as from raw data

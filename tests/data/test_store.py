@@ -169,7 +169,7 @@ def test_chunks_and_shards_are_of_the_stated_size(tmp_path: Path) -> None:
     document = Document((Item("image", np.zeros((1, 1024, 1024), np.float32)),))
     pack(Listed(document, replace(document, id=1)), tmp_path / "big.zarr")
     array = zarr.open_array(str(tmp_path / "big.zarr"), path="part-000000/data_image", mode="r")
-    assert (array.chunks, array.shards) == ((2**18,), (2**21,))
+    assert (array.chunks, array.shards) == ((2**17,), (2**21,))
     assert [type(codec).__name__ for codec in array.compressors] == ["ZstdCodec", "Crc32cCodec"]
 
 
@@ -277,13 +277,13 @@ def rewrite(store: Path, name: str, change: Callable[[np.ndarray], Any]) -> None
 @pytest.mark.parametrize(
     ("part", "fields", "message"),
     [
-        ({"train": 4}, {}, "is not the one that belongs there"),
+        ({"splits": {"train": 4, "heldout": 1}}, {}, "is not the one that belongs there"),
         ({"files": {"../../secret": (3, "")}}, {}, "leads out of the store"),
         ({"files": {"a/../../../../secret": (3, "")}}, {}, "leads out of the store"),
         ({"files": {"/etc/passwd": (3, "")}}, {}, "leads out of the store"),
         ({"files": {}}, {}, "does not list first_item"),
         ({"arrays": {}}, {}, "its arrays are"),
-        ({}, {"train": -1}, "is no manifest of a store"),
+        ({}, {"splits": {"train": -1}}, "is no manifest of a store"),
         ({}, {"format": "transfuse store 3"}, "is no manifest of a store"),
         ({}, {"reversed_share": 2.0}, "is no manifest of a store"),
     ],
@@ -392,7 +392,7 @@ def test_two_shards_of_one_size_that_changed_places_are_found(
         return replace(document, items=(replace(document.items[1], data=noise),))
 
     store = tmp_path / "noise.zarr"
-    pack(shapes(train=128, heldout=8, change=noisy), store)
+    pack(shapes(train=128, test=8, change=noisy), store)
     one, two, *_ = sorted((store / "part-000000/data_image/c").iterdir(), key=lambda path: int(path.name))
     first, second = one.read_bytes(), two.read_bytes()
     assert len(first) == len(second)
@@ -477,7 +477,7 @@ def test_naming_the_store_imports_no_zarr() -> None:
 
 def test_the_manifest_is_json_that_says_what_is_inside(packed: Path) -> None:
     fields = json.loads((packed / "manifest.json").read_text())
-    assert (fields["name"], fields["train"], fields["heldout"]) == ("listed", 3, 1)
+    assert (fields["name"], fields["splits"]) == ("listed", {"train": 3, "heldout": 1})
     part = json.loads((packed / "part-000000/manifest.json").read_text())
     assert [stored["name"] for stored in part["stored"]] == ["text", "image", "depth"]
     assert part["arrays"]["data_depth"]["dtype"] == "float32"

@@ -41,7 +41,9 @@ def test_reading_is_measured_on_stores_of_both_kinds(tmp_path: Path) -> None:
     out = tmp_path / "store.json"
     done = run("store.py", "--only", "rate", "--megabytes", 4, "--json", out)
     assert done.returncode == 0, done.stderr
-    assert json.loads(out.read_text()).keys() == {"rate, text and latents", "rate, text", "rate, latents"}
+    assert json.loads(out.read_text()).keys() == {
+        f"rate, {kind}" for kind in ("text and latents", "latents", "text", "short text")
+    }
     done = run("store.py", "--only", "memory", "--sparse", 70_000, "--reads", 3000, "--json", out)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())["memory"]

@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_document_is_in_one_part(whole: Path) -> None:
     store, data = Store(whole), Noise()
-    assert [part.part.train for part in store._parts] == [7, 8, 8]
+    assert [part.part.splits["train"] for part in store._parts] == [7, 8, 8]
     for name, size in data.sizes.items():
         assert store.size(name) == size
         for index in range(size):

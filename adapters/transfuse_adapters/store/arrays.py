@@ -19,8 +19,8 @@ from transfuse.plugin import RecordError, TransfuseError
 
 from transfuse_adapters.store.places import Place
 
-CHUNK = 2**20  # bytes of values
-CHUNKS_A_SHARD = 128
+CHUNK = 2**19  # bytes of values
+CHUNKS_A_SHARD = 256
 LARGEST_CHUNK = 2**26  # bytes that are decoded for a chunk, whatever a manifest says
 CACHE = 192 * 2**20  # bytes of chunks that a store keeps
 NO_CHUNK = 2**64 - 1
@@ -274,16 +274,21 @@ class ArrayReader:
         return self.copied(start, stop)
 
     def copied(self, start: int, stop: int) -> np.ndarray:
-        """The same, copied out; chunks that lie in it whole are read in place and not kept."""
+        """The same, copied out. Chunks that are not in the cache do not go there, and those that lie in it whole are
+        read in place."""
         made = np.empty((stop - start, *self.columns), self.dtype)
         for number in range(start // self._rows, ceil(stop / self._rows)):
             first = number * self._rows
             inside = made[max(first - start, 0) : first + self._rows - start]
-            if len(inside) == self._rows and (id(self), number) not in self.cache._chunks:
+            found = self.cache.get((id(self), number))
+            if found is None and len(inside) == self._rows:
                 self._fill(number, inside)
-            else:
-                at = max(start - first, 0)
-                inside[:] = self.chunk(number)[at : at + len(inside)]
+                continue
+            if found is None:
+                found = np.empty((self._rows, *self.columns), self.dtype)
+                self._fill(number, found)
+            at = max(start - first, 0)
+            inside[:] = found[at : at + len(inside)]
         return made
 
     def _fill(self, number: int, values: np.ndarray) -> None:

@@ -68,11 +68,12 @@ def _bytes() -> Any:
 class StoredItem(Encoded):
     """An item of a store that was encoded when it was packed.
 
-    stored: what the codec gave to be kept. dtype: of the payload, where it is kept in a smaller one. codec: whose.
+    stored: what the codec gave to be kept. payload_type: of the payload, where it is kept in a smaller one. codec:
+    the hash of whose. As an array, drawn or printed, it is what is stored.
     """
 
     stored: np.ndarray
-    dtype: str
+    payload_type: str
     role: str
     codec: str
     store: str
@@ -86,7 +87,18 @@ class StoredItem(Encoded):
         codec = getattr(modality, "codec", None)
         if isinstance(codec, Keeps):
             return seam.guarded(codec, "kept", codec.kept, self.stored)
-        return self.stored.astype(self.dtype) if self.dtype else self.stored
+        return self.stored.astype(self.payload_type) if self.payload_type else self.stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.stored.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.stored, dtype)
 
 
 class Encoder:

@@ -66,9 +66,7 @@ class Settings(BaseModel):
         fields = cls.model_fields
         unknown = [key for key in values if key not in fields]
         if unknown:
-            raise InvalidSettings(
-                ((key,), f"unknown key, {did_you_mean(str(key), fields)}") for key in unknown
-            )
+            raise InvalidSettings(((k,), f"unknown key, {did_you_mean(str(k), fields)}") for k in unknown)
         return {key: _over_default(fields[key], tuples(value)) for key, value in values.items()}
 
 

@@ -45,8 +45,8 @@ class Mixed(Protocol):
 class Shuffle:
     """The order of ``size`` documents, visit after visit, each in an order of its own.
 
-    block: 0, and any document may follow any other; else documents come from a window of 16 blocks.
-    number: tells the orders of one key apart.
+    block: 0, and any document may follow any other, as where there is but one window; else documents come from a
+    window of 16 blocks. number: tells the orders of one key apart.
     """
 
     size: int
@@ -55,6 +55,10 @@ class Shuffle:
     number: int = 0
     _blocks: tuple[int, np.ndarray] | None = None
     _window: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size <= self.block * WINDOW:
+            self.block = 0
 
     def index(self, place: int) -> tuple[int, int]:
         """Which visit a place of the stream is, and of which document."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import ENDLESS, DataSet, checked_index, checked_split
+from transfuse.datasets import ENDLESS, SPLITS, DataSet, checked_index, checked_split
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 
@@ -21,7 +21,8 @@ MOST = 64
 
 
 class Mixture(DataSet):
-    """Data sets end to end. Held-out documents are those of all.
+    """Data sets end to end, in each split. Where only some have ``tune`` and ``test``, what others hold out is dealt to
+    the two in turn, as a `Restriction` does.
 
     shares: of the visits, by data set; their sum is of no matter. endless: of a data set that has no end, so many
     documents take part. A document's id is made its own by the number of its data set.
@@ -41,13 +42,15 @@ class Mixture(DataSet):
         pairs = zip(weights, self.sources, strict=True)
         self.reversed_share = sum(weight * source.reversed_share for weight, source in pairs)
         self.tasks = tuple(dict.fromkeys(task for source in self.sources for task in source.tasks))
+        own = [source for source in self.sources if "test" in source.splits]
+        self.splits = SPLITS if own else ("train", "heldout")
         self._ends = {
             split: list(accumulate(self._size(source, split) for source in self.sources))
-            for split in ("train", "heldout")
+            for split in self.splits
         }
 
     def size(self, split: str) -> int:
-        return self._ends[checked_split(self.name, split)][-1]
+        return self._ends[checked_split(self.name, split, self.splits)][-1]
 
     def mixed(self, split: str) -> list[tuple[int, float, int]]:
         """Of each data set its documents, its share, and how many are best read together."""
@@ -57,15 +60,15 @@ class Mixture(DataSet):
         ]
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        number, place = self._find(split, index)
+        number, split, place = self._find(split, index)
         return self._own(number, self.sources[number].document(split, place, rng))
 
     def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
-        number, place = self._find(split, index)
+        number, split, place = self._find(split, index)
         return self._own(number, self.sources[number].outline(split, place, roles))
 
     def document_roles(self, split: str, index: int) -> list[str]:
-        number, place = self._find(split, index)
+        number, split, place = self._find(split, index)
         return self.sources[number].document_roles(split, place)
 
     def identity(self) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class Mixture(DataSet):
             {"share": share, "data": source.identity()}
             for share, source in zip(self.shares.values(), self.sources, strict=True)
         ]
-        return {"name": self.name, "train": self.size("train"), "heldout": self.size("heldout"), "mixed": of}
+        return {"name": self.name, **{split: self.size(split) for split in self.splits}, "mixed": of}
 
     def account(self) -> str:
         told = [f"{source.name}: {found}" for source in self.sources if (found := source.account())]
@@ -89,13 +92,19 @@ class Mixture(DataSet):
         return next((folder for folder in folders if folder is not None), None)
 
     def _size(self, source: DataSet, split: str) -> int:
-        size = source.size(split)
-        return self._endless if size == ENDLESS else size
+        dealt = split not in source.splits
+        size = source.size("heldout" if dealt else split)
+        size = self._endless if size == ENDLESS else size
+        return (size + (split == "test")) // 2 if dealt else size
 
     def _own(self, number: int, document: Document) -> Document:
         return replace(document, id=int(document.id) * len(self.sources) + number)
 
-    def _find(self, split: str, index: int) -> tuple[int, int]:
+    def _find(self, split: str, index: int) -> tuple[int, str, int]:
+        """The number of the data set that has a document, and the split and the index there."""
         place = checked_index(self.name, split, index, self.size(split))
         number = bisect_right(self._ends[split], place)
-        return number, place - (self._ends[split][number - 1] if number else 0)
+        place -= self._ends[split][number - 1] if number else 0
+        if split in self.sources[number].splits:
+            return number, split, place
+        return number, "heldout", 2 * place + (split == "tune")
