@@ -69,8 +69,8 @@ def test_the_changelog_is_of_the_form_that_the_policy_says() -> None:
 
 def test_the_policy_names_every_format_that_is_written() -> None:
     policy = (ROOT / "docs/versions.md").read_text()
-    from transfuse_adapters.zarr_store import Manifest
+    from transfuse_adapters.store.manifests import Plan
 
-    assert f"`{Manifest.model_fields['format'].default}`" in policy
+    assert f"`{Plan.model_fields['format'].default}`" in policy
     for module in ("transfuse", "transfuse.plugin", "transfuse.testing"):
         assert f"[`{module}`](api/" in policy

@@ -631,7 +631,12 @@ class CorruptsInPlace(Series):
         return clean.copy_(x_t), t, target
 
 
-@liar("modality", "x_t has another time than t says", "a-perfect-model-gives-the-payload", at_first="silent")
+@liar(
+    "modality",
+    "x_t has another time than t says",
+    at_first="silent",
+    why="it errs by less than a sampler that clips to a bound which is a quantile",
+)
 class TimeOfNextStep(Series):
     """corrupt reports times one step of fifty later than those it noised by."""
 

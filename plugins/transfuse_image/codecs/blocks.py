@@ -74,7 +74,7 @@ class BlocksCodec(PictureCodec):
         self.bound = bound_of(latents.numpy())
         kept = float(variances[: self.channels].sum() / variances.sum().clamp(min=1e-12))
         self._facts = {"channels": channels, "scale": scale, "bound": self.bound, "variance_kept": kept}
-        self._settle(latents, pixels, seed)
+        self._settle(latents, pixels, seed, effort)
         error = np.mean([np.square(self.decode(self.encode(image)) - image).mean() for image in images[:500]])
         self._facts["reconstruction"] = float(error)
         use = "".join(f", {k} {self._facts[k]:.3g}" for k in ("usage", "perplexity") if k in self._facts)
@@ -83,7 +83,9 @@ class BlocksCodec(PictureCodec):
             f"error {error:.5f}{use}"
         )
 
-    def _settle(self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int) -> None:
+    def _settle(
+        self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int, effort: float
+    ) -> None:
         """What is learnt of the components of all blocks: nothing, unless there is a codebook."""
 
     def _make(self, channels: int) -> None:
@@ -145,7 +147,9 @@ class BlockCodesCodec(BlocksCodec):
         super()._make(channels)
         self.register_buffer("centres", torch.zeros(self.settings.codes, self.channels))
 
-    def _settle(self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int) -> None:
+    def _settle(
+        self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int, effort: float
+    ) -> None:
         from sklearn.cluster import MiniBatchKMeans
 
         flat = pixels.unflatten(1, (self.image_channels, -1))
@@ -156,6 +160,10 @@ class BlockCodesCodec(BlocksCodec):
         some = some[rng.permutation(len(some))[:LEARNT]]
         learnt = np.concatenate([some, plain])
         codes = self.settings.codes
+        if not effort:  # made to be looked at: blocks themselves stand for centres
+            self.centres.copy_(torch.from_numpy(found[np.arange(codes) % len(found)]))
+            self._facts |= codebook_use(self._nearest(latents), codes)
+            return
         if len(learnt) < codes:
             raise TransfuseError(
                 f"{len(learnt)} blocks of the training images are too few for {codes} codes: set codec.codes lower"

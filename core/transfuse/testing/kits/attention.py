@@ -174,9 +174,9 @@ def no_keys_give_0(at: AttentionCase) -> None:
 @ATTENTION.check("change attend so that it works on copies of q, k and v")
 def attending_leaves_q_k_and_v_as_they_are(at: AttentionCase) -> None:
     """attend writes nothing into q, k and v."""
-    given = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
+    q, k, v = given = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
     kept = [x.clone() for x in given]
-    at.attend(*given, CAUSAL, columns_for(CAUSAL, LENGTH))
+    at.attend(q, k, v, CAUSAL, columns_for(CAUSAL, LENGTH))
     changed = [name for name, a, b in zip("qkv", given, kept, strict=True) if not a.equal(b)]
     expect(not changed, f"attend changed {' and '.join(changed)} in place")
 

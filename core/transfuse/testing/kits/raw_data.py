@@ -173,7 +173,8 @@ def what_is_no_raw_data_is_refused(at: RawDataCase) -> None:
 
 
 @RAW_DATA.check(
-    "change encode so that it raises TransfuseError for raw data of a shape that decode could not give back"
+    "change encode so that it raises TransfuseError for raw data of a shape that decode could not give back",
+    ability="round trip",
 )
 def other_shapes_are_refused_or_come_back(at: RawDataCase) -> None:
     """Raw data of another axis, or a little shorter, are refused, or are decoded to that shape."""

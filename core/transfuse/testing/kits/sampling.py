@@ -240,7 +240,7 @@ def a_perfect_model_gives_the_payload(at: ModalityCase) -> None:
         raise LeftOut("its payloads, spans and predictions are of several shapes")
     found = drawn(at, Knowing(at.connected, x0), label)
     far = max(off(each, x0.numpy()) for each in found)
-    expect(far < 0.005, f"a perfect model's samples are off by {far:.2g} of the payload's size")
+    expect(far < 0.05, f"a perfect model's samples are off by {far:.2g} of the payload's size")
 
 
 @SAMPLING.check("change labels, spans, sample and decode so that an item is drawn behind others and written once more",
