@@ -13,7 +13,7 @@ FRAMES = (4, 8)  # fewest and most of a clip
 
 
 class ClipSettings(Settings):
-    train: int = Field(default=6000, ge=1)
+    train: int = Field(default=20_000, ge=1)
     """Clips to train on."""
     heldout: int = Field(default=200, ge=1)
     """Clips held out, of digits that are not trained on."""
