@@ -81,7 +81,7 @@ def test_other_numbers_of_ranks_go_on_with_the_same_run(tmp_path: Path) -> None:
     for there, here in zip(
         straight["steps"], [*two[0]["steps"], *one["steps"], *three[0]["steps"]], strict=True
     ):
-        assert here == pytest.approx(there, rel=1e-4)
+        assert here == pytest.approx(there, rel=1e-5)
     for mine in three:
         assert mine["steps"] == three[0]["steps"]
     spoil(run)
