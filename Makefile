@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Processes that share the tests.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow test-gpu lint constraints mutation clean
+.PHONY: pilot science science-check demo test test-slow test-gpu lint docs constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -20,6 +20,10 @@ $(VENV)/.lab: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml $(VENV)/.lab
 	$(BIN)/pip install -q -e ".[test]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.lab
+	$(BIN)/pip install -q -e ".[docs]"
 	touch $@
 
 # Trains both recipes on real digits, compares them, and says where the report is.
@@ -36,6 +40,22 @@ test-slow: $(VENV)/.test
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest tests/devices tests/gpu -rs
 
+# Does the instrument work? Tunes, trains and judges a small plan (4 core-hours), and writes docs/results/pilot.md with
+# its go or no-go. Stopped, it goes on; its records are in docs/results/pilot.
+pilot: $(VENV)/.lab
+	$(BIN)/transfuse tune docs/results/pilot-plan.yaml
+	$(BIN)/transfuse compare --plan docs/results/pilot-plan.yaml
+
+# The comparison that was written down in docs/results/prereg-scenes.yaml (16 core-hours); starts nothing unless every
+# check of the pilot holds. Stopped, it goes on; its records are in docs/results/scenes.
+science: $(VENV)/.lab
+	$(BIN)/transfuse tune docs/results/prereg-scenes.yaml
+	$(BIN)/transfuse compare --plan docs/results/prereg-scenes.yaml
+
+# Known answers of the instrument, each shown to fail on a planted fault; half an hour.
+science-check: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/science
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,10 +68,15 @@ constraints: $(VENV)/.test
 	$(BIN)/pip freeze --exclude-editable --exclude torch >> constraints.new
 	mv constraints.new constraints.txt
 
+# Builds the docs as a site; a warning is an error. The variable hushes an advertisement of mkdocs-material's.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html; with its search: $(BIN)/python -m http.server --directory site"
+
 # Breaks masks, packing and losses in thousands of ways and counts what the tests notice (docs/mutation.md).
 mutation: $(VENV)/.test
 	$(BIN)/pip install -q "mutmut==3.8.1"
 	PATH="$(abspath $(BIN)):$$PATH" tests/mutation/run
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache .hypothesis

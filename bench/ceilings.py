@@ -20,7 +20,7 @@ def main() -> None:
     given = parser.parse_args()
     data = Scenes(ScenesSettings())
     pictures = list(data.raw("train", "image"))
-    held = [data.document("heldout", i).items for i in range(data.size("heldout"))]
+    held = [data.document("test", i).items for i in range(data.size("test"))]
     asked = [found for text, _ in held if (found := read(text.data)) is not None]
     lines = [
         f"| {len(held)} test scenes through the codec, fit to {len(pictures):,} pictures | object recall "

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/masks.md and writes its gallery: `python docs/mask_gallery.py` (a test checks it).
+"""Draws the pictures of docs/masks.md and docs/gallery.md, and writes their lists: `python docs/mask_gallery.py`.
 
 Titles and rules are those of `transfuse.testing.PUBLISHED`. Systems with an oracle are drawn on the tiny layout
 whose mask their own code computed (tests/data/oracles); the others on a layout written here.
@@ -31,6 +31,8 @@ ATOMS = {
     "not": ("le(idx) & ~k.noised", "not", "text:2 image:3+noised text:3"),
     "where": ("where(q.image, same(doc), le(idx))", "by cases", "text:3 image:3 text:2"),
 }
+
+ATOMS_HEAD = ["| rule | says | picture |", "|---|---|---|"]
 
 WRITTEN = {
     "causal": (
@@ -95,15 +97,13 @@ def pages() -> dict[Path, str]:
         for name, (rule, said, _) in atoms().items()
     ]
     system_rows = [
-        f"| {title} | `{_cell(rule)}` | ![{title}](masks/{name}.svg) | {source} |"
+        line
         for name, (title, rule, source, _) in systems().items()
+        for line in (f"## {title}", "", f"`{rule}`", "", f"![{title}](masks/{name}.svg)", "", source, "")
     ]
-    page = (DOCS / "masks.md").read_text()
-    page = _between(page, "atoms", ["| rule | says | picture |", "|---|---|---|", *atom_rows])
-    page = _between(
-        page, "gallery", ["| system | rule | picture | source |", "|---|---|---|---|", *system_rows]
-    )
-    return {**made, DOCS / "masks.md": page}
+    masks_page = _between((DOCS / "masks.md").read_text(), "atoms", [*ATOMS_HEAD, *atom_rows])
+    gallery_page = _between((DOCS / "gallery.md").read_text(), "gallery", ["", *system_rows])
+    return {**made, DOCS / "masks.md": masks_page, DOCS / "gallery.md": gallery_page}
 
 
 def _cell(rule: str) -> str:

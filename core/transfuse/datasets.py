@@ -2,8 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,35 +13,42 @@ import numpy as np
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError
 
-SPLITS = ("train", "heldout")
+SPLITS = ("train", "tune", "test")
 ENDLESS = 1 << 40
 """The size of a split whose documents never come to an end, as those of a generator."""
 EXCERPT = 5000
 
 
 class DataSet(ABC):
-    """Documents by number. Training reads split ``train``, evaluation split ``heldout``.
+    """Documents by number, in splits: training reads ``train``, evaluation another (``eval.split``).
 
     A data set holds raw data and no randomness of its own: what varies from visit to visit (which
     of caption and image comes first) is drawn from the generator it is handed.
 
+    splits: their names. ``tune`` is to choose settings by, ``test`` to judge by; where there is ``heldout`` instead,
+        a `Restriction` deals its documents to the two in turn.
     reversed_share: the share of visits that read a document's items in reverse order.
     tasks: what a model of it is to be asked, such as ``text->image``; none named: what its documents suggest.
     """
 
     name: str
+    splits: tuple[str, ...] = ("train", "heldout")
     reversed_share: float = 0.0
     tasks: tuple[str, ...] = ()
 
     @abstractmethod
     def size(self, split: str) -> int:
-        """How many documents the split ``train`` or ``heldout`` holds; ``ENDLESS`` where they have no end."""
+        """How many documents one of its ``splits`` holds; ``ENDLESS`` where they have no end."""
 
     def excerpt(self, split: str) -> int:
         """How many documents, from the first on, stand for the split where all of it would be gone through: to fit
         codecs, to survey it, to hash it. All of it; of an endless split some thousands."""
         size = self.size(split)
         return EXCERPT if size == ENDLESS else size
+
+    def tasks_in(self, split: str) -> tuple[str, ...]:
+        """What is asked of a split's documents, where that is not the same for all."""
+        return self.tasks
 
     def period(self, split: str) -> int:
         """Of an endless split: after how many documents the roles of its documents come again in the same order."""
@@ -111,36 +119,45 @@ class Restriction(DataSet):
     def __init__(self, data: DataSet, roles: Iterable[str]) -> None:
         self.data, self.roles = data, frozenset(roles)
         self.name, self.reversed_share, self.tasks = data.name, data.reversed_share, data.tasks
+        self.splits = data.splits if "test" in data.splits else SPLITS
         self._splits: dict[str, _Split] = {}
 
     def size(self, split: str) -> int:
         return self._split(split).size
 
     def excerpt(self, split: str) -> int:
-        found, all_of_it = self._split(split), self.data.excerpt(split)
-        return len(found.kept) * (all_of_it // found.documents) if found.endless else len(found.kept)
+        found, all_of_it = self._split(split), self.data.excerpt(self._whole(split))
+        inside = int(np.searchsorted(found.kept, all_of_it))
+        return len(found.kept) * (all_of_it // found.documents) if found.endless else inside
 
     def period(self, split: str) -> int:
         return len(self._split(split).kept)
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        place = self._place(split, index)
-        document = self._part(self.data.document(split, place, rng))
+        whole, place = self._whole(split), self.place(split, index)
+        document = self._part(self.data.document(whole, place, rng))
         # Where nothing is left of the form that this visit drew, the plain one is read.
-        return document if document.items else self._part(self.data.document(split, place))
+        return document if document.items else self._part(self.data.document(whole, place))
 
     def outline(self, split: str, index: int, roles: Collection[str]) -> Document:
-        return self._part(self.data.outline(split, self._place(split, index), roles))
+        return self._part(self.data.outline(self._whole(split), self.place(split, index), roles))
 
-    def _place(self, split: str, index: int) -> int:
+    def place(self, split: str, index: int) -> int:
         found = self._split(split)
         return found.place(checked_index(self.name, split, index, found.size))
+
+    def _whole(self, split: str) -> str:
+        """The split of the whole data set that one of this is, or is dealt from."""
+        return split if checked_split(self.name, split, self.splits) in self.data.splits else "heldout"
+
+    def tasks_in(self, split: str) -> tuple[str, ...]:
+        return self.data.tasks_in(split)
 
     def identity(self) -> dict[str, Any]:
         return self.data.identity()
 
     def raw(self, split: str, modality: str) -> Iterator[Any]:
-        return self.data.raw(split, modality)
+        return (self.data if split in self.data.splits else super()).raw(split, modality)
 
     def account(self) -> str:
         return self.data.account()
@@ -167,10 +184,12 @@ class Restriction(DataSet):
     def _split(self, split: str) -> _Split:
         if split in self._splits:
             return self._splits[split]
-        endless = self.data.size(split) == ENDLESS
-        kept, items, size = [], Counter[str](), (self.data.period if endless else self.data.size)(split)
+        whole = self._whole(split)
+        endless = self.data.size(whole) == ENDLESS
+        kept, items = array("q"), Counter[str]()
+        size = (self.data.period if endless else self.data.size)(whole)
         for index in range(size):
-            roles = Counter(self.data.document_roles(split, index))
+            roles = Counter(self.data.document_roles(whole, index))
             items += roles
             if not roles or roles.keys() & self.roles:
                 kept.append(index)
@@ -179,6 +198,7 @@ class Restriction(DataSet):
                 f"data set {self.name!r}: no training document has an item of the recipe's roles "
                 f"({', '.join(sorted(self.roles))}); theirs are {', '.join(sorted(items))}"
             )
+        kept = kept if whole == split else kept[split == "tune" :: 2]
         return self._splits.setdefault(split, _Split(np.array(kept, np.int64), items, size, endless))
 
 
@@ -206,10 +226,10 @@ def checked_index(name: str, split: str, index: int, size: int) -> int:
     return index
 
 
-def checked_split(name: str, split: str) -> str:
+def checked_split(name: str, split: str, splits: Sequence[str] = DataSet.splits) -> str:
     """``split``, or an error naming the data set and the splits there are."""
-    if split not in SPLITS:
-        raise TransfuseError(f"{name}: unknown split {split!r}, the splits are {' and '.join(SPLITS)}")
+    if split not in splits:
+        raise TransfuseError(f"{name}: unknown split {split!r}, the splits are {', '.join(splits)}")
     return split
 
 
@@ -220,7 +240,7 @@ def content_hash(data: DataSet) -> str:
     an array.
     """
     digest = hashlib.sha256(f"reversed_share={data.reversed_share!r}".encode())
-    for split in SPLITS:
+    for split in data.splits:
         digest.update(f"\0split {split} {data.size(split)}".encode())
         for index in range(data.excerpt(split)):
             document = data.document(split, index)

@@ -1,9 +1,18 @@
 """A document is a list of items: text, images and whatever else, in the order they are read."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transfuse.errors import TransfuseError
+
+
+class Encoded(ABC):
+    """Data that went through their modality's codec already, as a packed store holds them."""
+
+    @abstractmethod
+    def payload(self, modality: Any) -> Any:
+        """The array that ``modality.encode`` gave. Raises TransfuseError where that was with another codec."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +20,7 @@ class Item:
     """One piece of raw data in a document.
 
     modality: the role that owns the data in a recipe, such as ``text`` or ``image``.
-    data: raw data as the modality's ``encode`` takes it: a string, an image array.
+    data: raw data as the modality's ``encode`` takes it: a string, an image array; or `Encoded`.
     loss: False where the item is context only.
     noised: what a diffusing modality does in training: True noises the item (and predicts it, if
         ``loss``), False shows it clean. Discrete modalities ignore it.

@@ -19,6 +19,10 @@ class RawError(TransfuseError):
         self.number = number
 
 
+class RecordError(TransfuseError):
+    """One stored record is not what was written: training reads another one in its place, up to a limit."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The tail of an "unknown name" message: the nearest known name, else all of them.
 

@@ -91,8 +91,8 @@ class Evaluation:
 
     prompts: the items each prompt gave. truth: what the document has. made: what the model made.
     split: whose documents they are. rebuilt: each truth through its modality's codec and back.
-    nats, tokens: the negative log-likelihood of all truths given their prompts, and how many ids that covers;
-        0 where the wanted modality is not made of ids.
+    nats, tokens: the negative log-likelihood of all truths given their prompts, a text's end included, and how many
+        ids that covers; 0 where the wanted modality is not made of ids.
     examples: every instance of the task in a split, read one by one: (items given, raw data wanted).
     trained: the same task asked of training documents, where nearly every prompt is another one.
     """
@@ -101,7 +101,7 @@ class Evaluation:
     prompts: Sequence[tuple[Item, ...]]
     truth: Sequence[Any]
     made: Sequence[Any]
-    split: str = "heldout"
+    split: str = "test"
     rebuilt: Sequence[Any] = ()
     nats: float = 0.0
     tokens: int = 0

@@ -51,6 +51,15 @@ class InterleavedSettings(PicturesSettings):
     """The roles whose data is an image file."""
 
 
+class MixtureSettings(Settings):
+    """Several data sets as one."""
+
+    of: dict[str, Annotated[float, Field(gt=0, le=1e9)]] = Field(min_length=1, max_length=64)
+    """What ``--data`` takes, each with its share of the visits."""
+    endless: int = Field(100_000, ge=1, le=2**32)
+    """Of a data set that has no end, so many documents take part."""
+
+
 class MetricSettings(Settings):
     """The lab's metrics have no settings."""
 
@@ -81,6 +90,17 @@ def build_interleaved(settings: InterleavedSettings) -> DataSet:
     return Interleaved(s.path, s.size, s.channels, s.texts, s.images, s.fit, s.links)
 
 
+def build_mixture(settings: MixtureSettings) -> DataSet:
+    from transfuse.registry.plugins import Plugins
+
+    from transfuse_lab.datasets.mixture import Mixture
+    from transfuse_lab.datasets.opening import open_data
+
+    plugins = Plugins.load()
+    sources = {text: open_data(text, plugins) for text in settings.of}
+    return Mixture(settings.of, sources, settings.endless)
+
+
 @hookimpl
 def transfuse_datasets() -> list[Part]:
     return [
@@ -93,6 +113,7 @@ def transfuse_datasets() -> list[Part]:
             build_interleaved,
             "your documents: texts and images in any order, with flags",
         ),
+        Part("mix", MixtureSettings, build_mixture, "several data sets, each with a share of the visits"),
     ]
 
 

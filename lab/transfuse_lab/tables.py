@@ -1,7 +1,7 @@
 """A table of texts: drawn on a terminal, tab-separated lines anywhere else."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from transfuse_lab.visible import visible
 
@@ -22,3 +22,12 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of as many cells each as lines; the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
+    for first, *cells in rows:
+        yield first.ljust(widths[0]) + "".join(
+            cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)
+        )

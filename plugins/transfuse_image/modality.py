@@ -1,5 +1,6 @@
 """Images as a modality: latents in patches, noised, and predicted a span at a time (paper, section 3)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from transfuse.plugin import (
     Chosen,
     Codec,
+    Column,
     Evaluate,
     GridModality,
     GuidanceSettings,
@@ -24,6 +26,7 @@ from transfuse.plugin import (
     TransfuseError,
     clock,
 )
+from transfuse_pictures.places import PLACES, places
 
 from transfuse_image.patchers.patcher import Patcher
 
@@ -78,7 +81,11 @@ class Image(GridModality, SpanModality):
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         n, label = self.length_of(payload), self.label_of(payload)
-        return [Span(payload, n, label, noised=item.noised, loss=item.loss and item.noised)]
+        where = places([side // self.patch for side in self.size_of(payload)])
+        return [Span(payload, n, label, noised=item.noised, loss=item.loss and item.noised, columns=where)]
+
+    def columns(self) -> Mapping[str, Column]:
+        return PLACES
 
     # -- in the model
 

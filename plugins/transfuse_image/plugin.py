@@ -2,7 +2,13 @@
 
 from transfuse.plugin import Part, hookimpl
 
-from transfuse_image.codecs.blocks import BlockCodesCodec, BlockCodesSettings, BlocksCodec, BlocksSettings
+from transfuse_image.codecs.blocks import (
+    BlockCentresCodec,
+    BlockCodesCodec,
+    BlockCodesSettings,
+    BlocksCodec,
+    BlocksSettings,
+)
 from transfuse_image.codecs.fsq import FSQCodec, FSQSettings
 from transfuse_image.codecs.kl import KLCodec, KLSettings
 from transfuse_image.codecs.pixel import PixelCodec, PixelSettings
@@ -29,6 +35,12 @@ def transfuse_codecs() -> list[Part]:
             BlockCodesSettings,
             BlockCodesCodec,
             "the same blocks, each the nearest of a codebook",
+        ),
+        Part(
+            "block-centres",
+            BlockCodesSettings,
+            BlockCentresCodec,
+            "the vectors of that codebook, as latents",
         ),
         Part("fsq", FSQSettings, FSQCodec, "the same autoencoder, each channel rounded to levels"),
     ]

@@ -8,26 +8,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from transfuse.model.model import Model
 from transfuse.plugin import (
     Attend,
     Backbone,
     ModelSettings,
+    Role,
     RowContext,
     Settings,
+    TransfuseError,
+    did_you_mean,
 )
 
+from transfuse_llama.fused import RMSNorm
 from transfuse_llama.llama import LlamaBlock, draw_weights, rotary_tables
 from transfuse_llama.position_groups import PositionGroups
 from transfuse_llama.pretrained import load_pretrained
 
 
 class PerModalitySettings(Settings):
-    """How each modality comes by its weights."""
+    """Which modalities have weights of their own, and how they come by them."""
 
+    own: tuple[Role, ...] | None = Field(default=None, min_length=1, max_length=64)
+    """The modalities that have; all others share those that markers go through. None: each has its own."""
     start: Literal["fresh", "copied"] = "fresh"
     """They are drawn ``fresh``, or ``copied`` from those that markers go through."""
 
@@ -42,7 +50,7 @@ class Prepared:
 
 
 class PerModality(Backbone):
-    """Every weight is some modality's; a position goes through one modality's."""
+    """Every weight is some modality's; a position goes through its own modality's, or those that markers go through."""
 
     def __init__(
         self,
@@ -53,14 +61,25 @@ class PerModality(Backbone):
     ) -> None:
         super().__init__()
         self.settings, self.model = settings, model
-        self.modalities, self.marker_modality = tuple(modalities), marker_modality
-        self.blocks = nn.ModuleList(ModalityBlocks(model, modalities) for _ in range(model.layers))
-        self.norm = ModalityNorms(model, modalities)
+        self.marker_modality = marker_modality
+        own = modalities if settings.own is None else settings.own
+        if strange := set(own) - set(modalities):
+            raise TransfuseError(
+                f"model.block.own names {min(strange)!r}, which is no role of this recipe; "
+                f"{did_you_mean(min(strange), modalities)}"
+            )
+        self.expert_of = {name: name if name in own else marker_modality for name in modalities}
+        experts = tuple(dict.fromkeys(self.expert_of.values()))
+        self.group_of = np.array([experts.index(expert) for expert in self.expert_of.values()])
+        self.blocks = nn.ModuleList(ModalityBlocks(model, experts) for _ in range(model.layers))
+        self.norm = ModalityNorms(model, experts)
         draw_weights(self, model)
         self._start()
 
     def prepare(self, row: RowContext) -> Prepared:
-        groups = PositionGroups.of(row.modality, len(self.modalities), row.positions.device)
+        groups = PositionGroups.of(
+            self.group_of[row.modality], int(self.group_of.max()) + 1, row.positions.device
+        )
         cos, sin = (groups.to_groups(table) for table in rotary_tables(row, self.model))
         return Prepared(groups, cos, sin)
 
@@ -75,7 +94,7 @@ class PerModality(Backbone):
         return groups.to_row(torch.cat(self.norm(parts)))
 
     def weights(self, modality: str) -> Iterator[tuple[str, nn.Parameter]]:
-        inside = f"experts.{modality}."
+        inside = f"experts.{self.expert_of[modality]}."
         return ((name.replace(inside, ""), p) for name, p in self.named_parameters() if inside in name)
 
     def load_pretrained(self, model: Model, folder: Path) -> None:
@@ -83,12 +102,15 @@ class PerModality(Backbone):
         self._start()
 
     @torch.no_grad()
-    def _start(self) -> None:
+    def begin(self, modality: str) -> None:
         if self.settings.start == "copied":
             source = dict(self.weights(self.marker_modality))
-            for modality in self.modalities:
-                for name, parameter in self.weights(modality):
-                    parameter.copy_(source[name])
+            for name, parameter in self.weights(modality):
+                parameter.copy_(source[name])
+
+    def _start(self) -> None:
+        for modality in self.expert_of:
+            self.begin(modality)
 
 
 class ModalityBlocks(nn.Module):
@@ -119,7 +141,7 @@ class ModalityNorms(nn.Module):
 
     def __init__(self, model: ModelSettings, modalities: Sequence[str]) -> None:
         super().__init__()
-        self.experts = nn.ModuleDict({name: nn.RMSNorm(model.dim, model.norm_eps) for name in modalities})
+        self.experts = nn.ModuleDict({name: RMSNorm(model.dim, model.norm_eps) for name in modalities})
 
     def forward(self, parts: Sequence[Float[Tensor, "n D"]]) -> list[Float[Tensor, "n D"]]:
         return [norm(part) for norm, part in zip(self.experts.values(), parts, strict=True)]

@@ -3,12 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from transfuse.files import write_bytes
 from transfuse.plugin import Codec
 
 from transfuse_pictures.files import image_bytes, is_image, read_image
 
+BOUND = 0.999
+"""The quantile of latents' sizes that samplers clip to: the largest of all is beyond all but a few, and clips none."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def bound_of(latents: Float[np.ndarray, "..."]) -> float:
+    """The size that all latents but one in a thousand have at most; 1 where all are 0."""
+    return float(np.quantile(np.abs(latents), BOUND)) or 1.0
 
 
 class PictureCodec(Codec):

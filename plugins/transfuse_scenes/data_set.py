@@ -4,7 +4,14 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from transfuse.datasets import ENDLESS, DataSet, checked_index, checked_split, content_hash, in_either_order
+from transfuse.datasets import (
+    ENDLESS,
+    DataSet,
+    checked_index,
+    checked_split,
+    content_hash,
+    in_either_order,
+)
 from transfuse.documents import Document, Item
 from transfuse.randomness import Key
 
@@ -23,50 +30,56 @@ NUMBERED = 1 << 41
 class Scenes(DataSet):
     """Scenes of coloured shapes, of which 32×32 pictures ``[3, 32, 32]`` float32 are drawn, with their captions.
 
-    Split ``train`` has no end; ``heldout`` is one of `HELD_OUT`. A document is a pure function of its split and
+    Split ``train`` has no end, and the others are of `HELD_OUT`: ``tune`` and ``test`` as training's pairs are,
+    ``unseen_pairs`` with colours and shapes that training never shows together, ``unseen_couples`` with pairs that it
+    never shows in one scene, and ``edits``. A document is a pure function of its split and
     number. No training document shows a colour and shape of `UNSEEN`, or a couple of pairs that are kept apart.
     """
 
     name = "scenes"
+    splits = ("train", *HELD_OUT)
+    reversed_share = 0.2
+    tasks = ("text->image", "image->text")
 
     def __init__(self, settings: ScenesSettings) -> None:
         self.settings, self.grammar = settings, PRESETS[settings.preset]
-        self.reversed_share = 0.2
-        self.tasks = ("image+text->image",) if settings.heldout == "edits" else ("text->image", "image->text")
 
     def size(self, split: str) -> int:
-        return ENDLESS if checked_split(self.name, split) == "train" else HELD_OUT[self.settings.heldout]
+        return HELD_OUT.get(checked_split(self.name, split, self.splits), ENDLESS)
+
+    def tasks_in(self, split: str) -> tuple[str, ...]:
+        return ("image+text->image",) if split == "edits" else self.tasks
 
     def period(self, split: str) -> int:
         return BLOCK
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         checked_index(self.name, split, index, self.size(split))
-        kept = "train" if split == "train" else self.settings.heldout
         key = Key(0)
-        own = key.rng(f"scenes {self.settings.preset} {kept}", index)
-        number = index if split == "train" else NUMBERED + list(HELD_OUT).index(kept) * ENDLESS + index
-        source = f"scenes {kept} {index}"
-        kind = self._kind(kept, index)
+        own = key.rng(f"scenes {self.settings.preset} {split}", index)
+        number = index if split == "train" else NUMBERED + list(HELD_OUT).index(split) * ENDLESS + index
+        source = f"scenes {split} {index}"
+        kind = self._kind(split, index)
         if kind == "edit":
             return Document(_edit(self.grammar, own), number, source)
-        description = DRAWN.get(kept, Grammar.draw)(self.grammar, own)
+        description = DRAWN.get(split, Grammar.draw)(self.grammar, own)
         text = Item("text", caption(description), droppable=True)
         if kind == "caption":
             return Document((Item("text", caption(description)),), number, source)
-        pair = Document((text, Item("image", render(realise(description, own)))), number, source)
+        shown = self.grammar.draw(own) if self.settings.shuffled and split == "train" else description
+        pair = Document((text, Item("image", render(realise(shown, own)))), number, source)
         return in_either_order(pair, self.reversed_share, rng)
 
-    def _kind(self, kept: str, index: int) -> Literal["pair", "edit", "caption"]:
-        if kept != "train":
-            return "edit" if kept == "edits" else "pair"
+    def _kind(self, split: str, index: int) -> Literal["pair", "edit", "caption"]:
+        if split != "train":
+            return "edit" if split == "edits" else "pair"
         left = BLOCK - index % BLOCK
         if left <= self.settings.captions:
             return "caption"
         return "edit" if left <= self.settings.captions + self.settings.edits else "pair"
 
     def document_roles(self, split: str, index: int) -> list[str]:
-        kind = self._kind("train" if split == "train" else self.settings.heldout, index)
+        kind = self._kind(split, index)
         return {"pair": ["text", "image"], "edit": ["image", "text", "image"], "caption": ["text"]}[kind]
 
     def identity(self) -> dict[str, Any]:

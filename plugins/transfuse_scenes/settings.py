@@ -12,17 +12,17 @@ BLOCK = 20
 
 
 class ScenesSettings(Settings):
-    """The world, what a training document is, and which documents are held out."""
+    """The world, and what a training document is."""
 
     preset: Literal["full", "easy"] = "full"
     """``easy`` has at most three things in a scene, ``full`` four."""
-    heldout: Literal["tune", "test", "unseen_pairs", "unseen_couples", "edits"] = "test"
-    """What evaluation reads: two sets as training documents are, for choosing and for judging; colours and shapes
-    that training never shows together; pairs that it never shows in one scene; edits."""
     edits: int = Field(3, ge=0, le=BLOCK)
     """Of every 20 training documents, edits: a picture, an instruction, the picture after it."""
     captions: int = Field(5, ge=0, le=BLOCK)
     """Of every 20 training documents, captions without a picture."""
+    shuffled: bool = False
+    """Whether training's pictures are of other captions than their own: a control, in which nothing is to be learnt of
+    one from the other. Edits tell words by what they do, so it wants ``edits`` 0."""
 
     @model_validator(mode="after")
     def _room(self) -> "ScenesSettings":

@@ -23,6 +23,7 @@ from transfuse.plugin import (
     Span,
     SpanModality,
 )
+from transfuse_pictures.places import places
 
 from transfuse_vq.masked_id import MaskedId
 from transfuse_vq.maskgit import MaskGIT
@@ -72,7 +73,8 @@ class MaskedVQ(CodeGrid, SpanModality):
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
         label, loss = self.label_of(payload), item.loss and item.noised
-        return [Span(payload, payload.size, label, noised=item.noised, loss=loss)]
+        where = places(self.size_of(payload))
+        return [Span(payload, payload.size, label, noised=item.noised, loss=loss, columns=where)]
 
     # -- in the model
 

@@ -3,7 +3,7 @@
 Chameleon (arXiv 2405.09818): one vocabulary of text and image ids, one causal mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from transfuse.plugin import (
     Chosen,
     Codec,
+    Column,
     GridModality,
     GuidanceSettings,
     Item,
@@ -26,6 +27,7 @@ from transfuse.plugin import (
     TransfuseError,
     draw,
 )
+from transfuse_pictures.places import PLACES, places
 
 
 class VQSettings(Settings):
@@ -59,6 +61,9 @@ class CodeGrid(GridModality):
             raise TransfuseError("guidance.rescale is for latents, and codes have none: leave it 0")
         self.views = guidance.views_dropped
 
+    def columns(self) -> Mapping[str, Column]:
+        return PLACES
+
 
 class VQ(CodeGrid, TokenModality):
     def __init__(self, settings: VQSettings, name: str) -> None:
@@ -74,7 +79,8 @@ class VQ(CodeGrid, TokenModality):
         """Nothing of its own: codes are embedded and scored by the model's vocabulary."""
 
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        return [Span(payload.reshape(-1), payload.size, self.label_of(payload), loss=item.loss)]
+        label, where = self.label_of(payload), places(self.size_of(payload))
+        return [Span(payload.reshape(-1), payload.size, label, loss=item.loss, columns=where)]
 
     def objective(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"]) -> Loss:
         return self.scorer.score(logits, targets)
@@ -90,9 +96,16 @@ class VQ(CodeGrid, TokenModality):
         if self.settings.guidance.within(left):
             mixed = self.settings.guidance.mix(list(views.unbind(dim=1)))
         mixed = mixed.masked_fill(views[:, 0] == -torch.inf, -torch.inf)  # where -inf was taken from -inf
-        if self.settings.temperature == 0:
-            return mixed.argmax(dim=1)
-        share = torch.softmax(mixed / self.settings.temperature, dim=1)
-        ordered, index = share.sort(dim=1, descending=True)
-        kept = ordered.cumsum(dim=1) - ordered < self.settings.top_p
-        return index.gather(1, draw(ordered * kept, generators)[:, None])[:, 0]
+        return drawn(mixed, self.settings.temperature, self.settings.top_p, generators)
+
+
+def drawn(
+    logits: Float[Tensor, "B V"], temperature: float, top_p: float, generators: Sequence[torch.Generator]
+) -> Int[Tensor, " B"]:
+    """An id of each row, in double precision on the CPU: of the likeliest that have ``top_p`` together; 0 is greedy."""
+    if temperature == 0:
+        return logits.argmax(dim=1)
+    share = torch.softmax(logits / temperature, dim=1)
+    ordered, index = share.sort(dim=1, descending=True)
+    kept = ordered.cumsum(dim=1) - ordered < top_p
+    return index.gather(1, draw(ordered * kept, generators)[:, None])[:, 0]

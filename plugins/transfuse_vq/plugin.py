@@ -6,6 +6,7 @@ from transfuse_vq.masked import MaskedVQ, MaskedVQSettings
 from transfuse_vq.masked_id import MaskedId, MaskedIdSettings
 from transfuse_vq.maskgit import MaskGIT, MaskGITSettings
 from transfuse_vq.modality import VQ, VQSettings
+from transfuse_vq.ordered import OrderedVQ, OrderedVQSettings
 
 
 @hookimpl
@@ -13,6 +14,9 @@ def transfuse_modalities() -> list[Part]:
     return [
         Part("vq", VQSettings, VQ, "codes of a quantised autoencoder, next-token predicted"),
         Part("masked_vq", MaskedVQSettings, MaskedVQ, "the same codes, hidden and filled in"),
+        Part(
+            "ordered_vq", OrderedVQSettings, OrderedVQ, "the same codes, one after another in a random order"
+        ),
     ]
 
 

@@ -92,7 +92,7 @@ def test_latents_are_normalised_and_within_their_bound(fitted: dict) -> None:
     latents = np.stack([fitted["kl"].encode(image) for image in IMAGES])
     np.testing.assert_allclose(latents.mean(axis=(0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(latents.std(axis=(0, 2, 3)), 1, atol=1e-3)
-    assert np.abs(latents).max() == pytest.approx(fitted["kl"].bound, rel=1e-3)
+    assert np.quantile(np.abs(latents), 0.999) == pytest.approx(fitted["kl"].bound, rel=1e-3)
 
 
 def test_codes_and_images_are_those_of_diffusers(fitted: dict, folders: dict[str, Path]) -> None:

@@ -73,12 +73,12 @@ def test_what_is_missing_is_one_line_of_the_record(
             "torchmetrics", reason="torchmetrics is not installed: pip install 'transfuse[metrics]'"
         )
     one = evaluated(*BOTH)
-    facts, _ = measure(MODEL, one, registry(adapters, tmp_path, asked).metrics())
+    facts, _ = measure(MODEL.modalities, one, registry(adapters, tmp_path, asked).metrics())
     assert list(one.faults) == [name]
     assert reason in one.faults[name]
     assert "\n" not in one.faults[name]
     assert one.figures == {}
-    assert facts[name]["split"] == "heldout"
+    assert facts[name]["split"] == "test"
 
 
 def test_each_is_asked_of_its_own_tasks(
@@ -95,7 +95,7 @@ def test_each_is_asked_of_its_own_tasks(
     chosen = registry(adapters, tmp_path, asked).metrics()
     for one, names in zip(BOTH, (["fid", "clip_score"], ["cider"]), strict=True):
         alone = evaluated(one)
-        measure(MODEL, alone, chosen)
+        measure(MODEL.modalities, alone, chosen)
         assert sorted(alone.faults) == sorted(names)
 
 

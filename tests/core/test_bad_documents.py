@@ -17,7 +17,7 @@ BAD: Mapping[str, tuple[Item, str]] = {
     "unknown modality": (Item("leters", "a"), r"\(leters\): .*no modality 'leters'; did you mean 'letters'"),
     "id too large": (
         Item("letters", np.array([1, 8, 9])),
-        r"\(letters\): id 8 is outside its vocabulary 0 … 7",
+        r"\(letters\): id 8 is outside its vocabulary 0…7",
     ),
     "id negative": (Item("letters", np.array([1, -1])), r"id -1 is outside its vocabulary"),
     "ids as floats": (Item("letters", np.array([1.0])), "ids must be whole numbers, not float64"),

@@ -35,7 +35,7 @@ def read(data: DataSet, split: str) -> list[Document]:
 def test_where_a_recipe_has_all_roles_it_reads_the_documents_as_they_are(shapes: Callable) -> None:
     data = shapes()
     part = restrict(data, ["text", "image", "sound"])
-    for split in ("train", "heldout"):
+    for split in ("train", "tune", "test"):
         assert part.size(split) == data.size(split)
         for index in range(data.size(split)):
             ours, theirs = (d.document(split, index, np.random.default_rng(index)) for d in (part, data))

@@ -189,7 +189,7 @@ ENDINGS: Mapping[str, tuple[dict[str, Any], str]] = {
     ),
     "a clean copy first": (
         {"spans": several({}, {"noised": True})},
-        "its first span, which sampling fills in, is none of the noised",
+        "its first span, which sampling fills in, is not noised",
     ),
 }  # fmt: skip
 

@@ -29,7 +29,8 @@ class Row:
     """A command that is refused, what its message is searched for, and the command that does what it says.
 
     ``{}`` in the right one is what the pattern's groups found; TINY in both are settings of a tiny recipe on
-    pets, CODES of one with a VQ autoencoder, and FLOPS those with a budget that a comparison takes.
+    pets (TINY_SETS without the pets), CODES of one with a VQ autoencoder, and FLOPS those with a budget that a
+    comparison takes.
     """
 
     wrong: str
@@ -103,6 +104,7 @@ class Situation:
         words = shlex.split(command)
         meant = {
             "TINY": ["--data", "pets", *TINY],
+            "TINY_SETS": [*TINY],
             "CODES": ["--data", "pets", *CODES],
             "FLOPS": ["--data", "pets", *FLOPS],
         }

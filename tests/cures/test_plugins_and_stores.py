@@ -130,35 +130,103 @@ class TestStores:
     def told(self, s: Situation) -> str:
         return s.refused("train", "transfusion", "--data", "pets.zarr", "--dry-run", *TINY)
 
-    @cures("zarr_writer.py: store {path}: a finished store")
+    @cures("writer.py: store {place}: another store")
     @pytest.mark.parametrize("way", ["remove", "name"])
     def test_one_that_is_there(self, packed: Situation, way: str) -> None:
-        packed.refused("data", "pack", "pets", "--out", "pets.zarr")
+        packed.refused("data", "pack", "digits", "--out", "pets.zarr")
         if way == "remove":
             packed.delete("pets.zarr")
-        packed.works("data", "pack", "pets", "--out", "pets.zarr" if way == "remove" else "other.zarr")
+        packed.works("data", "pack", "digits", "--out", "pets.zarr" if way == "remove" else "other.zarr")
 
-    @cures("zarr_writer.py: store {path}: something that is no store")
+    @cures("writer.py: store {place}: something that is no store")
     def test_something_else_there(self, s: Situation) -> None:
         s.pets()
         s.write("mine.zarr/letter.txt", "mine")
         s.refused("data", "pack", "pets", "--out", "mine.zarr")
         s.works("data", "pack", "pets", "--out", "other.zarr")
 
-    @cures("zarr_store.py: store {path}: no {MANIFEST}")
+    @cures("writer.py: store {place} was begun otherwise")
+    @pytest.mark.parametrize("way", ["repeat", "delete"])
+    def test_one_that_was_begun_otherwise(self, s: Situation, way: str) -> None:
+        s.pets()
+        s.works("data", "pack", "pets", "--out", "pets.zarr", "--part", "1/2")
+        s.refused("data", "pack", "pets", "--out", "pets.zarr", "--parts", "3")
+        if way == "delete":
+            s.delete("pets.zarr")
+        s.works("data", "pack", "pets", "--out", "pets.zarr", "--parts", "2" if way == "repeat" else "3")
+        self.read(s)
+
+    @cures("reader.py: store {place}: no {MANIFEST}")
     def test_one_that_was_never_finished(self, packed: Situation) -> None:
         packed.delete("pets.zarr/manifest.json")
         self.told(packed)
         packed.works("data", "pack", "pets", "--out", "pets.zarr")
         self.read(packed)
 
-    @cures("zarr_store.py: delete the store")
-    def test_one_whose_manifest_is_damaged(self, packed: Situation) -> None:
-        packed.write("pets.zarr/manifest.json", Path("pets.zarr/manifest.json").read_text()[:-40])
+    @cures("reader.py: restore it, or delete the store")
+    @pytest.mark.parametrize("way", ["restore", "delete"])
+    def test_one_whose_manifest_is_damaged(self, packed: Situation, way: str) -> None:
+        whole = Path("pets.zarr/manifest.json").read_text()
+        packed.write("pets.zarr/manifest.json", whole[:-40])
         self.told(packed)
-        packed.delete(packed.finds("(delete) the store").replace("delete", "pets.zarr"))
-        packed.works("data", "pack", "pets", "--out", "pets.zarr")
+        if way == "restore":
+            packed.write("pets.zarr/manifest.json", whole)
+        else:
+            packed.delete(packed.finds("(delete) the store").replace("delete", "pets.zarr"))
+            packed.works("data", "pack", "pets", "--out", "pets.zarr")
         self.read(packed)
+
+    @cures("tools.py: merge: name two stores")
+    def test_one_is_not_merged(self, packed: Situation) -> None:
+        packed.refused("data", "merge", "pets.zarr", "--out", "both.zarr")
+        packed.works("data", "merge", "pets.zarr", "pets.zarr", "--out", "both.zarr")
+
+    @cures("tools.py: store {place}: {len(parts)} parts do not become")
+    @pytest.mark.parametrize("way", ["fewer", "more parts"])
+    def test_more_stores_than_parts(self, s: Situation, way: str) -> None:
+        s.pets()
+        s.works("data", "pack", "pets", "--out", "pets.zarr", "--parts", "2")
+        s.refused("data", "split", "pets.zarr", "--into", "3", "--out", "some.zarr")
+        if way == "fewer":
+            s.works("data", "split", "pets.zarr", "--into", s.finds(r"from 2 to (\d)"), "--out", "some.zarr")
+        else:
+            s.works("data", "pack", "pets", "--out", "more.zarr", s.finds(r"with (--parts)"), "3")
+            s.works("data", "split", "more.zarr", "--into", "3", "--out", "some.zarr")
+
+    @cures("stores.py: --codecs is missing")
+    def test_parts_are_encoded_by_the_same_codecs(self, s: Situation) -> None:
+        s.pets()
+        part = (
+            "data",
+            "pack",
+            "pets",
+            "--recipe",
+            "transfusion",
+            *TINY,
+            "--out",
+            "pets.zarr",
+            "--part",
+            "1/2",
+        )
+        s.refused(*part)
+        s.works(
+            *s.finds("`transfuse (train-codec)`").split(),
+            "transfusion",
+            "--data",
+            "pets",
+            *TINY,
+            "--out",
+            "fitted",
+        )
+        s.works(*part, "--codecs", "fitted")
+
+    @cures("stored.py: --codecs {folder}: role")
+    def test_a_run_of_other_settings(self, s: Situation) -> None:
+        s.pets()
+        s.works(*s.train())
+        pack = ("data", "pack", "pets", "--recipe", "transfusion", "--codecs", "run", "--out", "pets.zarr")
+        s.refused(*pack, *TINY, "--set", "text.vocab=281")
+        s.works(*pack, *TINY)
 
     @cures("listings.py: {listing}: larger than")
     def test_a_listing_that_is_too_large(self, s: Situation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ class TestDamage:
         else:
             run.works(*run.train("train.lr=0.02", "train.steps=5"))
 
-    @cures("weights.py: {path}: {name} holds NaN")
+    @cures("weights.py: {where}: {name} holds NaN")
     def test_weights_that_diverged(self, run: Situation) -> None:
         file = Path("run/checkpoints/4/model.safetensors")
         save_file({name: tensor / 0 for name, tensor in load_file(file).items()}, file)
@@ -163,7 +163,13 @@ class TestOtherSettings:
         run.refused("eval", "run")
         run.works("eval", "run", run.finds(r"say (--data)"), "pets")
 
-    @cures("training.py: --from {run.path}: role")
+    @cures("trained.py: {error}; to evaluate")
+    def test_eval_of_a_run_whose_data_moved(self, run: Situation) -> None:
+        (run.folder / "pets").rename(run.folder / "animals")
+        run.refused("eval", "run")
+        run.works("eval", "run", run.finds(r"say (--data)"), "animals")
+
+    @cures("growing.py: --from {run.path}: role")
     @pytest.mark.parametrize("way", ["codec", "without"])
     def test_another_codec(self, run: Situation, way: str) -> None:
         other = run.train(recipe="chameleon", out="other")
@@ -172,6 +178,31 @@ class TestOtherSettings:
             *(other if way == "without" else run.train(out="other")),
             *(["--from", "run"] if way == "codec" else []),
         )
+
+    @cures("growing.py: --from {run.path}: model.{key}")
+    @pytest.mark.parametrize("way", ["as there", "without"])
+    def test_another_width(self, run: Situation, way: str) -> None:
+        other = run.train("model.dim=64", out="other")
+        run.refused(*other, "--from", "run")
+        as_there = run.train(run.finds(r"say --set (model\.dim=\d+)"), out="other")
+        run.works(
+            *(as_there if way == "as there" else other), *(["--from", "run"] if way == "as there" else [])
+        )
+
+    @cures("growing.py: --from {run.path}: train.lr_scale", "parameter_groups.py: it is for train.lr_scale")
+    def test_nothing_that_is_new(self, run: Situation) -> None:
+        frozen = run.train("train.lr_scale.inherited=0", out="other")
+        run.refused(*frozen, "--from", "run")
+        run.refused(*frozen)
+        slower = run.train("train.lr_scale.inherited=0.5", out="other")
+        run.works(*slower, run.finds(r"say (--from) RUN"), "run")
+
+    @cures("per_modality.py: model.block.own names")
+    def test_a_role_that_there_is_not(self, s: Situation) -> None:
+        s.pets()
+        block = "model.block={name: per-modality, own: [%s]}"
+        s.refused(*s.train(block % "imag"))
+        s.works(*s.train(block % s.finds(r"did you mean '(\w+)'")))
 
     @cures("interleaved.py: data {listing}: not there")
     def test_a_listing_that_went(self, s: Situation) -> None:

@@ -16,7 +16,7 @@ DIGITS = Digits()
 def test_every_digit_is_in_one_split_once_with_its_own_name_and_pixels() -> None:
     seen: list[int] = []
     real = load_digits()
-    for split, size in (("train", 1500), ("heldout", 297)):
+    for split, size in (("train", 1300), ("tune", 200), ("test", 297)):
         assert DIGITS.size(split) == size
         for index in range(size):
             document = DIGITS.document(split, index)
@@ -38,11 +38,11 @@ def test_an_image_is_a_read_only_float32_square_between_zero_and_one() -> None:
 
 def test_the_split_does_not_move() -> None:
     assert [DIGITS.document("train", i).id for i in range(5)] == [1457, 1074, 1038, 1402, 952]
-    assert [DIGITS.document("heldout", i).id for i in range(5)] == [1229, 1538, 1281, 510, 658]
+    assert [DIGITS.document("test", i).id for i in range(5)] == [1229, 1538, 1281, 510, 658]
 
 
 def test_every_digit_is_held_out_often_enough_to_judge_it() -> None:
-    captions = list(DIGITS.raw("heldout", "text"))
+    captions = list(DIGITS.raw("test", "text"))
     assert min(captions.count(name) for name in NAMES) >= 20
 
 
@@ -57,7 +57,7 @@ def test_four_visits_in_five_read_the_caption_first_and_only_then_it_is_droppabl
 
 
 def test_the_plain_form_is_caption_first() -> None:
-    assert [item.modality for item in DIGITS.document("heldout", 5).items] == ["text", "image"]
+    assert [item.modality for item in DIGITS.document("test", 5).items] == ["text", "image"]
 
 
 def test_the_identity_names_content_and_licence() -> None:
@@ -66,15 +66,15 @@ def test_the_identity_names_content_and_licence() -> None:
     assert "CC BY 4.0" in identity["licence"]
 
 
-@pytest.mark.parametrize(("split", "index"), [("train", 1500), ("heldout", -1), ("heldout", 297)])
+@pytest.mark.parametrize(("split", "index"), [("train", 1300), ("test", -1), ("tune", 200), ("test", 297)])
 def test_a_document_outside_the_split_is_an_error_naming_both(split: str, index: int) -> None:
     with pytest.raises(TransfuseError, match=f"digits {split}: no document {index}"):
         DIGITS.document(split, index)
 
 
 def test_an_unknown_split_is_an_error() -> None:
-    with pytest.raises(TransfuseError, match="unknown split 'test'"):
-        DIGITS.size("test")
+    with pytest.raises(TransfuseError, match="unknown split 'heldout', the splits are train, tune, test"):
+        DIGITS.size("heldout")
 
 
 def test_naming_the_data_set_imports_no_scikit_learn() -> None:

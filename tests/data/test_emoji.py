@@ -19,10 +19,12 @@ def emoji(emoji_cache: Path) -> Emoji:
 
 
 def test_every_emoji_is_in_one_split_once_with_a_name_of_its_own(emoji: Emoji) -> None:
-    documents = [emoji.document(split, i) for split in ("train", "heldout") for i in range(emoji.size(split))]
+    documents = [
+        emoji.document(split, i) for split in ("train", "tune", "test") for i in range(emoji.size(split))
+    ]
     assert sorted(document.id for document in documents) == list(range(COUNT))
     assert len({document.items[0].data for document in documents}) == COUNT
-    assert emoji.size("heldout") == 209
+    assert emoji.size("test") == 209
 
 
 def by_name(data: Emoji, name: str) -> np.ndarray:
@@ -41,7 +43,7 @@ def test_names_and_pictures_belong_together(emoji: Emoji) -> None:
 
 
 def test_an_image_is_float32_between_zero_and_one(emoji: Emoji) -> None:
-    image = emoji.document("heldout", 0).items[1].data
+    image = emoji.document("test", 0).items[1].data
     assert (image.dtype, image.shape) == (np.float32, (3, 32, 32))
     assert image.min() >= 0
     assert image.max() == 1
@@ -50,11 +52,11 @@ def test_an_image_is_float32_between_zero_and_one(emoji: Emoji) -> None:
 def test_the_small_size_is_the_mean_of_two_by_two_of_the_large(emoji: Emoji, emoji_cache: Path) -> None:
     large = Emoji(64, emoji_file(emoji_cache))
     for index in (0, 100, 200):
-        big = large.document("heldout", index).items[1].data
+        big = large.document("test", index).items[1].data
         mean = (big[:, ::2, ::2] + big[:, 1::2, ::2] + big[:, ::2, 1::2] + big[:, 1::2, 1::2]) / 4
-        small = emoji.document("heldout", index)
+        small = emoji.document("test", index)
         np.testing.assert_allclose(small.items[1].data, mean, atol=0.51 / 255)
-        assert small.items[0] == large.document("heldout", index).items[0]
+        assert small.items[0] == large.document("test", index).items[0]
     assert large.identity()["content"] != emoji.identity()["content"]
 
 

@@ -45,25 +45,32 @@ CELLS = [
 OTHERS = ["grinning face", "flag: Norway", "cook", "man cook", "thumbs up: dark skin tone", "man: beard"]
 
 
-@given(st.sets(st.sampled_from(CELLS), max_size=10), st.floats(0, 1))
-def test_words_and_pairs_of_what_is_held_out_are_trained_on(lacking: set[str], share: float) -> None:
+@given(st.sets(st.sampled_from(CELLS), max_size=10), st.floats(0, 1), st.floats(0, 1))
+def test_words_and_pairs_of_what_is_held_out_are_trained_on(
+    lacking: set[str], test: float, tune: float
+) -> None:
     captions = [*OTHERS, *(caption for caption in CELLS if caption not in lacking)]
-    held = heldout(captions, share)
-    assert is_composed_of_what_is_trained_on(captions, held)
-    assert len(held) <= share * len(CELLS)
+    held = heldout(captions, {"test": test, "tune": tune})
+    assert is_composed_of_what_is_trained_on(captions, {*held})
+    assert len(held) <= (test + tune) * len(CELLS)
+    alone = heldout(captions, {"test": test})
+    assert alone == {place: split for place, split in held.items() if split == "test"}
 
 
 @given(st.permutations([*CELLS, *OTHERS]))
 def test_the_order_of_the_captions_moves_nothing(captions: list[str]) -> None:
     plain = [*CELLS, *OTHERS]
-    assert {captions[i] for i in heldout(captions)} == {plain[i] for i in heldout(plain)}
+    one, two = heldout(captions), heldout(plain)
+    assert {(captions[i], one[i]) for i in one} == {(plain[i], two[i]) for i in two}
 
 
-def test_a_fifth_of_the_cells_is_held_out_and_always_the_same() -> None:
-    held = sorted(CELLS[place] for place in heldout(CELLS))
+def test_a_fifth_of_the_cells_is_for_the_test_and_a_tenth_for_tuning_and_always_the_same() -> None:
+    found = heldout(CELLS)
+    held = sorted(CELLS[place] for place, split in found.items() if split == "test")
     assert len(held) == len(CELLS) // 5
+    assert len(found) - len(held) == len(CELLS) // 10
     lone = [name("guard", "man", tone) for tone in TONES]
-    assert len(heldout([*CELLS, *lone])) == len(held)  # a role of one gender takes no part
+    assert len(heldout([*CELLS, *lone])) == len(found)  # a role of one gender takes no part
     assert held[:2] == ["man in tuxedo: light skin tone", "man judge: medium-light skin tone"]
 
 
@@ -87,7 +94,7 @@ def test_a_picture_and_its_mirror_image_stay_together() -> None:
     ],
 )
 def test_nothing_is_held_out_of_what_is_no_whole_role(lone: list[str]) -> None:
-    assert heldout(lone, 1.0) == set()
+    assert heldout(lone, {"test": 1.0}) == {}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +121,8 @@ def test_a_caption_names_its_cell(caption: str, expected: Cell | None) -> None:
 def test_the_real_emoji_are_held_out_by_composition(emoji_cache: Path) -> None:
     _, captions, images = read_built(emoji_file(emoji_cache), 32)
     held = heldout(captions)
-    assert 150 <= len(held) <= 250
-    assert is_composed_of_what_is_trained_on(captions, held)
+    assert Counter(held.values()) == {"test": 209, "tune": 106}
+    assert is_composed_of_what_is_trained_on(captions, {*held})
     often = Counter(word for caption in captions for word in words(caption))
     assert all(often[word] > 1 for place in held for word in words(captions[place]))
     trained = {images[place].tobytes() for place in range(len(captions)) if place not in held}

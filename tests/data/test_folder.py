@@ -35,13 +35,13 @@ def test_a_listing_gives_captions_and_splits_in_its_order(tmp_path: Path) -> Non
     listing(
         tmp_path,
         line("c.jpeg", "cé", split="train"),
-        line("sub/a.jpg", "a", split="heldout"),
+        line("sub/a.jpg", "a", split="test"),
         line("b.png", "b", split="train"),
     )
     data = Folder(tmp_path)
     assert list(data.raw("train", "text")) == ["cé", "b"]
-    assert list(data.raw("heldout", "text")) == ["a"]
-    assert [data.document("train", 1).id, data.document("heldout", 0).id] == [2, 1]
+    assert list(data.raw("test", "text")) == ["a"]
+    assert [data.document("train", 1).id, data.document("test", 0).id] == [2, 1]
     image = data.document("train", 1).items[1].data
     assert (image.shape, image.dtype) == ((3, 6, 6), np.float32)
     np.testing.assert_allclose(image[:, 0, 0] * 255, [100, 0, 200], rtol=1e-6)
@@ -53,7 +53,7 @@ def test_text_files_beside_images(tmp_path: Path) -> None:
         save(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text(f" picture {name}\n")
     data = Folder(tmp_path)
-    captions = {*data.raw("train", "text"), *data.raw("heldout", "text")}
+    captions = {*data.raw("train", "text"), *data.raw("test", "text")}
     assert captions == {"picture x", "picture y", "picture z"}
 
 
@@ -62,7 +62,7 @@ def test_one_in_ten_is_held_out_and_adding_images_moves_none(tmp_path: Path) -> 
         for number in range(count):
             save(tmp_path / f"{number}.png", size=(1, 1))
             (tmp_path / f"{number}.txt").write_text(str(number))
-        return set(Folder(tmp_path).raw("heldout", "text"))
+        return set(Folder(tmp_path).raw("test", "text"))
 
     few, many = held_out(200), held_out(400)
     assert 20 <= len(many) <= 60
@@ -74,7 +74,7 @@ def test_a_few_images_still_hold_one_out(tmp_path: Path) -> None:
         save(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text(name)
     data = Folder(tmp_path)
-    assert (data.size("train"), data.size("heldout")) == (1, 1)
+    assert (data.size("train"), data.size("test")) == (1, 1)
 
 
 def test_all_captions_of_one_image_share_its_split(tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_all_captions_of_one_image_share_its_split(tmp_path: Path) -> None:
         save(tmp_path / f"{number}.png")
     listing(tmp_path, *[line(f"{n % 30}.png", str(n % 30)) for n in range(90)])
     data = Folder(tmp_path)
-    assert not {*data.raw("train", "text")} & {*data.raw("heldout", "text")}
-    ids = [data.document(split, i).id for split in ("train", "heldout") for i in range(data.size(split))]
+    assert not {*data.raw("train", "text")} & {*data.raw("test", "text")}
+    ids = [data.document(split, i).id for split in ("train", "tune", "test") for i in range(data.size(split))]
     assert sorted(ids) == list(range(90))
 
 
@@ -144,7 +144,7 @@ BAD_LINES = {
     "caption missing": ({"image": "a.png"}, "line 2: 'caption' is missing"),
     "image missing": ({"caption": "x"}, "line 2: 'image' is missing"),
     "misspelt key": (line("a.png", splt="train"), "line 2: unknown key 'splt', did you mean 'split'"),
-    "unknown split": (line("a.png", split="test"), "line 2: split must be one of train, heldout"),
+    "unknown split": (line("a.png", split="dev"), "line 2: split must be one of train, tune, test, heldout"),
     "number": (line("a.png", caption=3), "line 2: caption must be a string"),  # type: ignore[arg-type]
     "empty caption": (line("a.png", "  "), "line 2: the caption is empty"),
     "long caption": (line("a.png", "x" * 10_001), "line 2: the caption is longer"),
@@ -160,7 +160,7 @@ BAD_LINES = {
         "line 2: image 'q+ is not",
     ),
     "null byte": (line("a\0.png"), "line 2: image .* must be a path inside"),
-    "two splits": (line("a.png", split="heldout"), "line 2: a.png is heldout here but train in .* line 1"),
+    "two splits": (line("a.png", split="test"), "line 2: a.png is test here but train in .* line 1"),
 }
 
 

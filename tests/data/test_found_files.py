@@ -41,11 +41,11 @@ def pets(tmp_path: Path) -> Path:
 
 
 def captions(data: DataSet) -> list[str]:
-    return sorted([*data.raw("train", "text"), *data.raw("heldout", "text")])
+    return sorted([caption for split in data.splits for caption in data.raw(split, "text")])
 
 
 def documents(data: DataSet) -> list[Document]:
-    return [data.document(split, i) for split in ("train", "heldout") for i in range(data.size(split))]
+    return [data.document(split, i) for split in ("train", "tune", "test") for i in range(data.size(split))]
 
 
 # -- what became of every file
@@ -282,8 +282,7 @@ def test_of_two_spellings_that_are_both_there_each_is_itself(tmp_path: Path) -> 
         pytest.skip("this file system takes them for one")
     data = Folder(tmp_path)
     assert captions(data) == ["NFC", "NFD"]
-    for split in ("train", "heldout"):
-        document = data.document(split, 0)
+    for document in documents(data):
         assert unicodedata.is_normalized(document.items[0].data, document.source)
 
 
@@ -332,7 +331,7 @@ def test_a_listing_deeper_in_the_folder_is_pointed_at(tmp_path: Path, installed:
 
 
 def in_splits(data: DataSet) -> dict[str, list[str]]:
-    return {split: sorted(data.raw(split, "text")) for split in ("train", "heldout")}
+    return {split: sorted(data.raw(split, "text")) for split in ("train", "tune", "test")}
 
 
 def test_the_folders_of_hugging_face_are_splits_of_one_data_set(tmp_path: Path) -> None:
@@ -341,7 +340,7 @@ def test_the_folders_of_hugging_face_are_splits_of_one_data_set(tmp_path: Path) 
         record = {"file_name": "sub/a.png", "text": place, "label": 1}
         lines(tmp_path / place / "metadata.jsonl", record)
     data = Folder(tmp_path)
-    assert in_splits(data) == {"train": ["train"], "heldout": ["test", "validation"]}
+    assert in_splits(data) == {"train": ["train"], "tune": ["validation"], "test": ["test"]}
     assert data.account() == (
         "6 files: 3 captioned pictures, 3 listings; in metadata.jsonl not read: label; "
         "the folder train is trained on, test and validation held out"
@@ -366,7 +365,18 @@ def test_folders_called_train_and_test_are_splits_however_captions_are_given(
         listed = [{"image": name, "caption": name.split("/")[1]} for name in names]
         lines(tmp_path / "captions.jsonl", {**listed[0], "split": "train"}, *listed[1:])
     data = Folder(tmp_path, classes=form == "classes")
-    assert in_splits(data) == dict.fromkeys(("train", "heldout"), ["cat"] * 3 + ["dog"] * 3)
+    found = dict.fromkeys(("train", "test"), ["cat"] * 3 + ["dog"] * 3)
+    assert in_splits(data) == found | {"tune": []}
+
+
+def test_of_a_folder_called_validation_alone_half_is_for_the_test(tmp_path: Path) -> None:
+    for place in ("train", "validation"):
+        for n in range(40):
+            picture(tmp_path / place / "a" / f"{n}.png")
+    data = Folder(tmp_path, classes=True)
+    assert data.size("train") == 40
+    assert 10 < data.size("test") < 30
+    assert data.size("tune") + data.size("test") == 40
 
 
 def test_without_one_of_each_a_folders_name_says_no_split(tmp_path: Path) -> None:
@@ -374,7 +384,7 @@ def test_without_one_of_each_a_folders_name_says_no_split(tmp_path: Path) -> Non
         picture(tmp_path / "train" / f"{n}.png")
     lines(tmp_path / "train" / "metadata.jsonl", *[{"file_name": f"{n}.png", "text": "a"} for n in range(20)])
     data = Folder(tmp_path)
-    assert 0 < data.size("heldout") < 10 < data.size("train")
+    assert 0 < data.size("test") < 10 < data.size("train")
     assert "held out" not in data.account()
 
 

@@ -62,7 +62,7 @@ def test_what_is_held_is_bounded_and_the_rest_is_decoded_when_asked_for(
     data = Folder(folder)
     assert decoded == ["0.png", "1.png", "2.png"]
     for _ in range(2):
-        list(data.raw("train", "image")), list(data.raw("heldout", "image"))
+        list(data.raw("train", "image")), list(data.raw("test", "image"))
     assert len(decoded) == 3 + 2 * (COUNT - 3)
     assert sum(image.nbytes for image in data._images._held.values()) <= 3 * BYTES
 
@@ -73,11 +73,11 @@ def test_captions_and_roles_are_read_without_pixels(
 ) -> None:
     monkeypatch.setattr(images, "HELD", 0)
     made = data(folder)
-    assert len([*made.raw("train", "text"), *made.raw("heldout", "text")]) == COUNT
+    assert len([*made.raw("train", "text"), *made.raw("test", "text")]) == COUNT
     part = restrict(made, ["text"])
     assert (part.size("train"), part.account()) == (made.size("train"), made.account())
     assert decoded == []
-    for split in ("train", "heldout"):
+    for split in ("train", "tune", "test"):
         for index in range(made.size(split)):
             document = made.document(split, index)
             assert made.document_roles(split, index) == [item.modality for item in document.items]

@@ -13,7 +13,7 @@ from transfuse.datasets import content_hash
 from transfuse.documents import Item, View
 from transfuse.registry.plugins import Plugins
 from transfuse.training.trainer import Trainer
-from transfuse_lab.commands.data import pack
+from transfuse_lab.commands.stores import pack
 from transfuse_lab.datasets import data_section, open_data
 from transfuse_lab.datasets.interleaved import Interleaved
 
@@ -78,7 +78,7 @@ def test_sizes_channels_and_roles(folder: Path) -> None:
 def test_one_in_ten_is_held_out_and_adding_documents_moves_none(folder: Path) -> None:
     def held_out(count: int) -> set[str]:
         write(folder, *({"items": [{"text": str(number)}]} for number in range(count)))
-        return set(Interleaved(folder).raw("heldout", "text"))
+        return set(Interleaved(folder).raw("test", "text"))
 
     few, many = held_out(200), held_out(400)
     assert 20 <= len(many) <= 60
@@ -88,11 +88,11 @@ def test_one_in_ten_is_held_out_and_adding_documents_moves_none(folder: Path) ->
 def test_the_same_document_twice_is_in_one_split(folder: Path) -> None:
     numbers = [number % 40 for number in range(80)]
     data = Interleaved(write(folder, *({"items": [{"text": str(number)}]} for number in numbers)))
-    assert not set(data.raw("train", "text")) & set(data.raw("heldout", "text"))
-    ids = [data.document(split, i).id for split in ("train", "heldout") for i in range(data.size(split))]
+    assert not set(data.raw("train", "text")) & set(data.raw("test", "text"))
+    ids = [data.document(split, i).id for split in ("train", "tune", "test") for i in range(data.size(split))]
     assert sorted(ids) == list(range(80))
-    one, two = ({"items": [{"text": "1"}], "split": split} for split in ("train", "heldout"))
-    with pytest.raises(TransfuseError, match=r"line 2: the same document is heldout here and train above"):
+    one, two = ({"items": [{"text": "1"}], "split": split} for split in ("train", "test"))
+    with pytest.raises(TransfuseError, match=r"line 2: the same document is test here and train above"):
         Interleaved(write(folder, one, two))
 
 
@@ -116,8 +116,9 @@ def test_data_opens_a_folder_that_holds_documents_or_the_listing_itself(
 
 
 def test_a_store_holds_them_too(folder: Path, tmp_path: Path, installed: Plugins) -> None:
-    write(folder, {"items": STORY, "split": "train"}, {"items": STORY[:2], "split": "heldout"})
-    packed = pack(str(folder), tmp_path / "stories.zarr", installed)
+    write(folder, {"items": STORY, "split": "train"}, {"items": STORY[:2], "split": "test"})
+    assert pack(str(folder), tmp_path / "stories.zarr", installed)
+    packed = open_data(str(tmp_path / "stories.zarr"), installed)
     assert content_hash(packed) == content_hash(Interleaved(folder))
 
 
@@ -132,7 +133,7 @@ BAD_LINES = {
     "no items": ({"split": "train"}, "line 2: items must be a list of 1 to 1000"),
     "empty": (items(), "line 2: items must be a list"),
     "too many": (items(*[{"text": "a"}] * 1001), "line 2: items must be a list"),
-    "unknown split": (items({"text": "a"}, split="test"), "line 2: split must be one of train, heldout"),
+    "unknown split": (items({"text": "a"}, split="dev"), "line 2: split must be one of train, tune, test, heldout"),
     "a bare text": (items("a"), "line 2, item 0: must be an object"),
     "misspelt role": (items({"text": "a"}, {"imgae": "a.png"}), "line 2, item 1: unknown key 'imgae', did you mean"),
     "misspelt flag": (items({"text": "a", "los": False}), "line 2, item 0: unknown key 'los', did you mean 'loss'"),

@@ -9,7 +9,7 @@ from PIL import Image
 from transfuse import TransfuseError
 from transfuse.datasets import content_hash
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.commands.data import pack
+from transfuse_lab.commands.stores import pack
 from transfuse_lab.datasets import data_section, open_data
 
 PLUGINS = Plugins.of({"lab": transfuse_lab.plugin, "adapters": transfuse_adapters.plugin})
@@ -57,7 +57,8 @@ def test_digits_have_no_settings() -> None:
 
 
 def test_a_store_by_its_suffix_or_its_manifest(pets: Path, tmp_path: Path) -> None:
-    packed = pack(str(pets), tmp_path / "pets.zarr", PLUGINS)
+    assert pack(str(pets), tmp_path / "pets.zarr", PLUGINS)
+    packed = open_data(str(tmp_path / "pets.zarr"), PLUGINS)
     assert content_hash(packed) == content_hash(open_data(str(pets), PLUGINS))
     for name in ("animals", "other.zarr"):
         path = next(tmp_path.glob("*/manifest.json")).parent.rename(tmp_path / name)
@@ -65,7 +66,8 @@ def test_a_store_by_its_suffix_or_its_manifest(pets: Path, tmp_path: Path) -> No
 
 
 def test_a_store_cut_off_while_it_was_packed(tmp_path: Path) -> None:
-    (tmp_path / "half.zarr").mkdir()
+    assert not pack("digits", tmp_path / "half.zarr", PLUGINS, part=0, parts=2)
+    assert open_data(f"{tmp_path}/half.zarr;partial=true", PLUGINS).size("train") == 750
     with pytest.raises(TransfuseError, match="never finished"):
         open_data(str(tmp_path / "half.zarr"), PLUGINS)
 
@@ -86,7 +88,7 @@ def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(
         ("digtis", "--data 'digtis' is neither a data set nor a folder or store; did you mean 'digits'"),
         (
             "nowhere/at/all",
-            "--data 'nowhere/at/all' is neither .*; known: digits, emoji, folder, interleaved, store",
+            "--data 'nowhere/at/all' is neither .*; known: digits, emoji, folder, hugging",
         ),
         ("", "--data '' is neither"),
         ("gone.zarr", "--data 'gone.zarr' is neither"),

@@ -66,7 +66,7 @@ def test_a_folders_pictures_have_one_size_and_the_account_says_which(
     tmp_path: Path, sizes: list[tuple[int, int]], made: tuple[int, int], said: str
 ) -> None:
     data = Folder(folder_of(tmp_path, *sizes))
-    found = [*data.raw("train", "image"), *data.raw("heldout", "image")]
+    found = [*data.raw("train", "image"), *data.raw("test", "image")]
     assert {image.shape for image in found} == {(3, *made)}
     assert all(
         image[..., : made[1] // 3].max() < 0.2 and image[..., -made[1] // 3 :].min() > 0.8 for image in found

@@ -115,7 +115,7 @@ PRINTS = """
 import sys
 from transfuse_lab.datasets.folder import Folder
 data = Folder(sys.argv[1])
-for split in ("train", "heldout"):
+for split in ("train", "tune", "test"):
     for index in range(data.size(split)):
         print(ascii((data.name, split, data.document(split, index).items[0].data)))
 """

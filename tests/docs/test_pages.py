@@ -1,6 +1,7 @@
 """Docs are executed: every Python block of the README and of the guides runs as it stands, in order."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_code_blocks_run(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    "page", sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in LINK.findall((ROOT / page).read_text()):
@@ -38,10 +39,35 @@ def test_the_readme_shows_what_its_code_prints(capsys: pytest.CaptureFixture[str
     assert shown == printed
 
 
+def test_the_readme_ends_in_the_tree_and_no_package_or_folder_is_missing() -> None:
+    tree = (ROOT / "README.md").read_text().split("## The tree\n\n```\n")[1]
+    lines = tree.removesuffix("```\n").splitlines()
+    assert all(re.match(r" *[\w./]+/?( {2,}\S.*)?$", line) for line in lines)
+    named = {
+        part for line in lines for part in line.split("  ")[0 if line[0] != " " else 1].split("/") if part
+    }
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.splitlines()
+    folders = {path.split("/")[0] for path in tracked if "/" in path and path[0] != "."}
+    packages = {
+        path.parent.name
+        for floor in ("core", "plugins", "adapters", "lab")
+        for path in ROOT.glob(f"{floor}/*/__init__.py")
+    }
+    assert named - {"registry.yaml"} == folders | packages
+
+
+def test_the_front_page_leads_to_every_page_but_those_of_hooks() -> None:
+    linked = set(re.findall(r"\]\(([\w/]+\.md)\)", (ROOT / "docs/index.md").read_text()))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert linked == {page for page in pages if not page.startswith("hooks/")} - {"index.md"}
+
+
 def test_whoever_shows_the_demos_figures_says_what_their_differences_are() -> None:
     pages = {page.name: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
     showing = {name for name, text in pages.items() if "compare-digits.json" in text}
-    assert {"README.md", "tuning.md"} <= showing
+    assert "results.md" in showing
     assert [name for name in showing if "mostly tuning" not in pages[name]] == []
 
 

@@ -50,7 +50,7 @@ def state(folder):
     run, plugins = RunFolder(folder), Plugins.load()
     model = run.build_model(run.recipe(plugins), plugins)
     optimizer = torch.optim.AdamW(model.trained(), lr=0.0)
-    run.checkpoint.restore_optimizer(model, optimizer)
+    restore_optimizer(model, optimizer, run.checkpoint.tensors(OPTIMIZER))
     return {
         name: {key: sha256(value.numpy().tobytes()).hexdigest() for key, value in optimizer.state[p].items()}
         for name, p in model.named_parameters() if p.requires_grad
@@ -93,7 +93,7 @@ def test_greedy_text_after_an_image_is_deterministic(
     trainer = Trainer(recipe, fitted(recipe, data), data)
     for _ in range(3):
         trainer.step()
-    image = data.document("heldout", 0).items[1].data
+    image = data.document("test", 0).items[1].data
     asked = Document((Item("image", image, noised=False),))
     said = {
         generate(trainer.model, [asked], want="text", seed=seed, tokens=8, indices=[seed])[0].items[-1].data

@@ -17,9 +17,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, shapes: Callable) -> Path
     """40 + 8 grey pictures of 8×8, captioned with the half that is bright."""
     from PIL import Image
 
-    folder, data = tmp_path_factory.mktemp("pictures"), shapes(train=40, heldout=8)
+    folder, data = tmp_path_factory.mktemp("pictures"), shapes(train=40, test=8)
     lines = []
-    for split in ("train", "heldout"):
+    for split in ("train", "tune", "test"):
         for index in range(data.size(split)):
             caption, image = (item.data for item in data.document(split, index).items)
             name = f"{split}-{index}.png"

@@ -20,11 +20,11 @@ def pairs(count: int = 60, side: int = 8, seed: int = 0) -> tuple[np.ndarray, li
 
 def test_it_reads_held_out_digits() -> None:
     digits = Digits()
-    images = {split: np.stack(list(digits.raw(split, "image"))) for split in ("train", "heldout")}
+    images = {split: np.stack(list(digits.raw(split, "image"))) for split in ("train", "tune", "test")}
     judge = classifier_of(images["train"], list(digits.raw("train", "text")))
     assert judge.classes == tuple(sorted(NAMES))
-    assert judge.accuracy(images["heldout"], list(digits.raw("heldout", "text"))) >= 0.95
-    features = judge.features(images["heldout"])
+    assert judge.accuracy(images["test"], list(digits.raw("test", "text"))) >= 0.95
+    features = judge.features(images["test"])
     assert (features.shape, features.dtype) == ((297, 64), np.float64)
 
 

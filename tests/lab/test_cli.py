@@ -38,7 +38,7 @@ def run(*arguments: str) -> Result:
 WORK = {  # where each command's work is done
     "train_command": "transfuse_lab.commands.train",
     "dry_run_command": "transfuse_lab.commands.train",
-    "train_codec_command": "transfuse_lab.commands.train",
+    "train_codec_command": "transfuse_lab.commands.train_codec",
     "sample_command": "transfuse_lab.commands.sample",
     "eval_command": "transfuse_lab.commands.evaluate",
     "compare_command": "transfuse_lab.commands.compare",
@@ -285,11 +285,32 @@ class TestCommands:
 
     def test_data_pack(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         packed: list[tuple[object, ...]] = []
-        monkeypatch.setattr("transfuse_lab.commands.data.pack", lambda *arguments: packed.append(arguments))
+        monkeypatch.setattr(
+            "transfuse_lab.commands.stores.pack",
+            lambda *arguments, **more: packed.append((*arguments[:2], more)),
+        )
         monkeypatch.setenv("TRANSFUSE_PLUGINS", "lab")
         done = run("data", "pack", "digits", "--out", str(tmp_path / "d.zarr"))
         assert done.exit_code == 0
-        assert packed[0][:2] == ("digits", tmp_path / "d.zarr")
+        assert packed == [
+            ("digits", str(tmp_path / "d.zarr"), {"part": None, "parts": None, "encoding": None})
+        ]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (("--part", "0/3"), "--part '0/3': write which part of how many"),
+            (("--part", "4/3"), "--part '4/3': write which part"),
+            (("--part", "x"), "--part 'x': write which part"),
+            (("--part", "1/3", "--parts", "4"), "--part 1/3 and --parts 4 differ: leave --parts out"),
+            (("--codecs", "c"), "--recipe is missing: what --codecs is for"),
+            (("--set", "a=b"), "--recipe is missing: what --set is for"),
+        ],
+    )
+    def test_data_pack_refuses(self, words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+        done = run("data", "pack", "digits", "--out", str(tmp_path / "d.zarr"), *words)
+        assert done.exit_code == 2
+        assert message in done.stderr
 
     def test_recipes(self) -> None:
         done = run("recipes")

@@ -20,6 +20,7 @@ from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.training.saving import write_checkpoint
 from transfuse.training.trainer import Trainer
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.losses import losses
@@ -90,7 +91,7 @@ def test_the_record(evaluated: Path, recipe: str) -> None:
     assert record.facts["steps"] == 8
     assert record.facts["positions"] == log[-1]["positions"]
     assert record.facts["prompts"] == {str(DRAW): 8, str(CAPTION): 8}
-    assert record.facts["metrics"]["caption_nll"] == {"name": "caption_nll", "split": "heldout"}
+    assert record.facts["metrics"]["caption_nll"] == {"name": "caption_nll", "split": "test"}
     assert record.facts["parameters"]["backbone"] > 0
     assert set(record.facts["loss_units"]) == {"text", "image"}
 
@@ -132,14 +133,14 @@ def test_other_data_leave_the_runs_own_record_alone(
     assert (evaluated / "record.json").read_bytes() == before
 
 
-def asked(pictures: Path, task: Task, split: str = "heldout"):
+def asked(pictures: Path, task: Task, split: str = "test"):
     from transfuse_lab.datasets.folder import Folder
 
     return ask(Folder(pictures, channels=1), split, task)
 
 
 def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
-    """The sum over a caption's tokens of −log p, image given and clean; markers and the end not counted."""
+    """The sum over a caption's tokens of −log p, image given and clean, and of its end."""
     held = asked(pictures, CAPTION)
     documents = [held.answered(i) for i in range(5)]
     long = replace(documents[0], items=(documents[0].items[0], Item("text", "up down left right")))
@@ -151,12 +152,12 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
             batch = collate(row, model.modalities, Key(0), clean=True)
             hidden, _ = model(batch)
             start = model.vocabulary.range("text").start
-            ids = model.layout.payloads(document)[1] + start
+            ids = [*(model.layout.payloads(document)[1] + start), model.vocabulary.marker("</document>")]
             first = row.tokens.tolist().index(model.vocabulary.marker("</image>"))
             logits = model.logits(hidden[first : first + len(ids)]).double()
             each = torch.logsumexp(logits, 1) - logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
             by_hand.append((float(each.sum()), len(ids)))
-    found = losses(model, documents, markers=False)["text"]
+    found = losses(model, documents)["text"]
     assert found.count == sum(count for _, count in by_hand)
     assert found.total == pytest.approx(sum(nats for nats, _ in by_hand), rel=1e-4)
     np.testing.assert_allclose(found.by_document, by_hand, rtol=1e-4)
@@ -184,7 +185,7 @@ def test_losses_of_spans_are_those_of_training_with_the_same_noise(model: Model,
 
 def test_documents_longer_than_a_row(model: Model) -> None:
     long = Document((Item("text", "up down " * 1100),))
-    found = losses(model, [long], markers=False)["text"]
+    found = losses(model, [long])["text"]
     assert np.isfinite(found.total)
     assert found.count > 4096
 
@@ -214,7 +215,7 @@ def test_what_metrics_are_given(model: Model, pictures: Path) -> None:
 
     data = Folder(pictures, channels=1)
     found = evaluate(model, data, 0, ALL)
-    held = [data.document("heldout", i) for i in range(8)]
+    held = [data.document("test", i) for i in range(8)]
     draw, caption = found.evaluations
     assert (draw.task, caption.task) == (DRAW, CAPTION)
     assert draw.given("text") == list(caption.truth) == [d.items[0].data for d in held]
@@ -238,7 +239,7 @@ def test_names_are_prompted_in_both_splits(
         caption, image = document.items
         return replace(document, items=(replace(caption, data=f"{caption.data} {document.id}"), image))
 
-    data = shapes(train=9, heldout=2, change=name)
+    data = shapes(train=9, test=2, change=name)
     recipe = small_recipe("transfusion")
     model = fitted(recipe, data)
     Trainer(recipe, model, data).step()
@@ -257,7 +258,7 @@ def test_names_are_prompted_in_both_splits(
 def test_a_task_that_cannot_be_put_costs_its_own_figures(
     small_recipe: Callable, fitted: Callable, shapes: Callable
 ) -> None:
-    recipe, data = small_recipe("transfusion"), shapes(train=9, heldout=4)
+    recipe, data = small_recipe("transfusion"), shapes(train=9, test=4)
     model = fitted(recipe, data)  # never trained: no picture may be begun
     found = evaluate(model, data, 0, ALL)
     assert [one.task for one in found.evaluations] == [CAPTION]
@@ -271,7 +272,7 @@ def test_the_samples_of_the_record_stand_beside_their_own_images(
     from transfuse_lab.datasets.folder import Folder
 
     real: dict[str, set[str]] = {}
-    for document in (Folder(pictures, channels=1).document("heldout", i) for i in range(8)):
+    for document in (Folder(pictures, channels=1).document("test", i) for i in range(8)):
         drawing = data_uri(model.modalities["image"].draw(document.items[1].data))
         real.setdefault(document.items[0].data, set()).add(drawing)
     for sample in load_record(evaluated / "record.json").samples:
@@ -333,7 +334,7 @@ def test_a_run_that_never_stepped(
     done = cli("eval", run)
     assert done.exit_code == 2
     assert "holds no checkpoint: train it first" in done.stderr
-    folder.write_checkpoint(0, model, state={"progress": {}})
+    write_checkpoint(folder, 0, model, state={"progress": {}})
     (run / "metrics.jsonl").write_text("")
     done = cli("eval", run)
     assert done.exit_code == 0

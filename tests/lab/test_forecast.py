@@ -123,6 +123,29 @@ def test_room_is_asked_of_the_nearest_folder_that_is_there(tmp_path: Path) -> No
         check_room("--out", tmp_path / "a" / "b", 1_500_000)
 
 
+def test_a_run_goes_on_only_where_another_checkpoint_has_room(
+    cli: Callable, data_argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (
+        "train",
+        "transfusion",
+        "--data",
+        data_argument,
+        "--out",
+        tmp_path / "run",
+        *sets("transfusion"),
+    )
+    assert cli(*command, "--set", "train.steps=1").exit_code == 0
+    before = sorted(tmp_path.rglob("*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda place: Usage(1000))
+        told = cli(*command, "--set", "train.steps=2")
+    assert told.exit_code == 2
+    assert "1 kB are free: make room" in told.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert cli(*command, "--set", "train.steps=2").exit_code == 0
+
+
 COMMANDS = {
     "train": ("train", "transfusion", *sets("transfusion", pixels=False)),
     "train-codec": ("train-codec", "transfusion", *sets("transfusion", pixels=False)),

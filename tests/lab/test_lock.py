@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from transfuse.errors import TransfuseError
 from transfuse.registry.plugins import Plugins
-from transfuse_lab.commands import data as data_command
+from transfuse_lab.commands import stores
 from transfuse_lab.datasets.emoji.build import build_emoji
 from transfuse_lab.lock import locked, locked_beside
 
@@ -142,14 +142,15 @@ class TestCommands:
     def test_packing(self, holder: Callable, pictures: Path, installed: Plugins, tmp_path: Path) -> None:
         pytest.importorskip("zarr")
         out = tmp_path / "new" / "pictures.zarr"
-        first = holder("locked_beside", out)
+        part = out.with_name(f"{out.name}.part-000000")
+        first = holder("locked_beside", part)
         with pytest.raises(TransfuseError) as error:
-            data_command.pack(f"{pictures};channels=1", out, installed)
-        assert str(error.value) == told(out, first)
-        assert not out.exists()
+            stores.pack(f"{pictures};channels=1", out, installed)
+        assert str(error.value) == told(part, first)
+        assert not list(out.glob("part-*"))
         first.kill()
         first.wait()
-        data_command.pack(f"{pictures};channels=1", out, installed)
+        assert stores.pack(f"{pictures};channels=1", out, installed)
         assert os.listdir(out.parent) == [out.name]
 
     def test_building(self, holder: Callable, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_metric_that_fails_costs_its_own_figure(liar: type[Metric], reason: st
     assert one.figures == {"good": 1.0}
     assert list(one.faults) == ["bad"]
     assert one.faults["bad"].startswith(reason)
-    assert facts["good"] == {"name": "good", "split": "heldout", "weights": "abc"}
+    assert facts["good"] == {"name": "good", "split": "test", "weights": "abc"}
 
 
 def test_a_figure_that_is_taken_stays_who_it_was() -> None:

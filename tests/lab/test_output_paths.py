@@ -111,9 +111,10 @@ def test_before_anything_is_opened(
         ("commands.sample", "RunFolder"),
         ("commands.evaluate", "open_trained"),
         ("commands.mask", "named"),
-        ("commands.train", "_resolve"),
+        ("commands.train", "resolve"),
         ("commands.compare", "open_section"),
         ("commands.data", "open_data"),
+        ("commands.stores", "open_data"),
         ("datasets.emoji.build", "build_emoji"),
     ):
         monkeypatch.setattr(f"transfuse_lab.{module}.{name}", nothing)

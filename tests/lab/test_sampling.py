@@ -385,7 +385,7 @@ class TestPrompts:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_caption(cli: Callable, trained: Callable, pictures: Path, recipe: str) -> None:
-    picture = pictures / "heldout-0.png"
+    picture = pictures / "test-0.png"
     told = []
     for seed in (0, 9):
         done = cli("sample", trained(recipe), "--image", picture, "--n", 2, "--seed", seed)

@@ -28,7 +28,7 @@ def wordy(document: Document) -> Document:
 
 @pytest.fixture
 def data(shapes: Callable[..., DataSet]) -> DataSet:
-    return shapes(train=20, heldout=5, change=wordy)
+    return shapes(train=20, test=5, change=wordy)
 
 
 @pytest.fixture
@@ -105,12 +105,12 @@ def test_a_held_out_document_of_another_size_is_said_and_stops_nothing(
 ) -> None:
     def large(document: Document) -> Document:
         caption, image = document.items
-        if not document.source.endswith("heldout 1"):
+        if not document.source.endswith("test 1"):
             return document
         return replace(document, items=(caption, replace(image, data=image.data.repeat(2, 1).repeat(2, 2))))
 
     said: list[str] = []
-    survey(small_recipe("transfusion"), shapes(train=6, heldout=3, change=large), said.append)
+    survey(small_recipe("transfusion"), shapes(train=6, test=3, change=large), said.append)
     assert len(said) == 1
     assert said[0].startswith(
         "shapes: 1 of 3 held-out documents cannot be laid out, and evaluation leaves them out"

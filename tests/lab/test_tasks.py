@@ -112,7 +112,7 @@ def test_prompts_are_read_when_they_are_asked_for() -> None:
 
 
 def test_another_documents_prompt_keeps_what_is_wanted(shapes: Callable) -> None:
-    asked = ask(shapes(), "heldout", Task("image", ("text",)))
+    asked = ask(shapes(), "test", Task("image", ("text",)))
     own, other = asked.answered(0), asked.answered(0, given=1)
     assert own.items[0].data != other.items[0].data
     assert own.items[1] is not None
@@ -121,8 +121,8 @@ def test_another_documents_prompt_keeps_what_is_wanted(shapes: Callable) -> None
 
 
 def test_an_empty_split_is_said_before_anything_is_trained(shapes: Callable) -> None:
-    with pytest.raises(TransfuseError, match="split 'heldout' holds nothing of"):
-        checked_evaluable(shapes(heldout=0), ("text", "image"), EvalSettings())
+    with pytest.raises(TransfuseError, match="split 'test' holds nothing of"):
+        checked_evaluable(shapes(test=0), ("text", "image"), EvalSettings())
 
 
 def test_spreads_are_even_and_hold_both_ends() -> None:

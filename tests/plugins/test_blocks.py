@@ -111,3 +111,10 @@ def test_what_does_not_fit_is_named_with_a_cure() -> None:
     flat = [np.full((3, 8, 8), 0.5, np.float32)] * 4
     codec = fitted(BlocksCodec(BlocksSettings(components=4)), flat)
     assert np.isfinite(codec.encode(flat[0])).all()
+
+
+def test_codes_are_made_to_be_looked_at_of_fewer_blocks_than_there_are_centres() -> None:
+    codec = BlockCodesCodec(BlockCodesSettings(codes=4096))
+    codec.fit(images()[:1], 0, lambda line: None, 0.0)
+    assert codec.encode(images()[0]).max() < 4096
+    assert np.isfinite(codec.decode(codec.encode(images()[0]))).all()

@@ -36,11 +36,11 @@ def test_codecs_weights_are_never_trained(small_recipe: Callable, fitted: Callab
         trainer = Trainer(recipe, fitted(recipe, data), data)
         codec = trainer.model.modalities["image"].codec
         before = {key: value.clone() for key, value in codec.state_dict().items()}
-        payload = codec.encode(data.document("heldout", 0).items[1].data)
+        payload = codec.encode(data.document("test", 0).items[1].data)
         trainer.step()
         for key, value in codec.state_dict().items():
             assert torch.equal(value, before[key]), key
-        np.testing.assert_array_equal(codec.encode(data.document("heldout", 0).items[1].data), payload)
+        np.testing.assert_array_equal(codec.encode(data.document("test", 0).items[1].data), payload)
 
 
 class TestTwoSizes:

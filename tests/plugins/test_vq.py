@@ -133,5 +133,5 @@ def test_parts_that_do_not_fit(make: Callable, settings: dict, message: str) -> 
 
 
 def test_no_image_at_all(make: Callable) -> None:
-    with pytest.raises(TransfuseError, match="'image': the data holds nothing of it to train the codec on"):
+    with pytest.raises(TransfuseError, match="'image': the data hold nothing of it to train the codec on"):
         make().fit([], 0, lambda line: None)

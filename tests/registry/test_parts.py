@@ -236,11 +236,11 @@ class Loose:
         (("", Settings, print), "a part's name is a word such as 'kl'"),
         ((" a", Settings, print), "a part's name is a word such as 'kl'"),
         ((3, Settings, print), "a part's name is a word such as 'kl'"),
-        (("a", Loose, print), "settings must be a subclass of Settings"),
-        (("a", Settings(), print), "settings must be a subclass of Settings"),
+        (("a", Loose, print), "settings must subclass Settings"),
+        (("a", Settings(), print), "settings must subclass Settings"),
         (("a", Settings, 3), "build must be callable, not 3"),
-        (("a", Named, print), "settings cannot have a field 'name'"),
-        (("a", Kinded, print), "settings cannot have a field 'kind'"),
+        (("a", Named, print), "settings cannot have field 'name'"),
+        (("a", Kinded, print), "settings cannot have field 'kind'"),
     ],
 )
 def test_a_part_that_cannot_work_is_refused_when_made(arguments: tuple[Any, ...], sentence: str) -> None:

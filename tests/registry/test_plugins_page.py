@@ -1,4 +1,4 @@
-"""docs/plugins.md has every hook with its exact signature, and examples that work as they stand."""
+"""docs/hooks has a page for every hook, with its exact signature and an example that works as it stands."""
 
 import inspect
 import re
@@ -21,17 +21,18 @@ from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
 from transfuse.registry.plugins import Plugins
+from transfuse.training.tracker import Measured
 from transfuse_image.patchers.patcher import Patcher
 
-PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
-SECTIONS = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {path.stem: path.read_text() for path in DOCS.glob("hooks/*.md")}
 
 
 def example(hook: str) -> types.ModuleType:
-    """The plugin module on the page, under the hook's heading."""
-    (source,) = re.findall(r"^```python\n(.*?)^```", SECTIONS[hook], flags=re.MULTILINE | re.DOTALL)
+    """The plugin module on the hook's page."""
+    (source,) = re.findall(r"^```python\n(.*?)^```", PAGES[hook], flags=re.MULTILINE | re.DOTALL)
     module = types.ModuleType(f"page_{hook}")
-    exec(compile(source, f"docs/plugins.md {hook}", "exec"), module.__dict__)
+    exec(compile(source, f"docs/hooks/{hook}.md", "exec"), module.__dict__)
     return module
 
 
@@ -45,8 +46,11 @@ def built(hook: str, **context: Any) -> Any:
     return plugins.choose(kind, name).build(**context)
 
 
-def test_every_hook_is_on_the_page_and_nothing_else() -> None:
-    assert tuple(SECTIONS) == HOOKS
+def test_every_hook_has_a_page_that_the_list_leads_to_and_there_is_no_other() -> None:
+    assert sorted(PAGES) == sorted(HOOKS)
+    assert all(text.startswith(f"# {hook}\n") for hook, text in PAGES.items())
+    listed = re.findall(r"^\| \[(\w+)\]\(hooks/(\w+)\.md\)", (DOCS / "plugins.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted((hook, hook) for hook in HOOKS)
 
 
 def test_every_hook_of_the_module_is_listed() -> None:
@@ -58,14 +62,15 @@ def test_every_hook_of_the_module_is_listed() -> None:
 def test_the_signature_is_exact(hook: str) -> None:
     signature = str(inspect.signature(getattr(hooks, hook)))
     spelt = signature.replace("transfuse.config.parts.", "").replace("typing.", "")
-    assert f"`{hook}{spelt}`" in SECTIONS[hook]
+    assert f"`{hook}{spelt}`" in PAGES[hook]
+    assert "\n**Called:** " in PAGES[hook]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_the_build_context_is_the_hooks_own(hook: str) -> None:
     calls = re.findall(r"build\(settings.*?\)(?= ->|`| )", str(getattr(hooks, hook).__doc__))
     for call in calls:
-        assert f"`{call}`" in SECTIONS[hook]
+        assert f"`{call}`" in PAGES[hook]
     assert bool(calls) == (hook != "transfuse_registry")
 
 
@@ -159,6 +164,13 @@ def test_the_metric_measures() -> None:
     evaluation = Evaluation(Task("image", ("text",)), prompts, list(images), list(images + 0.5))
     metric = built("transfuse_metrics")
     assert metric.compute(evaluation) == {metric.figures[0].name: 0.5}
+
+
+def test_the_tracker_is_told(tmp_path: Path) -> None:
+    tracker = built("transfuse_trackers", run=tmp_path)
+    tracker.log(2, {"loss_text": Measured(1.5, "nats a token")})
+    tracker.close()
+    assert (tmp_path / "table.tsv").read_text() == "2\tloss_text\t1.5\tnats a token\n"
 
 
 def test_the_registry_entries_resolve() -> None:

@@ -281,7 +281,7 @@ class TestOverrides:
             ("train.steps=0", "--set train.steps: input should be greater than or equal to 1, not 0"),
             ("name=x", "--set name: unknown key, known: attention, crossing, eval, image, "),
             ("extends=x", "--set extends: unknown key, known: attention, crossing, eval, image, "),
-            ("model.dim", "--set 'model.dim': write key=value, such as model.dim=128 or loss.image=5"),
+            ("model.dim", "--set 'model.dim': write key=value, such as model.dim=64 or loss.image=5"),
             ("model.dim=", "--set 'model.dim=': write key=value"),
             ("=3", "--set '=3': write key=value"),
             ("model..dim=3", "--set 'model..dim=3': write key=value"),

@@ -558,7 +558,7 @@ class Euler(Sampler):
         for t, later in pairwise(times):
             at = torch.full((len(x),), t)
             x = x + (later - t) * denoise(x, at)
-        return x
+        return x.clamp(-bound, bound)
 
 
 def _ancestral(

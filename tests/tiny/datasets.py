@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import DataSet, content_hash, in_either_order
+from transfuse.datasets import SPLITS, DataSet, content_hash, in_either_order
 from transfuse.documents import Document, Item
 
 
@@ -15,25 +15,27 @@ class Shapes(DataSet):
     """
 
     name = "shapes"
+    splits = SPLITS
     words = ("up", "down", "left", "right")
 
     def __init__(
         self,
         train: int = 24,
-        heldout: int = 8,
+        test: int = 8,
         sides: Sequence[int] = (8,),
         channels: int = 1,
         reversed_share: float = 0.2,
         change: Callable[[Document], Document] = lambda document: document,
     ) -> None:
-        self.sizes = {"train": train, "heldout": heldout}
+        self.sizes = {"train": train, "test": test, "tune": 4}
         self.sides, self.channels, self.reversed_share, self.change = sides, channels, reversed_share, change
 
     def size(self, split: str) -> int:
         return self.sizes[split]
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
-        number = index + (split == "heldout") * self.sizes["train"]
+        before = {"train": 0, "test": self.sizes["train"], "tune": self.sizes["train"] + self.sizes["test"]}
+        number = index + before[split]
         side = self.sides[number % len(self.sides)]
         image = np.random.default_rng(number).uniform(0, 0.2, (self.channels, side, side)).astype(np.float32)
         half = side // 2

@@ -16,7 +16,9 @@ class Here:
     def __init__(self, command: list[str], **_: object) -> None:
         work = json.loads(Path(command[-1]).read_text())
         self.started.append(work["kind"])
-        {"fit": worker.fit, "run": worker.run}[work["kind"]](work, Registry.open(work["registry"]))
+        {"fit": worker.fit, "run": worker.run, "draw": worker.draw}[work["kind"]](
+            work, Registry.open(work["registry"])
+        )
 
     def poll(self) -> int:
         return 0

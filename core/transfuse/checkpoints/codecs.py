@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoints.weights import load_weights, save_tensors
+from transfuse.checkpoints.weights import Part, load_weights, save_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError, did_you_mean
@@ -19,10 +19,10 @@ CURE = "delete the folder, and fit its codecs again"
 def provenance(recipe: Recipe, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe's codecs are fit from, as JSON: equal provenance, equal codecs.
 
-    By role, the settings that their fit depends on (`Settings.fit_by`), and the data set's identity.
+    By role, the settings that their fit depends on (`Settings.fit_by`), the data set's identity, the seed.
     """
     learnt = {role: chosen.learnt() for role, chosen in recipe.modalities.items()}
-    return {"modalities": learnt, "data": dict(identity)}
+    return {"modalities": learnt, "data": dict(identity), "codec_seed": recipe.train.codec_seed}
 
 
 def check_provenance(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def check_provenance(folder: Path, there: Mapping[str, Any], here: Mapping[str, 
     """
     roles = sorted(there["modalities"].keys() & here["modalities"].keys())
     before, now = ({role: side["modalities"][role] for role in roles} for side in (there, here))
-    unlike = differing(before, now) or differing({"data": there["data"]}, {"data": here["data"]})
+    unlike = differing({**there, "modalities": before}, {**here, "modalities": now})
     if unlike:
         raise TransfuseError(
             f"{folder} holds codecs fit otherwise: {unlike}; fit these into another folder with "
@@ -76,4 +76,4 @@ def restore_codecs(
         with seam.at(path):
             seam.call(modality, "restore", facts[name])
         file = f"{name}.safetensors"
-        load_weights(modality, folder / file, saved["files"].get(file, ""))
+        load_weights(modality, Part({folder / file: saved["files"].get(file, "")}))

@@ -111,8 +111,6 @@ class Located:
 def _places(value: Any, loc: Loc = ()) -> Iterator[Loc]:
     """The place of a value and of all values inside it."""
     yield loc
-    inside = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    )
-    for step, inner in inside:
+    listed = enumerate(value) if isinstance(value, list) else ()
+    for step, inner in value.items() if isinstance(value, Mapping) else listed:
         yield from _places(inner, (*loc, step))

@@ -66,9 +66,7 @@ class Settings(BaseModel):
         fields = cls.model_fields
         unknown = [key for key in values if key not in fields]
         if unknown:
-            raise InvalidSettings(
-                ((key,), f"unknown key, {did_you_mean(str(key), fields)}") for key in unknown
-            )
+            raise InvalidSettings(((k,), f"unknown key, {did_you_mean(str(k), fields)}") for k in unknown)
         return {key: _over_default(fields[key], tuples(value)) for key, value in values.items()}
 
 
@@ -92,9 +90,7 @@ class Part:
         if not isinstance(self.name, str) or not self.name or self.name != self.name.strip():
             raise TransfuseError(f"{what}: a part's name is a word such as 'kl'")
         if not (isinstance(self.settings, type) and issubclass(self.settings, Settings)):
-            raise TransfuseError(
-                f"{what}: settings must be a subclass of Settings, not {short(self.settings)}"
-            )
+            raise TransfuseError(f"{what}: settings must subclass Settings, not be {short(self.settings)}")
         for of in ("fit_by", "sampled_by"):
             strange = sorted(set(getattr(self.settings, of) or ()) - self.settings.model_fields.keys())
             if strange:
@@ -103,9 +99,7 @@ class Part:
             raise TransfuseError(f"{what}: build must be callable, not {short(self.build)}")
         for key in NAMING_KEYS:
             if key in self.settings.model_fields:
-                raise TransfuseError(
-                    f"{what}: settings cannot have a field {key!r}, which names a part itself"
-                )
+                raise TransfuseError(f"{what}: settings cannot have field {key!r}, which names a part itself")
 
     def declares(self, wanted: type) -> bool:
         """Whether its builder is a class, or annotated to return one, that is ``wanted``."""

@@ -39,8 +39,6 @@ RESERVED = (*COLUMNS, "tokens", "scored", GUIDANCE_VIEW)
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Weight = Annotated[float, Field(ge=0, le=1e9)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
@@ -173,6 +171,8 @@ class TrainSettings(Settings):
     """The budget in floating-point operations, by formula."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Of weights, data order and noise."""
+    codec_seed: int = Field(default=0, ge=0, lt=1 << 63)
+    """Of codecs' training: with two, a comparison does not rest on one codec."""
     lr: float = Field(default=3e-3, gt=0, le=1)
     """The highest learning rate."""
     rows: int = Field(default=1, ge=1, le=1 << 20)
@@ -183,6 +183,8 @@ class TrainSettings(Settings):
     """Share of the budget in which the learning rate rises from 0."""
     final_lr: Share = 0.05
     """The learning rate at the end, as a share of lr."""
+    cooldown: Share = 1.0
+    """Share of the budget, the last, in which the rate falls to that; it is constant between warm-up and then."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's."""
     eps: float = Field(default=1e-8, gt=0, le=1)
@@ -191,6 +193,8 @@ class TrainSettings(Settings):
     """AdamW's."""
     clip: float = Field(default=1.0, gt=0, le=1e6)
     """Largest norm of the gradient."""
+    skips: int = Field(default=3, ge=0, le=10**9)
+    """So many steps in a row are skipped where loss or gradient is not finite; one more ends the run."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In what matrix products are computed; ``bfloat16`` is mixed precision, weights stay float32
     (`transfuse.model.precision`)."""
@@ -207,6 +211,12 @@ class TrainSettings(Settings):
     """A document over the budget is an error, left out, or its text is cut."""
     save_every: float = Field(default=60.0, ge=0, le=1e9)
     """Seconds between checkpoints."""
+    keep_last: int = Field(default=2, ge=1, le=10**6)
+    """So many of the newest checkpoints are kept."""
+    keep_every: int | None = Field(default=None, ge=1, le=10**9)
+    """After each so many steps one is written and kept for good; None: none."""
+    shard: int | None = Field(default=None, ge=1, le=1 << 16)
+    """Among how many of the ranks that train together each weight is divided; None: all, 1: none."""
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)
@@ -226,11 +236,13 @@ class TrainSettings(Settings):
 class EvalSettings(Settings):
     """What a trained model is asked, and how often."""
 
+    split: Role = "test"
+    """Whose documents: ``test`` to judge by, ``tune`` to choose settings by, or another that the data set has."""
     tasks: tuple[str, ...] | None = Field(default=None, max_length=64)
     """Such as ``text->image``; where none are named, those of the data set: each ordered pair of roles that
     stand beside each other in its documents, and a role that stands alone."""
     prompts: int = Field(default=1000, ge=2, le=10**6)
-    """At most so many prompts a task, of the first held-out documents."""
+    """At most so many prompts a task, of the split's first documents."""
     trained: int = Field(default=200, ge=0, le=10**6)
     """At most so many prompts of training documents, spread evenly, where nearly every prompt is another text."""
     dtype: Literal["float32", "bfloat16"] = "float32"

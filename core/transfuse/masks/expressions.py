@@ -66,7 +66,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Table:
-    """rows[query's value][key's value]; −1 on either side is false, any other value outside is an error."""
+    """``rows[query's value][key's value]``; −1 on either side is false, any other value outside is an error."""
 
     column: str
     rows: tuple[tuple[int, ...], ...]

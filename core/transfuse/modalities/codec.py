@@ -21,7 +21,7 @@ class Codec(RawData, Interface):
 
     codes: how many codes there are, known before it is fit; 0 for a codec of continuous latents.
     channels: channels of a latent grid ``[channels, *sides]``; a grid of codes is ``[*sides]``.
-    bound: latents lie within ±bound, so a sampler may clip to it.
+    bound: nearly all latents lie within ±bound, so a sampler may clip to it.
     """
 
     codes: int = 0
@@ -92,9 +92,7 @@ class GridModality(Modality):
     ) -> None:
         kept = raws if isinstance(raws, Sequence) else list(raws)
         if not kept:
-            raise TransfuseError(
-                f"modality {self.name!r}: the data holds nothing of it to train the codec on"
-            )
+            raise TransfuseError(f"modality {self.name!r}: the data hold nothing of it to train the codec on")
         told = lambda line: report(f"{self.name}: {line}")  # noqa: E731
         seam.fit(self.codec, kept, seed, told, effort, context)
         self.sizes = sorted({tuple(seam.call(self.codec, "grid", raw.shape)) for raw in kept})
@@ -139,11 +137,8 @@ class GridModality(Modality):
 
     def blank(self, label: str) -> np.ndarray:
         size = self.sizes[self.labels().index(label)]
-        return (
-            np.zeros(size, np.int64)
-            if self.codec.codes
-            else np.zeros((self.codec.channels, *size), np.float32)
-        )
+        codes = self.codec.codes > 0
+        return np.zeros(size if codes else (self.codec.channels, *size), np.int64 if codes else np.float32)
 
     # -- raw data are the codec's
 

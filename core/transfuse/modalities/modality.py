@@ -181,9 +181,7 @@ class SpanModality(Modality):
     """
 
     clean_time: float  # the time of an uncorrupted span
-    mixed_precision: ClassVar[bool] = (
-        False  # embed and head may run under autocast where the model computes in bf16
-    )
+    mixed_precision: ClassVar[bool] = False  # its embed and head may run under autocast in bf16
 
     @abstractmethod
     def corrupt(

@@ -70,9 +70,7 @@ def _as_bytes(raw: Any, path: Path) -> bytes:
             # Readers take a byte order mark away: a text that begins with one gets another.
             return ("\ufeff" * raw.startswith("\ufeff") + raw).encode()
         except UnicodeEncodeError:
-            raise TransfuseError(
-                f"{path}: the text holds half a surrogate pair, which UTF-8 has not"
-            ) from None
+            raise TransfuseError(f"{path}: the text has half a surrogate pair, which UTF-8 has not") from None
     if suffix == ".npy" and (array := as_numbers(raw)) is not None:
         buffer = BytesIO()
         np.save(buffer, array, allow_pickle=False)

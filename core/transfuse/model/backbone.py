@@ -90,11 +90,11 @@ class Backbone(Interface):
         """The weights that a modality's positions go through, by the names they have where all share them."""
         return self.named_parameters()
 
-    def flops(self, modality: str) -> float:
-        """Multiply-adds × 2 of a forward pass of one position of a modality, attention's products apart.
+    def begin(self, modality: str) -> None:
+        """Give a modality that joins a trained model the weights it begins with; by default those that were drawn."""
 
-        By default it is multiplied by every matrix that it may go through.
-        """
+    def flops(self, modality: str) -> float:
+        """Multiply-adds × 2 of a forward pass of one of its positions, attention's products apart: of each matrix."""
         return 2.0 * sum(p.numel() for _, p in self.weights(modality) if p.dim() == 2)
 
     def load_pretrained(self, model: Any, folder: Path) -> None:

@@ -36,7 +36,7 @@ def build(
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
     data = restrict(data, modalities)
     report_left_out(data, recipe, report)
-    fit_modalities(modalities, data, 0, report, effort)
+    fit_modalities(modalities, data, recipe.train.codec_seed, report, effort)
     return build_model(recipe, modalities, plugins or Plugins.load())
 
 
@@ -97,17 +97,11 @@ def check_roles(modalities: Mapping[str, Modality], data: DataSet) -> None:
 
 def place_of(data: DataSet, role: str, number: int) -> str:
     """Which item the ``number``-th raw data of a role is: the place that messages begin with."""
-    whole = (
-        data.data if isinstance(data, Restriction) else data
-    )  # with all items, so that their numbers are right
+    whole = data.data if isinstance(data, Restriction) else data  # with all items, so that numbers are right
     documents = (whole.document("train", index) for index in range(whole.excerpt("train")))
-    items = (
-        f"{document.source}: item {i} ({role})"
-        for document in documents
-        for i, item in enumerate(document.items)
-        if item.modality == role
-    )
-    return next(islice(items, number, None))
+    items = ((one.source, i) for one in documents for i, x in enumerate(one.items) if x.modality == role)
+    source, place = next(islice(items, number, None))
+    return f"{source}: item {place} ({role})"
 
 
 class _OnDemand(UserDict[str, Any]):

@@ -58,18 +58,23 @@ class Model(nn.Module):
         super().__init__()
         self.settings, self.vocabulary, self.mask = settings, vocabulary, mask
         self.attention, self.backends = attention, backends
-        # Layers draw their first weights from torch's global state: lend it a seeded one.
+        # Layers draw their first weights from torch's global state: lend it one seeded for each part by name, so that
+        # models with other modalities have the same backbone.
+        named = lambda part: torch.manual_seed(Key(seed).number(f"weights {part}"))  # noqa: E731
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(Key(seed).number("weights"))
-            for modality in modalities.values():
+            for name, modality in modalities.items():
+                named(name)
                 seam.call(modality, "connect", settings.dim)
             self.modality_modules = nn.ModuleDict(modalities)
+            named("tokens")
             self.tokens = nn.Embedding(vocabulary.size, settings.dim)
             nn.init.normal_(self.tokens.weight, std=settings.dim**-0.5)
             self.modalities: Mapping[str, Modality] = dict(modalities)
             self.layout = Layout(self.modalities, vocabulary)
             check_items(self.modalities)
+            named("backbone")
             self.backbone = self._backbone()
+            named("unembed")
             self.unembed = nn.Linear(settings.dim, vocabulary.size, bias=False)
         self.token_modalities = {n: m for n, m in modalities.items() if isinstance(m, TokenModality)}
         self.span_modalities = {n: m for n, m in modalities.items() if isinstance(m, SpanModality)}
@@ -157,9 +162,8 @@ class Model(nn.Module):
             spans.append(vectors.flatten(0, 1).to(x.dtype))
             states.append(state)
         if spans:
-            x = x.index_copy(
-                0, torch.cat([group.index.flatten() for group in batch.groups]), torch.cat(spans)
-            )
+            where = torch.cat([group.index.flatten() for group in batch.groups])
+            x = x.index_copy(0, where, torch.cat(spans))
         t = torch.cat([x.new_empty(0), *(group.t for group in batch.groups)])
         with self.mixed():
             return self.backbone(x, prepared, t, attend).to(x.dtype), states

@@ -104,13 +104,19 @@ def packaged_file() -> Path:
     raise TransfuseError(f"registry.yaml is missing in {here.parents[1]}: install transfuse again")
 
 
+def named_file(name: Path | str) -> Path:
+    """A registry by its path, or by the name of one that comes with transfuse: ``ladder``."""
+    there = packaged_file().parent / "registries" / f"{name}.yaml"
+    return there if there.is_file() and not Path(name).exists() else Path(name)
+
+
 def standard_files(extra: Path | str | None = None) -> tuple[Path, ...]:
     """The files, lowest first: packaged, ./registry.yaml, $TRANSFUSE_REGISTRY, ``extra``.
 
     Only ./registry.yaml may be missing. A file that comes up twice is read once.
     """
     local = Path("registry.yaml")
-    named = [Path(path) for path in (os.environ.get(VARIABLE), extra) if path]
+    named = [named_file(path) for path in (os.environ.get(VARIABLE), extra) if path]
     files: dict[Path, Path] = {}
     for path in (packaged_file(), *([local] if local.is_file() else []), *named):
         files.setdefault(path.resolve(), path)

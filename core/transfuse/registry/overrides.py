@@ -57,9 +57,7 @@ def _read(text: str, roles: Collection[str]) -> tuple[tuple[str, ...], Located]:
     key, equals, given = text.partition("=")
     key, given = key.strip(), given.strip()
     if not equals or not KEY.fullmatch(key) or not given:
-        raise TransfuseError(
-            f"{SOURCE} {short(text)}: write key=value, such as model.dim=128 or loss.image=5"
-        )
+        raise TransfuseError(f"{SOURCE} {short(text)}: write key=value, such as model.dim=64 or loss.image=5")
     words = tuple(key.split("."))
     if words[0] not in (*roles, *ROOTS):
         raise TransfuseError(f"{SOURCE} {key}: unknown key, {did_you_mean(words[0], [*roles, *ROOTS])}")

@@ -221,10 +221,8 @@ def _entries(contents: PluginContents, owners: dict[tuple[str, str], str]) -> Lo
     value = {what: dict(named) for what, named in contents.entries.items()}
     entries = checked(Located.from_source(f"{contents.plugin}:", value))
     names = [(what, name) for what, named in entries.value.items() for name in named]
-    for what, name in names:
-        if (what, name) in owners:
-            raise PluginError(
-                contents.plugin, f"brings {what}.{name}, which {owners[what, name]} has already"
-            )
+    for what, key in names:
+        if (what, key) in owners:
+            raise PluginError(contents.plugin, f"brings {what}.{key}, which {owners[what, key]} has already")
     owners.update(dict.fromkeys(names, str(contents.plugin)))
     return entries

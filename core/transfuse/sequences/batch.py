@@ -122,9 +122,8 @@ def _groups(
             generators = [key.generator("noise", p.visit, p.document, p.item) for p in spoilt]
             drawn = seam.corrupt(modality, x_t[noised], generators, [p.is_context for p in spoilt])
             where = torch.tensor(noised)
-            x_t, t, target = (
-                full.index_copy(0, where, new) for full, new in zip((x_t, t, target), drawn, strict=True)
-            )
+            pairs = zip((x_t, t, target), drawn, strict=True)
+            x_t, t, target = (full.index_copy(0, where, new) for full, new in pairs)
         starts = torch.tensor([place.start for place in places])
         loss = np.array([place.span.loss and place.span.noised and not clean for place in places], bool)
         yield SpanGroup(name, starts[:, None] + torch.arange(length), x_t, t, target, loss, copy)

@@ -21,14 +21,11 @@ def check_items(modalities: Mapping[str, Modality]) -> None:
     """
     for role, modality in modalities.items():
         for label in seam.call(modality, "labels"):
-            (noised, after), (clean, then) = (
-                _laid(modality, Item(role, None, noised=noised), label) for noised in (True, False)
-            )
+            noised, after = _laid(modality, Item(role, None), label)
+            clean, then = _laid(modality, Item(role, None, noised=False), label)
             place = f"{seam.title(modality)}: an item {label!r}"
             if noised[0].noised < any(span.noised for span in noised):
-                raise TransfuseError(
-                    f"{place}: its first span, which sampling fills in, is none of the noised"
-                )
+                raise TransfuseError(f"{place}: its first span, which sampling fills in, is not noised")
             last, alone = (noised[-1], clean[-1]), ALIKE if len(noised) == 1 else (*ALIKE, "copy", "noised")
             ends = {f"{name} of its last span": [getattr(span, name) for span in last] for name in alone}
             ends["cursor after it"] = [after, then]

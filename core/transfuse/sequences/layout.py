@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from transfuse.config.recipe import COLUMNS, RESERVED
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Encoded, Item
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.masks import NONE, Mask
 from transfuse.modalities import seam
@@ -78,7 +78,8 @@ class Layout:
             )
         modality = self.modalities[item.modality]
         with seam.at(place):
-            payload = seam.payload(modality, "encode", item.data)
+            stored = isinstance(item.data, Encoded)
+            payload = item.data.payload(modality) if stored else seam.payload(modality, "encode", item.data)
         if payload.size == 0:
             raise TransfuseError(f"{place}: it is empty; leave the item out")
         if isinstance(modality, TokenModality):
@@ -86,9 +87,7 @@ class Layout:
                 raise TransfuseError(f"{place}: ids must be whole numbers, not {payload.dtype}")
             if payload.min() < 0 or payload.max() >= modality.codes:
                 wrong = payload[(payload < 0) | (payload >= modality.codes)][0]
-                raise TransfuseError(
-                    f"{place}: id {wrong} is outside its vocabulary 0 … {modality.codes - 1}"
-                )
+                raise TransfuseError(f"{place}: id {wrong} is outside its vocabulary 0…{modality.codes - 1}")
         elif payload.dtype.kind == "f" and not np.isfinite(payload).all():
             raise TransfuseError(f"{place}: it holds NaN or Inf; mend or drop the document")
         return payload

@@ -1,4 +1,5 @@
 from .classes import AttentionTests as AttentionTests
+from .classes import BlockTests as BlockTests
 from .classes import CodecTests as CodecTests
 from .classes import DataSetTests as DataSetTests
 from .classes import MetricTests as MetricTests
@@ -7,6 +8,8 @@ from .classes import ObjectiveTests as ObjectiveTests
 from .classes import SamplerTests as SamplerTests
 from .kits.attention import ATTENTION as ATTENTION
 from .kits.attention import AttentionCase as AttentionCase
+from .kits.block import BLOCK as BLOCK
+from .kits.block import BlockCase as BlockCase
 from .kits.codec import CODEC as CODEC
 from .kits.dataset import DATASET as DATASET
 from .kits.dataset import DataSetCase as DataSetCase

@@ -19,6 +19,7 @@ from transfuse.masks import Mask
 from transfuse.metrics import Evaluation
 from transfuse.modalities.objective import SpanObjective
 from transfuse.testing.kits.attention import ATTENTION, AttentionCase
+from transfuse.testing.kits.block import BLOCK, BlockCase
 from transfuse.testing.kits.codec import CODEC
 from transfuse.testing.kits.dataset import DATASET, DataSetCase
 from transfuse.testing.kits.metric import METRIC, MetricCase
@@ -115,12 +116,29 @@ class AttentionTests(KitTests, kit=ATTENTION):
         return AttentionCase(backend)
 
 
-class DataSetTests(KitTests, kit=DATASET):
-    """Fixture: ``data``."""
+class BlockTests(KitTests, kit=BLOCK):
+    """Fixture: ``block``, as a recipe's ``model.block`` chooses it: ``Plugins.load().choose("block", "parallel")``.
+
+    settings: of the models that it is tried in, where it cannot be of width 48 with 2 heads.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture
-    def case(self, data: Any) -> DataSetCase:
-        return DataSetCase(data)
+    def case(self, block: Any) -> BlockCase:
+        return BlockCase(block, **self.settings)
+
+
+class DataSetTests(KitTests, kit=DATASET):
+    """Fixture: ``data``, and ``anew``, where another of the same settings can be opened."""
+
+    @pytest.fixture
+    def anew(self) -> Any:
+        return None
+
+    @pytest.fixture
+    def case(self, data: Any, anew: Any) -> DataSetCase:
+        return DataSetCase(data, anew)
 
 
 class MetricTests(KitTests, kit=METRIC):

@@ -1,6 +1,6 @@
 """What a model is made of and what a step costs: parameters, and FLOPs by formula."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +27,15 @@ def parameter_counts(model: Model) -> dict[str, int]:
     return counts
 
 
+def row_counts(row: Row, names: Sequence[str]) -> dict[str, float]:
+    """A row's units of loss by modality, as its batch has them (`Batch.counts`), before any noise is drawn."""
+    scored = np.bincount(row.scored[row.targets >= 0], minlength=len(names))
+    counts = dict(zip(names, scored.astype(float).tolist(), strict=True))
+    for place in row.spans:
+        counts[place.modality] += float(place.span.loss and place.span.noised)
+    return {name: count for name, count in counts.items() if count}
+
+
 def trained_numbers(parameters: Iterable[Tensor]) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad)
 
@@ -51,10 +60,13 @@ class Costs:
         owner = modality_of_weights(row.columns, model.layout.names.index(model.marker_modality))[: row.used]
         own = np.bincount(owner, minlength=len(self.of_position)).tolist()
         forward = sum(cost * count for cost, count in zip(self.of_position, own, strict=True))
-        forward += 2.0 * model.unembed.weight.numel() * int((row.targets != NONE).sum())
         forward += sum(self._span(place.modality, place.span.length) for place in row.spans)
         forward += 4.0 * s.heads * s.head_width * s.layers * model.mask.pairs(row.columns)
-        return 3 * forward
+        return 3 * forward + self.output_flops(row)
+
+    def output_flops(self, row: Row) -> float:
+        """Those of the output layer among them, which grow with the vocabulary."""
+        return 6.0 * self.model.unembed.weight.numel() * int((row.targets != NONE).sum())
 
     def _span(self, modality: str, length: int) -> float:
         if (modality, length) not in self._of_span:

@@ -12,16 +12,19 @@ from torch import nn
 
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.model.model import Model
+from transfuse.training.growing import INHERITED, Inherited
 
 Factors = Mapping[str, float | Mapping[str, float]]
-"""By group: ``backbone`` (or, in it, a modality that has weights of its own), ``vocabulary``, or a modality."""
+"""By group: ``backbone`` (or, in it, a modality that has weights of its own), ``vocabulary``, a modality, or
+``inherited``."""
 
 
-def parameter_groups(model: Model) -> dict[str, list[nn.Parameter]]:
+def parameter_groups(model: Model, inherited: Inherited | None = None) -> dict[str, list[nn.Parameter]]:
     """The model's weights by group, as `Factors` name them: ``backbone``, ``backbone.text``, …
 
-    ``vocabulary`` is the embedding and the output layer, a modality's group the layers that it brings, and
-    ``backbone.text`` what text's positions alone go through.
+    ``vocabulary`` is the embedding and the output layer, a modality's group the layers that it brings,
+    ``backbone.text`` what text's positions alone go through, and ``inherited`` all that is from the run that this one
+    began from, but for rows of the vocabulary (`growing.HeldRows`).
     """
     found = {
         "backbone": list(model.backbone.parameters()),
@@ -33,21 +36,27 @@ def parameter_groups(model: Model) -> dict[str, list[nn.Parameter]]:
         others = {p for other in used.keys() - {name} for p in used[other]}
         if own := [p for p in weights if p not in others]:
             found[f"backbone.{name}"] = own
+    if inherited is not None:
+        found[INHERITED] = inherited.weights(model)
     return found
 
 
-def factor_by_parameter(model: Model, factors: Factors | None, key: str) -> dict[nn.Parameter, float]:
+def factor_by_parameter(
+    model: Model, factors: Factors | None, key: str, inherited: Inherited | None = None
+) -> dict[nn.Parameter, float]:
     """The factor of each parameter of the groups that have one. ``key``: what messages call the setting.
 
     Raises TransfuseError for a group that the model has not, or that has no weights to train.
     """
-    groups = parameter_groups(model)
+    groups = parameter_groups(model, inherited)
     found: dict[nn.Parameter, float] = {}
     for name, factor in _flat(factors):
         if name not in groups:
             cure = did_you_mean(name, groups)
             if name.removeprefix("backbone.") in model.modalities:
                 cure = "its modalities share the backbone's: model.block=per-modality gives each its own"
+            elif name == INHERITED:
+                cure = "it is for train.lr_scale where a run begins from another: say --from RUN, or leave it out"
             raise TransfuseError(f"{key}.{name}: this model has no such weights; {cure}")
         if not groups[name] or (factor and not any(p.requires_grad for p in groups[name])):
             raise TransfuseError(
@@ -57,9 +66,9 @@ def factor_by_parameter(model: Model, factors: Factors | None, key: str) -> dict
     return found
 
 
-def freeze(model: Model, factors: Factors | None) -> None:
+def freeze(model: Model, factors: Factors | None, inherited: Inherited | None = None) -> None:
     """What has the factor 0 is not trained: no gradient, no optimiser state, no weight decay."""
-    for parameter, factor in factor_by_parameter(model, factors, "train.lr_scale").items():
+    for parameter, factor in factor_by_parameter(model, factors, "train.lr_scale", inherited).items():
         if factor == 0:
             parameter.requires_grad_(False)
 

@@ -1,5 +1,6 @@
 """The training stream: which document comes when, as a pure function of its place in the stream."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,17 +8,19 @@ from hashlib import blake2b
 
 import numpy as np
 
-from transfuse.datasets import ENDLESS, DataSet, item_bytes
+from transfuse.datasets import DataSet, item_bytes
 from transfuse.documents import Document, View
-from transfuse.errors import TransfuseError
+from transfuse.errors import RecordError, TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities.guidance import all_views
 from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
+from transfuse.training.order import Order, order_of
 
 KEPT, KEPT_BYTES = 50_000, 2**30  # payloads, and of what size in all
+BAD = 100  # records that are not what was written, at which a run stops
 IDS = 200_000  # of documents, which are compared
 
 
@@ -30,6 +33,7 @@ class Stream:
     or without all droppable items where the recipe has no guidance.
     A document of more than ``longest`` positions is shown with less text, see `shortened`.
     Payloads are kept by the content they were encoded from, the latest ``KEPT`` or ``KEPT_BYTES`` of them.
+    bad: the documents whose records are not what was written, by index, with what is wrong.
     """
 
     data: DataSet
@@ -37,9 +41,9 @@ class Stream:
     key: Key
     drop: float
     longest: int | None = None
+    bad: dict[int, str] = field(default_factory=dict)
     _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
     _kept_bytes: int = 0
-    _order: tuple[int, np.ndarray] | None = None
     _indices: dict[int, int] = field(default_factory=dict)
 
     @cached_property
@@ -50,8 +54,7 @@ class Stream:
     def document(self, place: int) -> tuple[Document, int, bool]:
         """The document at a place of the stream, how often it was visited before, and whether this
         visit leaves some of its droppable items out, and not all items."""
-        visit, index = self._visited(place)
-        document = self.data.document("train", index, self.key.rng("order", visit, index))
+        document, index, visit = self._read(place)
         self._check_id(document, index)
         if self.key.uniform("drop", visit, index) >= self.drop:
             return document, visit, False
@@ -59,14 +62,36 @@ class Stream:
         dropped = 0 < len(kept.items) < len(document.items)
         return kept if dropped else document, visit, dropped
 
-    def _visited(self, place: int) -> tuple[int, int]:
-        """Which visit a place of the stream is, and of which document; an endless split is read from its first on."""
-        if (size := self.data.size("train")) == ENDLESS:
-            return 0, place
-        visit, at = divmod(place, size)
-        if self._order is None or self._order[0] != visit:
-            self._order = (visit, self.key.rng("shuffle", visit).permutation(size))
-        return visit, int(self._order[1][at])
+    @cached_property
+    def _order(self) -> Order | None:
+        return order_of(self.data, self.key)
+
+    def _read(self, place: int) -> tuple[Document, int, int]:
+        """The document at a place, its index, and which visit of it this is.
+
+        Where its record is not what was written, the next one that is stands there instead: no place is left out, so
+        a run goes on as it would have. Each is named once. Raises TransfuseError where more than ``BAD`` are so.
+        """
+        visit, first = (0, place) if self._order is None else self._order.index(place)
+        for index in range(first, first + BAD + 1):
+            index %= self.data.size("train")
+            if index in self.bad:
+                continue
+            try:
+                return self.data.document("train", index, self.key.rng("order", visit, index)), index, visit
+            except RecordError as error:
+                self.bad[index] = str(error)
+                warnings.warn(
+                    f"{self.data.name} train {index}: not read, and the next stands in its place ({len(self.bad)} so "
+                    f"far, the run stops at {BAD}): {error}",
+                    stacklevel=2,
+                )
+            if len(self.bad) >= BAD:
+                break
+        raise TransfuseError(
+            f"{self.data.name} train: {len(self.bad)} records are not what was written; the first: "
+            f"{next(iter(self.bad.values()))}; see them all by `transfuse data verify`, and restore those files"
+        )
 
     def _check_id(self, document: Document, index: int) -> None:
         """Raises TransfuseError for an id that is no number, and for two documents of one among the first ``IDS``."""

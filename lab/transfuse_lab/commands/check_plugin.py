@@ -10,13 +10,14 @@ from typing import Any
 
 from transfuse.config.parts import Chosen, noun
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.metrics import Evaluation, Metric
 from transfuse.modalities.objective import Sampler, SpanObjective, TokenObjective
 from transfuse.registry import Registry
 from transfuse.registry.plugin_contents import PluginContents
 from transfuse.testing.kits.attention import ATTENTION, AttentionCase
+from transfuse.testing.kits.block import BLOCK, BlockCase
 from transfuse.testing.kits.codec import CODEC
 from transfuse.testing.kits.dataset import DATASET, DataSetCase
 from transfuse.testing.kits.metric import METRIC, MetricCase
@@ -40,6 +41,7 @@ KITS: dict[str, Kit[Any]] = {
     "objective": OBJECTIVE,
     "sampler": SAMPLER,
     "attention": ATTENTION,
+    "block": BLOCK,
     "dataset": DATASET,
     "metric": METRIC,
 }
@@ -119,6 +121,8 @@ class Material:
             return self._codec(name)
         if kind == "dataset":
             return self._dataset(name)
+        if kind == "block":
+            return BlockCase(self._chosen(kind, name)), ", in models of letters and numbers"
         part = self._chosen(kind, name).build()
         if kind == "metric":
             return self._metric(part)
@@ -194,15 +198,17 @@ class Material:
 
     def _dataset(self, name: str) -> tuple[DataSetCase, str]:
         try:
-            return DataSetCase(self._chosen("dataset", name).build()), ""
+            one, anew = (self._chosen("dataset", name).build() for _ in range(2))
+            return DataSetCase(one, anew), ""
         except TransfuseError as error:  # it has not been fetched, or not been built
             raise LeftOut(f"it does not open: {error}") from error
 
     def _metric(self, metric: Metric) -> tuple[MetricCase, str]:
         for data in self.sets:
             roles = roles_of(data)
+            data = restrict(data, roles)
             for task in tasks_of(data, roles):
-                asked = ask(data, "heldout", task, PROMPTS)
+                asked = ask(data, "test", task, PROMPTS)
                 truth = list(asked.truth)
                 given = [item.data for prompt in asked.prompts for item in prompt]
                 if len(truth) > 1 and may_mean(metric.applies_to, task, given, truth):

@@ -16,13 +16,14 @@ from transfuse_lab.comparison.compare import (
     fit_codecs,
     mask_pictures,
     missing,
-    record_of,
     table,
     train_and_evaluate,
 )
 from transfuse_lab.comparison.compare_json import write_comparison
 from transfuse_lab.comparison.jobs import cores
-from transfuse_lab.comparison.plan import Run, plan
+from transfuse_lab.comparison.keeping import check_all_alike, records_of
+from transfuse_lab.comparison.plan import plan
+from transfuse_lab.comparison.run import Run
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.device import open_devices
@@ -52,11 +53,13 @@ def compare_command(settings: ComparisonSettings) -> None:
             found.update(survey_all(recipes, data, say, bases))
             return {entry: surveyed.recipe for entry, surveyed in found.items()}
 
-        runs = plan(settings, registry, identity, suit)
+        runs = plan(settings, registry, identity, suit, section)
         registry.metrics()
         todo, places = missing(runs), places or ["cpu"] * cores()
+        cure = f"delete {settings.out / 'runs'}, or give another --out"
+        check_all_alike(records_of(runs), bool(todo), cure)
         _forecast(settings.out, todo, found, registry.plugins, places)
-        _compare(settings, runs, todo, section, identity, places)
+        _compare(settings, runs, todo, identity, places)
 
 
 def _forecast(
@@ -92,7 +95,6 @@ def _compare(
     settings: ComparisonSettings,
     runs: list[Run],
     todo: list[Run],
-    section: dict[str, Any],
     identity: dict[str, Any],
     places: list[str],
 ) -> None:
@@ -100,10 +102,10 @@ def _compare(
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {len(places)} at once"
         f"{'' if places[0] == 'cpu' else ', on ' + ', '.join(places)}")  # fmt: skip
-    common = {"data": section, "registry": str(settings.registry) if settings.registry else None}
+    common = {"registry": str(settings.registry) if settings.registry else None}
     fit_codecs(todo, common, places)
     train_and_evaluate(todo, common, places)
-    records = [record for run in runs if (record := record_of(run))]
+    records = list(records_of(runs).values())
     figures, page = settings.out / "compare.json", settings.out / "report.html"
     write_comparison(figures, records, identity, settings.command)
     write_report(page, records, identity, list(mask_pictures(runs)), settings.command)

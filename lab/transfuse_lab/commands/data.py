@@ -1,19 +1,15 @@
-"""`transfuse data`: data sets are built from the packages they come in, shown, and packed into stores."""
+"""`transfuse data`: data sets are built from the packages they come in, and shown."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
 from transfuse.documents import Document
 from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.registry.plugins import Plugins
 
-from transfuse_lab.commands.account import report_account
-from transfuse_lab.datasets import open_data, open_section
-from transfuse_lab.datasets.opening import STORE_SUFFIX
+from transfuse_lab.datasets import open_data
 from transfuse_lab.drawing.sheet import Cell, save_sheet
-from transfuse_lab.lock import locked_beside
 from transfuse_lab.output_paths import SHEETS, check_file, check_folder
 from transfuse_lab.progress import say
 from transfuse_lab.raw_drawing import draw
@@ -37,25 +33,6 @@ def build(name: str, out: Path | None) -> Path:
         check_folder("--out", out)
 
     return build_emoji(out)
-
-
-def pack(name: str, out: str | Path, plugins: Plugins) -> DataSet:
-    """Packs the data set that ``--data NAME`` means into a new store at ``out``, and opens it, verified.
-
-    Raises TransfuseError where the data set is not there or has no end, ``out`` does not end in ``.zarr``, or
-    a finished store or anything else lies there already.
-    """
-    if Path(out).suffix != STORE_SUFFIX:
-        raise TransfuseError(f"--out {str(out)!r}: a store's name ends in {STORE_SUFFIX}")
-    check_folder("--out", Path(out))
-    source = open_data(name, plugins)
-    if ENDLESS in map(source.size, SPLITS):
-        raise TransfuseError(
-            f"data set {source.name!r} has no end, so no store holds it: train on it by its name"
-        )
-    report_account(source)
-    with locked_beside(Path(out)):
-        return open_section({"name": "store", "path": str(out)}, plugins, source=source)
 
 
 def show(name: str, split: str, n: int, out: Path | None, plugins: Plugins) -> None:

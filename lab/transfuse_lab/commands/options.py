@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 RegistryFile = Annotated[
-    Path | None, typer.Option("--registry", metavar="FILE", help="A registry laid over all others.")
+    Path | None, typer.Option("--registry", metavar="FILE|NAME", help="A registry laid over all others.")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as loss.image=2; repeatable."),
 ]
-Data = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
-]
+DATA = typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
+Data = Annotated[str, DATA]
+MaybeData = Annotated[str | None, DATA]
 Device = Annotated[
     str,
     typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda or cuda:1."),

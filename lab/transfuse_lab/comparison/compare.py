@@ -4,43 +4,28 @@ Every run leaves its record as it ends; a comparison that was stopped goes on wi
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoints import RunFolder, has_codecs
-from transfuse.errors import TransfuseError
 from transfuse.files import read_json
 from transfuse.metrics import Figure
 
-from transfuse_lab.comparison.jobs import Job, run_all
-from transfuse_lab.comparison.plan import Run, mask_file
+from transfuse_lab.comparison.jobs import Job, Watch, run_all
+from transfuse_lab.comparison.keeping import record_of
+from transfuse_lab.comparison.run import Run, mask_file
 from transfuse_lab.evaluation.statistics import Summary, by_entry, summaries
-from transfuse_lab.progress import bar, say
+from transfuse_lab.progress import bar
 from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.report.masks import MaskPicture
-from transfuse_lab.runs.records import RunRecord, load_record, plain
+from transfuse_lab.runs.records import RunRecord
+from transfuse_lab.tables import aligned
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
     """Those that have no record yet, or none that can be trusted."""
     return [run for run in runs if record_of(run) is None]
-
-
-def record_of(run: Run) -> RunRecord | None:
-    """The record in a run's folder, where it is one of this entry, seed and recipe; else None, and that is said."""
-    path = run.folder.record_file
-    if not path.is_file():
-        return None
-    try:
-        record = load_record(path)
-    except TransfuseError as error:
-        say(f"{error}: it is made again")
-        return None
-    wanted = {"entry": run.entry, "seed": run.recipe.train.seed, "settings": plain(run.recipe.dump())}
-    unlike = [key for key, value in wanted.items() if getattr(record, key) != value]
-    if unlike:
-        say(f"{path} is of another run ({', '.join(unlike)}): it is made again")
-    return None if unlike else record
 
 
 def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[str]) -> None:
@@ -50,7 +35,13 @@ def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[
         run.codecs: Job(
             f"the codecs of {run.entry}",
             run.codecs,
-            {**common, "kind": "fit", "recipe": run.recipe.dump(), "folder": str(run.codecs)},
+            {
+                **common,
+                "kind": "fit",
+                "data": run.data,
+                "recipe": run.recipe.dump(),
+                "folder": str(run.codecs),
+            },
         )
         for run in runs
         if not has_codecs(run.codecs)
@@ -59,44 +50,80 @@ def fit_codecs(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[
         with bar("codecs") as progress:
             run_all(
                 list(jobs.values()),
-                lambda active, done: progress.update(done / len(jobs), _names(active)),
+                lambda active, done: progress.update(done / len(jobs), names(active)),
                 places,
             )
 
 
-def train_and_evaluate(runs: Sequence[Run], common: Mapping[str, Any], places: Sequence[str]) -> None:
-    """Every run, to its record. places: a device for each that is trained at once."""
-    if not runs:
+def train_and_evaluate(
+    runs: Sequence[Run],
+    common: Mapping[str, Any],
+    places: Sequence[str],
+    watch: Watch | None = None,
+    may_start: Callable[[Job], bool] = lambda job: True,
+) -> None:
+    """Every run, to its record; those that branch off a run in one job with it. places: a device for each that is
+    trained at once. watch: instead of a bar. may_start: is asked of a job before it is started."""
+    jobs = jobs_of(runs, common)
+    if not jobs:
         return
-    jobs = [
-        Job(
-            run.name,
-            run.folder.path,
-            {
-                **common,
-                "kind": "run",
-                "recipe": run.recipe.dump(),
-                "folder": str(run.folder.path),
-                "codecs": str(run.codecs),
-                "entry": run.entry,
-            },
-        )
-        for run in runs
-    ]
+    if watch is not None:
+        run_all(jobs, watch, places, may_start)
+        return
     with bar("train and evaluate") as progress:
         run_all(
             jobs,
-            lambda active, done: progress.update(share_done(jobs, active, done), _names(active)),
+            lambda active, done: progress.update(share_done(jobs, active, done), names(active)),
             places,
+            may_start,
         )
+
+
+def jobs_of(runs: Sequence[Run], common: Mapping[str, Any]) -> list[Job]:
+    """In the order of the runs; what several runs share is one job."""
+    together: dict[Path, list[Run]] = {}
+    for run in runs:
+        key = run.trunk.folder.path if run.drawn is None else run.record_file
+        together.setdefault(key, []).append(run)
+    return [
+        Job(
+            parts[-1].name if parts[-1].drawn is not None else parts[0].trunk.name,
+            parts[0].trunk.folder.path if parts[0].drawn is None else parts[0].record_file.with_suffix(""),
+            {
+                **common,
+                "kind": "run" if parts[0].drawn is None else "draw",
+                "data": parts[0].data,
+                "recipe": parts[0].trunk.recipe.dump(),
+                "folder": str(parts[0].trunk.folder.path),
+                "codecs": str(parts[0].codecs),
+                "parts": [_part(run) for run in parts],
+            },
+        )
+        for parts in together.values()
+    ]
+
+
+def _part(run: Run) -> dict[str, Any]:
+    return {
+        "entry": run.entry,
+        "recipe": run.recipe.dump(),
+        "folder": str(run.folder.path),
+        "record": str(run.record_file),
+        "kept": None if run.kept is None else str(run.kept),
+        "shown": run.shown,
+        "place": dict(run.place),
+        "also": list(run.also),
+        "at": run.branch.at if run.branch else None,
+    }
 
 
 def share_done(jobs: Sequence[Job], active: Sequence[Job], done: int) -> float:
     """The share of all runs that is done; an active one counts by its budget, evaluation as the last fifth."""
-    return (done + sum(0.8 * _trained(job) for job in active)) / len(jobs)
+    return (done + sum(0.8 * trained(job) for job in active)) / len(jobs)
 
 
-def _trained(job: Job) -> float:
+def trained(job: Job) -> float:
+    """The share of its budget that a job's log tells of."""
     try:
         last = json.loads(RunFolder(job.folder).metrics_file.read_text(encoding="utf-8").splitlines()[-1])
         return min(1.0, last["flops"] / job.work["recipe"]["train"]["flops"])
@@ -104,7 +131,8 @@ def _trained(job: Job) -> float:
         return 0.0
 
 
-def _names(active: Sequence[Job]) -> str:
+def names(active: Sequence[Job]) -> str:
+    """Of jobs that are at it."""
     return " | ".join(job.name for job in active)
 
 
@@ -132,11 +160,7 @@ def table(records: Sequence[RunRecord]) -> Iterator[str]:
         ["", *found],
         *([one.name, *(_cell(one, each.get(one.name)) for each in found.values())] for one in main),
     ]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
-    for first, *cells in rows:
-        yield first.ljust(widths[0]) + "".join(
-            cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)
-        )
+    yield from aligned(rows)
 
 
 def _cell(one: Figure, summary: Summary | None) -> str:

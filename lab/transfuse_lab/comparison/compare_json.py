@@ -16,7 +16,12 @@ from transfuse_lab.runs.records import RunRecord, plain
 FORMAT = "transfuse comparison 1"
 
 
-def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: str = "") -> dict[str, Any]:
+def comparison(
+    records: Sequence[RunRecord],
+    data: Mapping[str, Any],
+    command: str = "",
+    found: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What compare.json holds.
 
     ``recipes.<entry>.<metric>.{mean, low, high, values}``: over seeds, in the order of
@@ -25,6 +30,7 @@ def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: s
     ``figures.<metric>``: its title, unit, and which way is better. ``faults.<entry>``: by seed, what there is no
     figure of, and why.
     ``facts.<entry>``, ``settings.<entry>``: each seed's facts, and the first seed's settings.
+    ``findings``: of a plan (`transfuse_lab.comparison.findings`), with its hash.
     """
     entries = by_entry(records)
     if not entries:
@@ -53,12 +59,19 @@ def comparison(records: Sequence[RunRecord], data: Mapping[str, Any], command: s
         "faults": {entry: [run.faults for run in runs] for entry, runs in entries.items()},
         "facts": {entry: [run.facts for run in runs] for entry, runs in entries.items()},
         "settings": {entry: runs[0].settings for entry, runs in entries.items()},
+        **({} if found is None else {"findings": dict(found)}),
     }
 
 
 def write_comparison(
-    path: Path, records: Sequence[RunRecord], data: Mapping[str, Any], command: str = ""
+    path: Path,
+    records: Sequence[RunRecord],
+    data: Mapping[str, Any],
+    command: str = "",
+    found: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes compare.json, whole or not at all."""
-    text = json.dumps(comparison(records, data, command), indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(
+        comparison(records, data, command, found), indent=1, allow_nan=False, ensure_ascii=False
+    )
     write_text(path, text + "\n")

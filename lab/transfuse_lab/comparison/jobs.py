@@ -30,12 +30,20 @@ class Job:
     work: dict[str, Any]
 
 
+Watch = Callable[[Sequence["Job"], int], None]
+"""Is told which jobs are at it, and how many have ended."""
+
+
 def run_all(
-    jobs: Sequence[Job], watch: Callable[[Sequence[Job], int], None], places: Sequence[str] = ()
+    jobs: Sequence[Job],
+    watch: Watch,
+    places: Sequence[str] = (),
+    may_start: Callable[[Job], bool] = lambda job: True,
 ) -> None:
     """Run every job; ``watch(active, done)`` is called once a second.
 
     places: a device for each job that runs at once, which the job is told; none: the CPU, as often as it has cores.
+    may_start: is asked when a job's turn comes; one that may not is left out.
 
     Raises TransfuseError with the end of its log where a job fails; the others are asked to save and end,
     and killed where they have not after `PATIENCE` seconds. The same on KeyboardInterrupt; a second one
@@ -48,7 +56,10 @@ def run_all(
     try:
         while waiting or active:
             while waiting and free:
-                job, place = waiting.pop(0), free.pop(0)
+                job = waiting.pop(0)
+                if not may_start(job):
+                    continue
+                place = free.pop(0)
                 process = _start(job, place)
                 active[process], used[process] = job, place
             time.sleep(0.2)

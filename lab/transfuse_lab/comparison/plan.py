@@ -1,44 +1,22 @@
-"""The runs of a comparison: one for each recipe, value of an axis and seed, all of one budget."""
+"""The runs of a comparison by flags: one for each recipe, value of an axis and seed, all of one budget."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import blake2b
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from transfuse.checkpoints import RunFolder, provenance
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 
+from transfuse_lab.comparison.run import Run, codecs_folder, short_hash, slug
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.records import entry_name
 from transfuse_lab.runs.training import versions
-
-
-@dataclass(frozen=True)
-class Run:
-    """One cell of a comparison: an entry (a recipe, with axes), and a seed. codecs: the folder of its codecs."""
-
-    entry: str
-    recipe: Recipe
-    folder: RunFolder
-    codecs: Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.entry}, seed {self.recipe.train.seed}"
-
-
-def mask_file(folder: RunFolder) -> Path:
-    """Where a run of a comparison keeps its mask, drawn over an example."""
-    return folder.path / "mask.json"
-
 
 Suit = Callable[[Mapping[str, Recipe], Mapping[str, Recipe]], Mapping[str, Recipe]]
 """Recipes by entry, and of some the recipe that they vary: with what nobody set chosen to suit the data."""
@@ -49,9 +27,10 @@ def plan(
     registry: Registry,
     identity: Mapping[str, Any],
     suit: Suit = lambda recipes, bases: recipes,
+    section: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Run]:
     """Every run, seed by seed, so that an early stop leaves pairs. identity: the data set's. suit: is asked once, of
-    one seed.
+    one seed. section: what opens the data set.
 
     Folders carry a hash of recipe, data, and versions of transfuse, torch and plugins, so that other
     settings never meet old results. Work on the code itself is not seen: use another ``out`` then.
@@ -88,11 +67,9 @@ def plan(
     runs = []
     for entry, recipe in cells:
         recipe = as_before(recipe, suited[entry].dump())
-        slug = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80]
-        digest = _hash({"recipe": recipe.dump(), "data": identity, "by": made_by})
-        folder = RunFolder(settings.out / "runs" / f"{slug}-seed{recipe.train.seed}-{digest}")
-        codecs = settings.out / "codecs" / _hash(provenance(recipe, identity))
-        runs.append(Run(entry, recipe, folder, codecs))
+        digest = short_hash({"recipe": recipe.dump(), "data": identity, "by": made_by})
+        folder = RunFolder(settings.out / "runs" / f"{slug(entry, recipe.train.seed)}-{digest}")
+        runs.append(Run(entry, recipe, folder, codecs_folder(settings.out, recipe, identity), section))
     return runs
 
 
@@ -100,7 +77,7 @@ def _check_axes(cells: Sequence[tuple[str, Recipe]], axes: Mapping[str, Sequence
     """Raises TransfuseError where two entries are one and the same recipe, under labels that say otherwise."""
     entries: dict[str, str] = {}
     for name, recipe in cells:
-        entry = entries.setdefault(_hash(recipe.dump()), name)
+        entry = entries.setdefault(short_hash(recipe.dump()), name)
         if entry != name:
             raise TransfuseError(
                 f"compare: {entry} and {name} are one and the same recipe, so --axis "
@@ -121,7 +98,3 @@ def _check_budgets(cells: Sequence[tuple[str, Recipe]], axes: Mapping[str, Seque
             f"compare: the recipes have unequal budgets of {sorted(b or 0 for b in budgets)} FLOPs; "
             f"give them one with --set train.flops=2e12, or make it an axis"
         )
-
-
-def _hash(value: Any) -> str:
-    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=5).hexdigest()

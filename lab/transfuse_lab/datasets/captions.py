@@ -10,7 +10,14 @@ from transfuse_pictures.files import SUFFIXES
 
 from transfuse_lab.datasets.file_names import Spellings, in_text, one_form
 from transfuse_lab.datasets.found_files import FoundFiles, Links, found_files
-from transfuse_lab.datasets.listings import checked_text, given_split, image_inside, objects, table_rows
+from transfuse_lab.datasets.listings import (
+    HELDOUT,
+    checked_text,
+    given_split,
+    image_inside,
+    objects,
+    table_rows,
+)
 
 LISTING = "captions.jsonl"
 METADATA = (
@@ -20,8 +27,10 @@ METADATA = (
 LISTINGS = (LISTING, *METADATA)
 LONGEST_CAPTION = 10_000  # characters
 NAMES = {"file_name": "image", "text": "caption"}  # Hugging Face's names of keys, and ours
-SPLIT_FOLDERS = {"train": "train"} | dict.fromkeys(("validation", "valid", "val", "dev", "test"), "heldout")
-"""Folders, directly in the data's, whose name says the split of what lies in them, where there is one of each."""
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "tune"
+)
+"""Folders, directly in the data's, whose name says the split of what lies in them, where some are held out."""
 KEYS = ("image", "caption", "split", *NAMES)
 EXAMPLE = '{"image": "a.png", "caption": "a cat"}'
 
@@ -31,7 +40,7 @@ class CaptionedFile:
     """An image file with its caption.
 
     image: path inside the folder, with forward slashes.
-    split: ``train`` or ``heldout`` where the user gave it, else None.
+    split: where the user gave it, one of `transfuse_lab.datasets.listings.GIVEN`, else None.
     source: where the caption was read, for error messages: ``pets/captions.jsonl line 3``.
     """
 
@@ -99,13 +108,19 @@ def _top(image: str) -> str:
 
 
 def _split_folders(images: Sequence[str]) -> dict[str, str]:
-    """The split of each folder whose name says one, where both splits have such a folder."""
+    """The split of each folder whose name says one, where there is one to train on and one held out.
+
+    Where none is called test, what is held out is dealt to both splits.
+    """
     found = {top: SPLIT_FOLDERS[top] for image in images if (top := _top(image)) in SPLIT_FOLDERS}
-    return found if len(set(found.values())) == 2 else {}
+    if "train" not in found or len(set(found.values())) == 1:
+        return {}
+    tested = "test" in found.values()
+    return {top: HELDOUT if split == "tune" and not tested else split for top, split in found.items()}
 
 
 def _said(splits: Mapping[str, str]) -> str:
-    held = [name for name, split in splits.items() if split == "heldout"]
+    held = [name for name, split in splits.items() if split != "train"]
     return f"; the folder train is trained on, {' and '.join(held)} held out" if held else ""
 
 

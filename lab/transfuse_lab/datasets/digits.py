@@ -5,18 +5,25 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import DataSet, checked_index, checked_split, content_hash, in_either_order
+from transfuse.datasets import (
+    SPLITS,
+    DataSet,
+    checked_index,
+    checked_split,
+    content_hash,
+    in_either_order,
+)
 from transfuse.documents import Document, Item
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TRAIN, HELDOUT = 1500, 297
+SIZES = {"train": 1300, "tune": 200, "test": 297}
 LICENCE = (
     "CC BY 4.0: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine "
     "Learning Repository, doi:10.24432/C50P49; as packaged in scikit-learn (BSD-3-Clause)"
 )
 
 
-def split_order(count: int = TRAIN + HELDOUT) -> list[int]:
+def split_order(count: int = sum(SIZES.values())) -> list[int]:
     """The fixed shuffle behind the split: digit numbers sorted by a hash of the number.
 
     A hash, not a random generator, so that no library release can move the split.
@@ -27,20 +34,22 @@ def split_order(count: int = TRAIN + HELDOUT) -> list[int]:
 class Digits(DataSet):
     """scikit-learn's digits. Images are float32 ``[1, 8, 8]`` in [0, 1] (17 grey levels).
 
-    The first 1,500 of ``split_order()`` are ``train``, the other 297 ``heldout``. A document's ``id``
-    is the digit's number in scikit-learn. 80 % of visits read the caption first (it may be dropped by
+    The first 1,300 of ``split_order()`` are ``train``, the next 200 ``tune``, the other 297 ``test``. A document's
+    ``id`` is the digit's number in scikit-learn. 80 % of visits read the caption first (it may be dropped by
     guidance), 20 % the image first.
     """
 
     name = "digits"
+    splits = SPLITS
     reversed_share = 0.2
 
     def size(self, split: str) -> int:
-        return TRAIN if checked_split(self.name, split) == "train" else HELDOUT
+        return SIZES[checked_split(self.name, split, self.splits)]
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         place = checked_index(self.name, split, index, self.size(split))
-        number = self._order[place if split == "train" else TRAIN + place]
+        before = self.splits[: self.splits.index(split)]
+        number = self._order[place + sum(SIZES[other] for other in before)]
         images, labels = self._arrays
         caption = Item("text", NAMES[labels[number]], droppable=True)
         plain = Document((caption, Item("image", images[number])), number, f"digits {split} {index}")
@@ -49,8 +58,7 @@ class Digits(DataSet):
     def identity(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "train": TRAIN,
-            "heldout": HELDOUT,
+            **SIZES,
             "content": self._hash,
             "licence": LICENCE,
         }

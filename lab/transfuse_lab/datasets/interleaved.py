@@ -44,7 +44,7 @@ class Interleaved(ListedDataSet[Line]):
     A line is ``{"items": [{"text": "a cat"}, {"image": "a.png", "noised": false}], "split": "train"}``. An
     item may say ``loss`` (true), ``noised`` (true) and ``droppable`` (false): the flags of
     `transfuse.documents.Item`, with its defaults. Items are read in the order written, at every visit.
-    A document whose split is not given is held out by a hash of its items, one in ten.
+    A document whose split is not given gets one by a hash of its items, one in ten ``test``, one in twenty ``tune``.
     Raises TransfuseError naming file, line and item for anything wrong, when it is opened.
     """
 

@@ -8,7 +8,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from transfuse.datasets import SPLITS, DataSet, checked_index, checked_split, content_hash
 from transfuse.errors import TransfuseError
 
-HELDOUT_SHARE = 0.1
+from transfuse_lab.datasets.listings import HELDOUT
+
+TEST_SHARE, TUNE_SHARE = 0.1, 0.05
 
 
 class Entry(Protocol):
@@ -24,19 +26,21 @@ E = TypeVar("E", bound=Entry)
 class ListedDataSet(DataSet, Generic[E]):
     """A data set of such entries; a subclass says how one becomes a document."""
 
+    splits = SPLITS
+
     def __init__(self, name: str, entries: Sequence[E], empty: str) -> None:
         """``empty``: the fault where no entry is left to train on, which raises TransfuseError."""
         self.name = name
         # An entry keeps its number, in the listing's order, as its document's id.
         self._splits = {
             split: [(number, entry) for number, entry in enumerate(entries) if entry.split == split]
-            for split in SPLITS
+            for split in self.splits
         }
         if not self._splits["train"]:
             raise TransfuseError(empty)
 
     def size(self, split: str) -> int:
-        return len(self._splits[checked_split(self.name, split)])
+        return len(self._splits[checked_split(self.name, split, self.splits)])
 
     def entry(self, split: str, index: int) -> tuple[int, E]:
         """The number and the entry of document ``index`` of a split."""
@@ -45,8 +49,7 @@ class ListedDataSet(DataSet, Generic[E]):
     def identity(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "train": self.size("train"),
-            "heldout": self.size("heldout"),
+            **{split: self.size(split) for split in self.splits},
             "content": self._hash,
             "licence": "as the folder's owner says",
         }
@@ -57,17 +60,25 @@ class ListedDataSet(DataSet, Generic[E]):
 
 
 def choose_splits(given: Mapping[str, str | None]) -> dict[str, str]:
-    """Each key with its split. given: the user's, None where none was given: then one in ten is held out.
+    """Each key with its split. given: the user's, `HELDOUT` for one of tune and test, None where none was given.
 
-    By a hash of the key, so that adding keys moves none. Where that holds out nothing and the user nothing
-    either, the key with the lowest hash is held out, if another is left.
+    Where none was given, one in ten is test, and one in twenty tune. Of `HELDOUT` half is tune.
+    By a hash of the key, so that adding keys moves none. Where that leaves nothing to test, the
+    key with the lowest hash is taken, if another is left to train on.
     """
-    free = sorted((key for key, split in given.items() if split is None), key=_chance)
-    chosen = {key: "heldout" if _chance(key) < HELDOUT_SHARE else "train" for key in free}
-    found = {key: split or chosen[key] for key, split in given.items()}
-    if "heldout" not in found.values() and free and len(found) > 1:
-        found[free[0]] = "heldout"
+    ordered = sorted(given, key=_chance)
+    free = [key for key in ordered if given[key] is None]
+    held = [key for key in ordered if given[key] == HELDOUT]
+    found = {key: split or _by_chance(key) for key, split in given.items()}
+    found |= {key: "tune" if _chance(f"half {key}") < 0.5 else "test" for key in held}
+    if "test" not in found.values() and (held or (free and len(found) > 1)):
+        found[(held or free)[0]] = "test"
     return found
+
+
+def _by_chance(key: str) -> str:
+    chance = _chance(key)
+    return "test" if chance < TEST_SHARE else "tune" if chance < TEST_SHARE + TUNE_SHARE else "train"
 
 
 def _chance(key: str) -> float:

@@ -14,6 +14,9 @@ from transfuse_lab.datasets.file_names import Spellings, on_disk
 from transfuse_lab.datasets.found_files import Links, refuse_leading_out
 
 LARGEST_LISTING = 256 * 2**20  # bytes
+HELDOUT = "heldout"
+GIVEN = (*SPLITS, HELDOUT)
+"""What a listing may say of a document's split; `HELDOUT` is one of tune and test, whichever."""
 
 
 def objects(
@@ -81,8 +84,8 @@ def _known(record: dict[str, Any], source: str, keys: Sequence[str] | None) -> d
 def given_split(record: dict[str, Any], source: str) -> str | None:
     """The split that an object gives, None where it gives none."""
     split = record.get("split")
-    if split is not None and split not in SPLITS:
-        raise TransfuseError(f"{source}: split must be one of {', '.join(SPLITS)}, not {split!r:.80}")
+    if split is not None and split not in GIVEN:
+        raise TransfuseError(f"{source}: split must be one of {', '.join(GIVEN)}, not {split!r:.80}")
     return split
 
 

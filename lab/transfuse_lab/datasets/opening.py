@@ -1,7 +1,7 @@
 """Where documents come from: `--data` takes a data set's name, a folder of your own or a packed store."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ STORE_FILES = ("manifest.json", "zarr.json")  # what tells a store's folder from
 def open_data(text: str, plugins: Plugins, settings: Mapping[str, Any] | None = None) -> DataSet:
     """The data set that ``--data TEXT`` means.
 
-    text: the name of an offered data set (``digits``), else the path of a store (a folder that ends in
+    text: the name of an offered data set (``digits``), else the path or address of a store (a folder that ends in
     ``.zarr`` or holds a store's files), else of interleaved documents (a ``.jsonl`` file, or a folder that
     holds ``documents.jsonl``), else of a folder of captioned images, or its listing of captions. ``./digits``
     is always a path, and ``~`` the user's home.
@@ -48,9 +48,13 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     """
     text, given = (text, {}) if os.path.exists(_path(text)) else _with_settings(text)
     given |= settings or {}
+    if is_address(text):
+        return {"name": "store", "path": text, **given}
     names = plugins.parts("dataset")
     path = _path(text)
     if text in names:
+        if isinstance(given.get("of"), Mapping):  # a mixture's
+            given["of"] = {_anywhere(key, names): share for key, share in given["of"].items()}
         return {"name": text, **given}
     if not text or not os.path.exists(path):
         raise TransfuseError(
@@ -72,6 +76,17 @@ def data_section(text: str, plugins: Plugins, settings: Mapping[str, Any] | None
     if path.suffix == ".jsonl":
         return {"name": "interleaved", **where}
     raise TransfuseError(f"--data {text!r} is a file, not a folder; {did_you_mean(text, names)}")
+
+
+def _anywhere(text: str, names: Collection[str]) -> str:
+    """What ``--data`` takes, so that it means the same from any folder."""
+    is_name = text.partition(";")[0] in names or is_address(text) or not os.path.exists(_path(text))
+    return text if is_name else str(_path(text).resolve())
+
+
+def is_address(text: str) -> bool:
+    """Whether it is a store's address for fsspec, such as ``s3://bucket/pets.zarr``, and no path."""
+    return "://" in text
 
 
 def _path(text: str) -> Path:

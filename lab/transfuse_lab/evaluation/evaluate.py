@@ -73,7 +73,7 @@ def evaluate(
     """
     model.eval()
     began, roles = time.process_time(), roles_of(data)
-    found = Evaluated(roles, tasks_of(data, roles))
+    found = Evaluated(roles, tasks_of(data, roles, split=settings.split))
     data = restrict(data, model.modalities)
     tasks = checked_evaluable(data, model.modalities, settings)
     with bar("evaluate") as progress:
@@ -86,7 +86,7 @@ def evaluate(
                 found.evaluations.append(_put(model, data, task, seed, settings, found, report, along))
             except TransfuseError as error:
                 found.faults[str(task)] = str(error)
-        _held_out_losses(model, data, settings.prompts, found)
+        _held_out_losses(model, data, settings, found)
     found.seconds = time.process_time() - began
     return found
 
@@ -102,9 +102,10 @@ def _put(
     along: Callable[[float, str], None],
 ) -> Evaluation:
     """A task put to the model, of held-out documents and perhaps of training documents."""
-    held = _laid_out(model, ask(data, "heldout", task, settings.prompts), report)
+    split = settings.split
+    held = _laid_out(model, ask(data, split, task, settings.prompts), report)
     if not held.instances:
-        raise TransfuseError(f"data set {data.name!r}: split 'heldout' holds no prompt that can be asked")
+        raise TransfuseError(f"data set {data.name!r}: split {split!r} holds no prompt that can be asked")
     seen = _seen(data, task, held, settings.trained)
     total = len(held) + (len(seen) if seen else 0)
     report(f"{task}: {len(held)} held-out prompts{f', {len(seen)} of training documents' if seen else ''}"
@@ -131,6 +132,7 @@ def _put(
         prompts=held.prompts,
         truth=held.truth,
         made=made,
+        split=split,
         rebuilt=Lazy(len(held), lambda i: seam.call(modality, "decode", _encoded(modality, held.truth[i]))),
         nats=nats,
         tokens=tokens,
@@ -211,7 +213,7 @@ def _losses_of_task(model: Model, asked: Asked, found: Evaluated) -> tuple[float
     """The wanted items' loss given their prompts, and by how much it rises when each is given another
     document's prompt instead. Of ids: nats and their number, else zeros."""
     role, name, places = asked.task.want, str(asked.task), range(len(asked))
-    own = losses(model, [asked.answered(i) for i in places], markers=False)[role]
+    own = losses(model, [asked.answered(i) for i in places])[role]
     ids = role in model.token_modalities
     unit = "nats" if ids else "loss a span"
     found.add(
@@ -219,9 +221,9 @@ def _losses_of_task(model: Model, asked: Asked, found: Evaluated) -> tuple[float
                meaning=f"the mean loss of {role} given {_spoken(asked.task)}, of held-out documents"),
         own.mean,
     )  # fmt: skip
-    others = _others(asked)
+    others = another_prompt(asked)
     if others is not None:
-        swapped = losses(model, [asked.answered(i, others[i]) for i in places], markers=False)[role]
+        swapped = losses(model, [asked.answered(i, others[i]) for i in places])[role]
         found.add(
             Figure(f"given_effect[{name}]", f"What the given is worth, {name}", unit, "higher", detail=True,
                    meaning="by how much that loss rises when each document is given another one's prompt instead"),
@@ -234,7 +236,7 @@ def _spoken(task: Task) -> str:
     return " and ".join(task.given) or "nothing"
 
 
-def _others(asked: Asked) -> list[int] | None:
+def another_prompt(asked: Asked) -> list[int] | None:
     """For each prompt another one whose content differs, from half the split away on; None where there is none."""
     if not asked.task.given:
         return None
@@ -256,9 +258,10 @@ def _content(asked: Asked, i: int) -> tuple[Any, ...]:
         return (i,)
 
 
-def _held_out_losses(model: Model, data: DataSet, most: int, found: Evaluated) -> None:
+def _held_out_losses(model: Model, data: DataSet, settings: EvalSettings, found: Evaluated) -> None:
     """Each modality's loss on held-out documents as they stand, and of spans by the share of noise."""
-    documents = [data.document("heldout", i) for i in range(min(most, data.size("heldout")))]
+    split = settings.split
+    documents = [data.document(split, i) for i in range(min(settings.prompts, data.size(split)))]
     kept = []
     for document in documents:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from transfuse.documents import Document
 from transfuse.modalities import seam
 from transfuse.model.model import Model
@@ -16,6 +16,11 @@ from transfuse.sequences.packing import Packer
 NOISE = Key(20240822)  # of every evaluation, whatever the run's seed
 LEVELS = 4  # parts of equal width that the share of noise, 0 to 1, is divided into
 BUDGET = 4096  # positions a row, at least
+
+
+def level_of(shares: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Which of the parts each share of noise lies in, 0 … LEVELS - 1."""
+    return np.minimum((np.asarray(shares) * LEVELS).astype(int), LEVELS - 1)
 
 
 @dataclass
@@ -42,18 +47,19 @@ class Losses:
     def by_level(self) -> Iterator[tuple[int, str, float]]:
         """(1, ``0 to 25 %``, the mean loss of spans with so much noise), … of levels that have any."""
         shares, losses = np.array(self.levels).reshape(-1, 2).T
-        at = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
+        at = level_of(shares)
         for level in range(LEVELS):
             if (at == level).any():
                 low, high = (100 * side // LEVELS for side in (level, level + 1))
                 yield level + 1, f"{low} to {high} %", float(losses[at == level].mean())
 
 
-def losses(model: Model, documents: Sequence[Document], *, markers: bool = True) -> dict[str, Losses]:
+def losses(model: Model, documents: Sequence[Document]) -> dict[str, Losses]:
     """Of each modality: cross-entropy in nats an id, whatever its objective adds, or its objective a span.
 
-    Items that are not noised are clean. markers: begin markers and the documents' ends count as ids of the
-    modality that predicts them, as in training; else ids of the modality's own range alone do.
+    Items that are not noised are clean. Begin markers and the documents' ends count as ids of the modality that
+    predicts them, as in training: a text that is scored is so with its end, without which the probabilities of all
+    texts would add up to more than 1.
     """
     found = {name: Losses(len(documents)) for name in model.modalities}
     sequences = [model.layout.sequence(document) for document in documents]
@@ -64,18 +70,16 @@ def losses(model: Model, documents: Sequence[Document], *, markers: bool = True)
             batch = batch.to(model.tokens.weight.device)
             hidden, states = model(batch)
             of_document = np.asarray(row.arrivals)[row.columns["doc"]]
-            _ids(model, batch, hidden, of_document, found, markers)
+            _ids(model, batch, hidden, of_document, found)
             _spans(model, batch, hidden, states, of_document, found)
     return found
 
 
-def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losses], markers: bool) -> None:
+def _ids(model: Model, batch: Batch, hidden, of_document, found: dict[str, Losses]) -> None:
     for number, name in enumerate(model.modalities):
         if name not in model.token_modalities:
             continue
-        own, targets = model.vocabulary.range(name), batch.targets.cpu().numpy()
-        in_range = (targets >= own.start) & (targets < own.stop)
-        chosen = torch.from_numpy(batch.scored == number if markers else in_range).to(hidden.device)
+        chosen = torch.from_numpy(batch.scored == number).to(hidden.device)
         if not chosen.any():
             continue
         logits = model.logits(hidden[batch.predicted[chosen]])

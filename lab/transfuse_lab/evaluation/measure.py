@@ -10,7 +10,7 @@ from transfuse.config.parts import Chosen
 from transfuse.errors import TransfuseError
 from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric, Task
 from transfuse.modalities import seam
-from transfuse.model.model import Model
+from transfuse.modalities.modality import Modality
 
 from transfuse_lab.evaluation.evaluate import Evaluated
 
@@ -18,7 +18,7 @@ LOOKED_AT = 64  # truths of a task whose shapes are looked at
 
 
 def measure(
-    model: Model, evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]]
+    modalities: Mapping[str, Modality], evaluated: Evaluated, metrics: Mapping[str, Chosen[Metric]]
 ) -> tuple[dict[str, Any], dict[Task, list[str]]]:
     """Adds each metric's figures to ``evaluated``, or why it has none. Returns what each judged with, by metric; and
     by task the first metric's word on each thing that was made, where one has any.
@@ -33,7 +33,7 @@ def measure(
     for name, chosen in metrics.items():
         try:
             metric = chosen.build()
-            applied = _applying(metric.applies_to, model, evaluated.evaluations)
+            applied = _applying(metric.applies_to, modalities, evaluated.evaluations)
         except Exception as error:
             evaluated.faults[name] = _reason(error)
             continue
@@ -79,17 +79,19 @@ def _figures(
         yield replace(declared[key], name=f"{key}{place}", title=title), float(value)
 
 
-def _applying(applies_to: AppliesTo, model: Model, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+def _applying(
+    applies_to: AppliesTo, modalities: Mapping[str, Modality], evaluations: Sequence[Evaluation]
+) -> list[Evaluation]:
     kept: list[Evaluation] = []
     for one in evaluations:
         again = applies_to.once_a_role and one.task.want in {other.task.want for other in kept}
-        if not again and _applies(applies_to, one, model):
+        if not again and _applies(applies_to, one, modalities):
             kept.append(one)
     return kept
 
 
-def _applies(said: AppliesTo, one: Evaluation, model: Model) -> bool:
-    suffixes = seam.call(model.modalities[one.task.want], "suffixes")
+def _applies(said: AppliesTo, one: Evaluation, modalities: Mapping[str, Modality]) -> bool:
+    suffixes = seam.call(modalities[one.task.want], "suffixes")
     if said.want_file is not None and said.want_file not in suffixes:
         return False
     prompts, truths = list(islice(one.prompts, LOOKED_AT)), list(islice(one.truth, LOOKED_AT))

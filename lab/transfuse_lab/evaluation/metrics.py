@@ -84,7 +84,7 @@ class CaptionAccuracy(Metric):
 
 
 class CaptionLikelihood(Metric):
-    """Negative log-likelihood of the true held-out texts, given their prompts, in nats.
+    """Negative log-likelihood of the true held-out texts and of their ends, given their prompts, in nats.
 
     A token is the model's own unit; a byte is comparable between tokenizers.
     """
@@ -94,7 +94,7 @@ class CaptionLikelihood(Metric):
     figures = (
         Figure(
             "caption_nll_token", "Caption NLL per token", "nats", "lower", "number",
-            "negative log-likelihood of the true held-out texts given their prompts, a token of the model",
+            "negative log-likelihood of the true texts and their ends given their prompts, a token of the model",
         ),
         Figure(
             "caption_nll_byte", "Caption NLL per byte", "nats", "lower", "number",

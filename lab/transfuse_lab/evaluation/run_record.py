@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from transfuse.config.parts import Chosen
 from transfuse.metrics import Figure, Metric
 from transfuse.training import Progress
@@ -16,6 +15,7 @@ from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure
 from transfuse_lab.evaluation.shown import samples
 from transfuse_lab.runs.log import read_log
+from transfuse_lab.runs.made_by import MADE_BY, made_by
 from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
 from transfuse_lab.runs.trained import TrainedRun
 
@@ -25,6 +25,11 @@ TRAINING = (
         "training positions a second of process CPU time (all threads; a comparison runs one), where this ran",
     ),
     Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
+    Figure(
+        "train_flops_without_output", "… without the output layer", "", "", "number",
+        "the same without the output layer, whose share grows with the vocabulary and falls with the model's size",
+        detail=True,
+    ),
     Figure("training_seconds", "Training time", "s", "", "count", "process CPU time of the steps", detail=True),
     Figure(
         "peak_memory", "Memory of training", "MiB", "", "count",
@@ -45,10 +50,11 @@ def run_record(
     """What an evaluation leaves of a run, measured by these metrics. entry: its name in a comparison."""
     recipe = run.recipe
     progress = Progress(**run.folder.checkpoint.state["progress"])
-    judged, notes = measure(run.model, evaluated, metrics)
+    judged, notes = measure(run.model.modalities, evaluated, metrics)
     of_training = {
         "positions_per_second": progress.positions / max(progress.seconds, 1e-9),
         "train_flops": progress.flops,
+        "train_flops_without_output": progress.flops - progress.output_flops,
         "training_seconds": progress.seconds,
         "peak_memory": progress.peak_memory / 2**20,
         "evaluation_seconds": evaluated.seconds,
@@ -86,12 +92,14 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         "plugins": described_run.get("plugins", {}),
         **{key: described_run[key] for key in ("history", "from") if key in described_run},
         "device": title(run.model.tokens.weight.device),
-        "threads": torch.get_num_threads(),
+        "split": run.recipe.eval.split,
+        MADE_BY: made_by(),
+        "trained_by": described_run.get(MADE_BY, []),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
         "prompts_trained_on": {
             str(one.task): len(one.trained) for one in evaluated.evaluations if one.trained is not None
         },
-        "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
+        "versions": {"transfuse": version("transfuse")},
         "loss_units": units | dict.fromkeys(run.model.span_modalities, "loss a span"),
     }
 
@@ -107,4 +115,5 @@ def _curve(lines: Sequence[dict[str, Any]], points: int = 100) -> Iterator[Curve
             name[len("loss_") :]: float(np.mean([row[name] for row in rows if name in row])) for name in names
         }
         last = rows[-1]
-        yield CurvePoint(step=last["step"], flops=last["flops"], positions=last["positions"], losses=means)
+        spent = {name: last[name] for name in ("step", "flops", "output_flops", "documents", "positions")}
+        yield CurvePoint(**spent, losses=means)

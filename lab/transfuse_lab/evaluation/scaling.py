@@ -37,7 +37,7 @@ def parity(arm: Curve, other: Curve, resamples: int = 2000, seed: int = 0) -> Pa
     Between points the mean over seeds is made to rise (isotonic regression) and joined by lines in log FLOPs.
     Raises TransfuseError for fewer than two points of the arm, unequal numbers of seeds, or what is not finite.
     """
-    one, two = _checked("arm", arm), _checked("other", other)
+    one, two = _checked("parity: the arm", arm), _checked("parity: the other", other)
     if len(one[0]) < 2:
         raise TransfuseError("parity: the arm has one point: train it to at least two budgets")
     if one[1].shape[1] != two[1].shape[1]:
@@ -55,12 +55,10 @@ def _checked(name: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """Log FLOPs in order, and values ``[points, seeds]``."""
     flops = sorted(curve)
     if not flops or len({len(curve[f]) for f in flops}) != 1 or not len(curve[flops[0]]):
-        raise TransfuseError(f"parity: the {name}'s points need one number of seeds each, the same at all")
+        raise TransfuseError(f"{name}: the points need one number of seeds each, the same at all")
     values = np.array([list(curve[f]) for f in flops], float)
     if flops[0] <= 0 or not np.isfinite(values).all():
-        raise TransfuseError(
-            f"parity: the {name} has a figure that is not finite, or FLOPs that are not over 0"
-        )
+        raise TransfuseError(f"{name}: a figure is not finite, or FLOPs that are not over 0")
     return np.log(flops), values
 
 
@@ -80,6 +78,17 @@ def _ratio(
         return exp(spent - arm[0][0]), ""
     share = (wanted - rising[at - 1]) / (rising[at] - rising[at - 1])
     return exp(spent - (arm[0][at - 1] + share * (arm[0][at] - arm[0][at - 1]))), ""
+
+
+def slopes(curve: Curve) -> list[float]:
+    """The change of the figure for e times the compute, by least squares, of each seed.
+
+    Raises TransfuseError for fewer than two points.
+    """
+    logs, values = _checked("slope", curve)
+    if len(logs) < 2:
+        raise TransfuseError("slope: one point has none: train to at least two budgets")
+    return [float(slope) for slope in np.polyfit(logs, values, 1)[0]]
 
 
 @dataclass(frozen=True)

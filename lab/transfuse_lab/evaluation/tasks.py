@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from transfuse.config.recipe import EvalSettings
 from transfuse.datasets import DataSet, restrict
 from transfuse.documents import Document, Item
-from transfuse.errors import TransfuseError
+from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.metrics import Task
 from transfuse.randomness import Key
 
@@ -17,16 +17,18 @@ DOCUMENTS, VISITS = 256, 4  # training documents that are looked at, and how oft
 T = TypeVar("T")
 
 
-def tasks_of(data: DataSet, roles: Collection[str], named: Sequence[str] | None = None) -> tuple[Task, ...]:
-    """The tasks that a model of these roles is asked.
+def tasks_of(
+    data: DataSet, roles: Collection[str], named: Sequence[str] | None = None, split: str = "test"
+) -> tuple[Task, ...]:
+    """The tasks that a model of these roles is asked of a split.
 
-    They are those ``named`` (a recipe's); else those that the data set names, where all their roles are among
-    these; else each ordered pair of roles that stand beside each other as training reads the documents, in the
+    They are those ``named`` (a recipe's); else those that the data set names for the split, where all their roles are
+    among these; else each ordered pair of roles that stand beside each other as training reads the documents, in the
     order in which they are met, and each role that only stands alone.
     Raises TransfuseError where there is none.
     """
-    if named is None and data.tasks:
-        parsed = [Task.parse(text) for text in data.tasks]
+    if named is None and data.tasks_in(split):
+        parsed = [Task.parse(text) for text in data.tasks_in(split)]
         found = [task for task in parsed if {*task.given, task.want} <= set(roles)] or _suggested(data, roles)
     elif named is not None:
         found = [Task.parse(text) for text in named]
@@ -178,11 +180,15 @@ def _items(data: DataSet, split: str, one: Instance) -> tuple[tuple[Item, ...], 
 
 
 def checked_evaluable(data: DataSet, roles: Collection[str], settings: EvalSettings) -> tuple[Task, ...]:
-    """The tasks, where held-out documents hold them. Raises TransfuseError before anything is trained."""
-    data = restrict(data, roles)
-    if not data.size("heldout"):
+    """The tasks, where documents of the split hold them. Raises TransfuseError before anything is trained."""
+    data, split = restrict(data, roles), settings.split
+    if split not in data.splits:
         raise TransfuseError(
-            f"data set {data.name!r}: split 'heldout' holds nothing of {', '.join(roles)}, and evaluation needs some: "
-            f'mark a few documents that do "split": "heldout", or give other data'
+            f"eval.split: data set {data.name!r} has no split {split!r}; {did_you_mean(split, data.splits)}"
         )
-    return tasks_of(data, roles, settings.tasks)
+    if not data.size(split):
+        raise TransfuseError(
+            f"data set {data.name!r}: split {split!r} holds nothing of {', '.join(roles)}, and evaluation needs some: "
+            f'mark a few documents that do "split": "{split}", or give other data'
+        )
+    return tasks_of(data, roles, settings.tasks, split)

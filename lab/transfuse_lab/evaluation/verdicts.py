@@ -47,11 +47,15 @@ class Finding:
 
 
 def find(
-    differences: Mapping[str, Sequence[float]], margins: Mapping[str, float], level: float = 0.05
+    differences: Mapping[str, Sequence[float]],
+    margins: Mapping[str, float],
+    level: float = 0.05,
+    unknown: int = 0,
 ) -> dict[str, Finding]:
     """The findings of hypotheses that were stated together, by name.
 
-    differences: by hypothesis, one a seed, positive on the stated side. margins: of equivalence, each over 0.
+    differences: by hypothesis, one a seed, positive on the stated side. margins: of equivalence, each over 0. unknown:
+    how many were stated with them whose runs are not all there; they count in the correction.
     A verdict of ``seen`` or ``contrary`` needs Holm's corrected p below ``level``.
     Raises TransfuseError for fewer than three seeds, what is not finite, or a margin that is missing or not positive.
     """
@@ -67,7 +71,7 @@ def find(
         if not margins.get(name, 0) > 0:
             raise TransfuseError(f"hypothesis {name!r}: state a margin of equivalence over 0")
     tested = {name: _t_test(np.asarray(values, float)) for name, values in differences.items()}
-    corrected = holm([p for *_, p in tested.values()])
+    corrected = holm([*(p for *_, p in tested.values()), *[1.0] * unknown])[: len(tested)]
     found = {}
     for (name, (mean, sd, p)), adjusted in zip(tested.items(), corrected, strict=True):
         n, margin = len(differences[name]), margins[name]
@@ -150,6 +154,14 @@ def seeds_wanted(sd: float, difference: float, level: float = 0.05, power: float
                 f"a difference of {difference:g} is not found by any number of seeds at sd {sd:g}"
             )
     return seeds
+
+
+def sd_interval(sd: float, n: int, level: float = 0.05) -> tuple[float, float]:
+    """The interval of a standard deviation that n independent normal values show."""
+    from scipy.stats import chi2
+
+    low, high = (sd * sqrt((n - 1) / chi2.ppf(q, n - 1)) for q in (1 - level / 2, level / 2))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, description
         if len(one.curves) > 1:
             outline = [*zip(place, axis.place(low), strict=True)]
             outline += [*zip(place, axis.place(high), strict=True)][::-1]
-            parts.append(tag("path", d=_path(outline) + "Z", class_=f"band {colour}"))
-        middle = _path([*zip(place, axis.place(mean), strict=True)])
+            parts.append(tag("path", d=path_through(outline) + "Z", class_=f"band {colour}"))
+        middle = path_through([*zip(place, axis.place(mean), strict=True)])
         parts.append(tag("path", tag("title", one.name), d=middle, class_=f"curve {colour}"))
     return tag(
         "svg", *parts, viewbox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description, class_="chart"
@@ -114,17 +114,17 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         if not self.log:
-            return _steps(self.low, self.high)
+            return steps(self.low, self.high)
         for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
             powers = range(floor(self.low), ceil(self.high) + 1)
             marks = [d * 10.0**p for p in powers for d in digits]
             marks = [mark for mark in marks if self.low <= log10(mark) <= self.high]
             if len(marks) >= 3:
                 return marks
-        return _steps(10**self.low, 10**self.high)
+        return steps(10**self.low, 10**self.high)
 
 
-def _steps(low: float, high: float) -> list[float]:
+def steps(low: float, high: float) -> list[float]:
     """Four to nine round values between two."""
     if high <= low:
         return [low]
@@ -139,9 +139,9 @@ def _grid(axis: _Axis, x_high: float, across: float) -> list[Html]:
     for mark in axis.ticks():
         y = float(axis.place(np.array([mark]))[0])
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="rule"))
-        parts.append(_text(LEFT - 6, y + 4, f"{mark:.4g}", "end"))
-    for mark in _steps(0, x_high):
-        parts.append(_text(LEFT + mark * across, floor_ + 16, number(mark), "middle"))
+        parts.append(text_at(LEFT - 6, y + 4, f"{mark:.4g}", "end"))
+    for mark in steps(0, x_high):
+        parts.append(text_at(LEFT + mark * across, floor_ + 16, number(mark), "middle"))
     parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor_, y2=floor_, class_="axis"))
     return parts
 
@@ -151,12 +151,14 @@ def _labels(x_label: str, y_label: str) -> list[Html]:
     turned = tag(
         "text", y_label, x=0, y=0, text_anchor="middle", transform=f"translate(12 {middle}) rotate(-90)"
     )
-    return [_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 6, x_label, "middle"), turned]
+    return [text_at(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 6, x_label, "middle"), turned]
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
+def text_at(x: float, y: float, text: str, anchor: str) -> Html:
+    """A label; anchor: start, middle or end."""
     return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor)
 
 
-def _path(points: Sequence[tuple[float, float]]) -> str:
+def path_through(points: Sequence[tuple[float, float]]) -> str:
+    """A line through points, as an attribute ``d``."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

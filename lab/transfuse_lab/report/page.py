@@ -13,6 +13,7 @@ from transfuse_lab.report import method, samples, sections
 from transfuse_lab.report.headline import sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.masks import MaskPicture, mask_pictures
+from transfuse_lab.report.plan_findings import plan_findings
 from transfuse_lab.runs.records import RunRecord
 
 # Nothing is loaded, from anywhere: pictures are in the page, and there is no script.
@@ -25,13 +26,14 @@ def write_report(
     data: Mapping[str, Any],
     masks: Sequence[MaskPicture] = (),
     command: str = "",
+    found: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the page, whole or not at all.
 
-    data: the data set's identity. command: what reproduces it all.
+    data: the data set's identity. command: what reproduces it all. found: a plan's findings.
     Raises TransfuseError without a record, or for two of one entry and seed.
     """
-    write_text(path, page(records, data, masks, command) + "\n")
+    write_text(path, page(records, data, masks, command, found) + "\n")
 
 
 def page(
@@ -39,14 +41,16 @@ def page(
     data: Mapping[str, Any],
     masks: Sequence[MaskPicture] = (),
     command: str = "",
+    found: Mapping[str, Any] | None = None,
 ) -> str:
     """The page as text."""
     entries = by_entry(records)
     if not entries:
         raise TransfuseError("report: there is no run to report on")
-    name = title(list(entries), str(data.get("name", "data")))
+    name = title(list(entries), str(data.get("name", "data"))) if found is None else found["plan"]["title"]
     body = join(
-        sections.opening(name, sentences(entries), entries),
+        sections.opening(name, sentences(entries) if found is None else [], entries),
+        Html("") if found is None else plan_findings(found),
         sections.table(entries),
         sections.curves(entries),
         samples.samples(entries),

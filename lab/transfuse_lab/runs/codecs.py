@@ -30,7 +30,9 @@ def fit_codecs(
     data = restrict(data, recipe.modalities)
     report_left_out(data, recipe, report)
     with kept_fits(recipe, data, folder, report, device) as fits:
-        modalities = fit_modalities(build_modalities(recipe), data, 0, report, contexts=fits)
+        modalities = fit_modalities(
+            build_modalities(recipe), data, recipe.train.codec_seed, report, contexts=fits
+        )
         write_json(folder / SECONDS, time.process_time() - began + sum(fit.before for fit in fits.values()))
         save_codecs(folder, modalities, provenance(recipe, data.identity()))
     return modalities

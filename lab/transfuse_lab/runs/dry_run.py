@@ -6,19 +6,33 @@ import torch
 from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import ENDLESS, DataSet, restrict
-from transfuse.model.build import build
+from transfuse.model.build import build, build_model
 from transfuse.registry.plugins import Plugins
-from transfuse.training import Trainer
+from transfuse.training import Inherited, Trainer
 from transfuse.training.counts import flops, parameter_counts
 
+from transfuse_lab.runs.stored import restored, stored_codecs
 from transfuse_lab.visible import visible_line
 
 
-def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.device | str = "cpu") -> str:
-    """A model with untrained codecs is put through one real batch, forward and backward; nothing is kept."""
+def describe(
+    recipe: Recipe,
+    data: DataSet,
+    plugins: Plugins,
+    device: torch.device | str = "cpu",
+    inherited: Inherited | None = None,
+) -> str:
+    """A model with untrained codecs, or those that the data were encoded with, is put through one real batch, forward
+    and backward; nothing is kept.
+
+    inherited: what it would have from a run that it begins from.
+    """
     data = restrict(data, recipe.modalities)
-    model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
-    trainer = Trainer(recipe, model, data)
+    if (codecs := stored_codecs(data)) is None:
+        model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
+    else:
+        model = build_model(recipe, restored(recipe, codecs), plugins).to(device)
+    trainer = Trainer(recipe, model, data, inherited)
     trainer.check_mask()
     row = next(trainer.rows)
     batch = trainer.batch(row)
@@ -41,9 +55,9 @@ def describe(recipe: Recipe, data: DataSet, plugins: Plugins, device: torch.devi
     counts = parameter_counts(model)
     train, each = recipe.train, flops(model, row) * recipe.train.rows
     steps = train.steps or (train.flops or 0) / each
-    used = f"{row.used} of {train.budget}"
+    used, held_out = f"{row.used} of {train.budget}", data.size(recipe.eval.split)
     lines = [
-        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {data.size('heldout')} held-out",
+        f"recipe       {recipe.name} on {data.name}: {_documents(data)} training, {held_out} held-out",
         f"mask         {recipe.mask}",
         f"parameters   {sum(counts.values()):,}: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()),
         f"memory       {_mib(weights + frozen + activations)}: weights, gradients, AdamW's two moments"

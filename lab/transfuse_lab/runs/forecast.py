@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transfuse.checkpoints.checkpoint import optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
@@ -16,7 +15,8 @@ from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.registry.plugins import Plugins
-from transfuse.training import Trainer
+from transfuse.training import Inherited, Trainer
+from transfuse.training.optimizer import optimizer_tensors
 
 from transfuse_lab.runs.survey import Surveyed
 
@@ -30,13 +30,19 @@ CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most."""
+    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most.
+
+    core_seconds: of process CPU time, which does not depend on what else is at it; of training alone.
+    """
 
     seconds: float = 0.0
     size: int = 0
+    core_seconds: float = 0.0
 
     def __add__(self, other: "Forecast") -> "Forecast":
-        return Forecast(self.seconds + other.seconds, self.size + other.size)
+        return Forecast(
+            self.seconds + other.seconds, self.size + other.size, self.core_seconds + other.core_seconds
+        )
 
 
 def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecast:
@@ -63,21 +69,26 @@ def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecas
     return found
 
 
-def of_training(surveyed: Surveyed, plugins: Plugins, device: torch.device | str = "cpu") -> Forecast:
-    """Of the model's training, its codecs apart; and of its checkpoints.
+def of_training(
+    surveyed: Surveyed,
+    plugins: Plugins,
+    device: torch.device | str = "cpu",
+    inherited: Inherited | None = None,
+) -> Forecast:
+    """Of the model's training, its codecs apart; and of its checkpoints. inherited: from a run that it begins from.
 
     Raises TransfuseError where the model cannot be built, or its mask shows what it may not (`Trainer.check_mask`).
     """
-    grids = _grids(surveyed)
+    grids = {} if surveyed.fitted else _grids(surveyed)
     for role, modality in grids.items():
         _seconds_of(modality, _sample(surveyed, role), 0.0)
     recipe = surveyed.recipe
     model = build_model(recipe, {**surveyed.modalities, **grids}, plugins, start=False).to(device)
-    trainer = Trainer(recipe, model, surveyed.data)
+    trainer = Trainer(recipe, model, surveyed.data, inherited)
     trainer.check_mask()
     trainer.silence = None  # a few steps say nothing of which weights are idle
     trainer.step()  # makes much that is made once
-    began = time.monotonic()
+    began, of_first = time.monotonic(), trainer.progress.seconds
     while (spent := time.monotonic() - began) < ENOUGH and trainer.progress.step <= TRIED[-1]:
         trainer.step()
     progress = trainer.progress
@@ -86,7 +97,8 @@ def of_training(surveyed: Surveyed, plugins: Plugins, device: torch.device | str
     tensors = {**module_tensors(model), **optimizer_tensors(model, trainer.optimizer)}
     average = {} if trainer.ema is None else trainer.ema.tensors()
     size = _bytes(tensors.values()) + _bytes(average.values())
-    return Forecast(each * max(1.0, steps), CHECKPOINTS * size)
+    core = (progress.seconds - of_first) / (progress.step - 1)
+    return Forecast(each * max(1.0, steps), CHECKPOINTS * size, core * max(1.0, steps))
 
 
 def in_time(seconds: float) -> str:

@@ -73,7 +73,9 @@ class KeptFit(FitContext):
 
     def after_step(self, step: int, steps: int, state: Callable[[], State]) -> None:
         stopped = self._interrupted.heard
-        if stopped or step == steps or time.monotonic() - self._saved > self.save_every:
+        due = self._interrupted.asked or time.monotonic() - self._saved > self.save_every
+        if stopped or step == steps or due:
+            self._interrupted.asked = False
             tensors, facts = state()
             seconds = self.before + time.process_time() - self._began
             kept = {"fit_from": self.fit_from, "seconds": seconds, "codec": facts}
@@ -106,10 +108,10 @@ def kept_fits(
     Stopped, KeyboardInterrupt says from where the same command goes on.
     """
     fit_from = provenance(recipe, data.identity())
-    home = folder / FITTING
+    home, rest = folder / FITTING, {key: value for key, value in fit_from.items() if key != "modalities"}
     fits = {
         role: KeptFit(
-            home / role, {"modality": learnt, "data": fit_from["data"]}, report, device, recipe.train.save_every
+            home / role, {**rest, "modality": learnt}, report, device, recipe.train.save_every
         )
         for role, learnt in fit_from["modalities"].items()
     }  # fmt: skip

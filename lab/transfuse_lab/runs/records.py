@@ -22,12 +22,15 @@ class _Value(BaseModel):
 class CurvePoint(_Value):
     """A moment of training.
 
-    flops: training FLOPs spent so far, codec training excluded. positions: positions trained on so far.
+    flops: training FLOPs spent so far, codec training excluded. output_flops: of them the output layer's. documents,
+    positions: trained on so far.
     losses: by modality, mean nats or squared error a count, over the steps since the last point.
     """
 
     step: int = Field(ge=0)
     flops: float = Field(ge=0)
+    output_flops: float = Field(0.0, ge=0)
+    documents: int = Field(0, ge=0)
     positions: int = Field(0, ge=0)
     losses: dict[str, float]
 

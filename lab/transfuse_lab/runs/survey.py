@@ -6,12 +6,13 @@ What nobody set is chosen on the way (`transfuse_lab.runs.choices`), from the sh
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, Restriction, restrict
-from transfuse.documents import Document
+from transfuse.documents import Document, Encoded
 from transfuse.errors import RawError, TransfuseError
 from transfuse.masks import NONE
 from transfuse.modalities import seam
@@ -27,6 +28,7 @@ from transfuse.training.stream import shortened
 
 from transfuse_lab.progress import bar
 from transfuse_lab.runs.choices import as_before, budget, choose, differences
+from transfuse_lab.runs.stored import restored, stored_codecs
 
 NAMED = 3  # documents of a kind that are named
 MANY = 2000  # documents, from which on it is shown how far it has come
@@ -37,36 +39,46 @@ SHAPES = 64  # of a role's raw data, that what nobody set is chosen from
 class Surveyed:
     """A recipe that the data go with, what nobody set chosen to suit them; the data as it reads them.
 
-    modalities: of which codecs are made and not trained, and tokenizers are. shapes: by role of a codec, raw data of
-    each shape that there is, values unimportant.
+    modalities: of which codecs are made and not trained, and tokenizers are; all are fit where ``fitted``. shapes: by
+    role of a codec, raw data of each shape that there is, values unimportant.
     """
 
     recipe: Recipe
     data: Restriction
     modalities: Mapping[str, Modality]
     shapes: Mapping[str, Sequence[np.ndarray]]
+    fitted: bool = False
 
 
-def survey(recipe: Recipe, data: DataSet, report: Report) -> Surveyed:
+def survey(recipe: Recipe, data: DataSet, report: Report, codecs: Path | None = None) -> Surveyed:
     """All documents are laid out by a recipe with codecs that are made and not trained: what takes a tokenizer and no
-    more. Of pictures only the shapes are asked for.
+    more. Of pictures only the shapes are asked for. codecs: the folder of those that the data were encoded with.
 
     Raises TransfuseError where the recipe's parts do not go together, a training document cannot be laid out, or
     one does not fit a row and ``train.too_long`` is ``error``; it names how many, the first, and what helps. Reports
     what was chosen, training documents that will be skipped or cut, and held-out documents that evaluation will leave
     out.
     """
-    return survey_all({"": recipe}, data, report)[""]
+    return survey_all({"": recipe}, data, report, codecs=codecs)[""]
 
 
 def survey_all(
-    recipes: Mapping[str, Recipe], data: DataSet, report: Report, bases: Mapping[str, Recipe] | None = None
+    recipes: Mapping[str, Recipe],
+    data: DataSet,
+    report: Report,
+    bases: Mapping[str, Recipe] | None = None,
+    codecs: Path | None = None,
 ) -> dict[str, Surveyed]:
     """The same of recipes that are compared, by their names, which faults and reports begin with.
 
     Rows that nobody gave a length have one length in all of them. bases: of some, the recipe that they vary; what
     nobody set there is chosen for that, so that values of a setting are compared with all else equal.
     """
+    if codecs is None and stored_codecs(data) is not None:
+        raise TransfuseError(
+            f"data set {data.name!r} is encoded already, and here codecs would be fit to it: give the raw data, or use "
+            f"`transfuse train`"
+        )
     looks = dict[frozenset[str], _Look]()
     found = dict[str, _Found]()
     for name, recipe in recipes.items():
@@ -75,7 +87,7 @@ def survey_all(
             look = looks.setdefault(roles, _Look(restrict(data, roles)))
             if base := (bases or {}).get(name):
                 recipe = as_before(recipe, {"modalities": _chosen(base, look).dump()["modalities"]})
-            found[name] = _laid_out(_chosen(recipe, look), look)
+            found[name] = _laid_out(_chosen(recipe, look, codecs), look, codecs)
     longest = max(budget(each.recipe, each.lengths) for each in found.values())
     surveyed = {}
     for name, each in found.items():
@@ -86,7 +98,9 @@ def survey_all(
         _say_chosen(recipes[name], each, told)
         with _of(name):
             each.check(told)
-        surveyed[name] = Surveyed(each.recipe, each.data, each.layout.modalities, each.shapes)
+        surveyed[name] = Surveyed(
+            each.recipe, each.data, each.layout.modalities, each.shapes, codecs is not None
+        )
     return surveyed
 
 
@@ -143,27 +157,43 @@ def _grids(modalities: Mapping[str, Modality]) -> frozenset[str]:
     return frozenset(role for role, modality in modalities.items() if isinstance(modality, GridModality))
 
 
-def _chosen(recipe: Recipe, look: _Look) -> Recipe:
+def _chosen(recipe: Recipe, look: _Look, codecs: Path | None = None) -> Recipe:
     """The recipe's modalities with what nobody set chosen."""
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
     check_roles(modalities, look.data)
-    firsts = look.firsts(_grids(modalities))
+    if codecs is None:
+        found = look.firsts(_grids(modalities))
+        firsts = {role: [raw for raw, _ in list(of.values())[:SHAPES]] for role, of in found.items()}
+    else:
+        firsts = _decoded_shapes(restored(recipe, codecs))
     chosen = {
-        role: choose(role, modality, [raw for raw, _ in list(firsts.get(role, {}).values())[:SHAPES]])
-        for role, modality in recipe.modalities.items()
+        role: choose(role, modality, firsts.get(role, [])) for role, modality in recipe.modalities.items()
     }
     return recipe.model_copy(update={"modalities": chosen})
 
 
-def _laid_out(recipe: Recipe, look: _Look) -> "_Found":
+def _decoded_shapes(modalities: Mapping[str, Modality]) -> dict[str, list[np.ndarray]]:
+    """By role of a codec that was fit, raw data of each shape that it was fit to, values unimportant."""
+    return {
+        role: [seam.call(modality, "decode", modality.blank(label)) for label in modality.labels()]
+        for role, modality in modalities.items()
+        if isinstance(modality, GridModality)
+    }
+
+
+def _laid_out(recipe: Recipe, look: _Look, codecs: Path | None = None) -> "_Found":
     data, modalities = look.data, build_modalities(recipe)
     grids = _grids(modalities)
-    firsts = look.firsts(grids)
-    for role, modality in modalities.items():
-        _fit(role, modality, data, list(firsts.get(role, {}).values()) if role in grids else None)
+    if codecs is None:
+        firsts = look.firsts(grids)
+        for role, modality in modalities.items():
+            _fit(role, modality, data, list(firsts.get(role, {}).values()) if role in grids else None)
+        shapes = {role: [raw for raw, _ in firsts[role].values()] for role in grids if role in firsts}
+    else:
+        modalities = restored(recipe, codecs)
+        shapes = _decoded_shapes(modalities)
     check_items(modalities)
-    shapes = {role: [raw for raw, _ in firsts[role].values()] for role in grids if role in firsts}
     found = _Found(recipe, data, Layout(modalities, vocabulary_for(modalities)), grids, shapes)
     found.lay_out("train")
     return found
@@ -215,7 +245,8 @@ class _Found:
         """A document's payloads. Raw data of one shape have one grid: the codec is asked once."""
         payloads = []
         for i, item in enumerate(document.items):
-            key = (item.modality, _form(item.data)) if item.modality in self.grids else None
+            of_grid = item.modality in self.grids and not isinstance(item.data, Encoded)
+            key = (item.modality, _form(item.data)) if of_grid else None
             payload = self.known.get(key) if key else None
             if payload is None:
                 payload = self.layout.payload(document, i)
@@ -236,7 +267,7 @@ class _Found:
             raise TransfuseError(f"{self.faults[0]}{more}")
         if too_long:
             self._tell(too_long, report)
-        self.lay_out("heldout")
+        self.lay_out(self.recipe.eval.split)
         if self.faults:
             report(
                 f"{self.data.name}: {len(self.faults)} of {len(self.lengths)} held-out documents cannot be laid out, "

@@ -11,11 +11,12 @@ from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 
 from transfuse_lab.datasets import open_section
+from transfuse_lab.runs.stored import decoded
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's folder, and what it holds: model with the weights to evaluate, and the data it was trained on."""
+    """A run's folder, and what it holds: model with the weights to evaluate, and the data it was trained on, raw."""
 
     folder: RunFolder
     recipe: Recipe
@@ -33,12 +34,17 @@ def open_trained(
     recipe, model = folder.load(plugins)
     model.to(device)
     if other is not None:
-        return TrainedRun(folder, recipe, model, other)
+        return TrainedRun(folder, recipe, model, decoded(other, model.modalities))
     place = f"{folder.description_file}: data_section"
-    data = open_section(folder.description.get("data_section", {}), plugins, place)
+    try:
+        data = open_section(folder.description.get("data_section", {}), plugins, place)
+    except TransfuseError as error:
+        raise TransfuseError(
+            f"{error}; to evaluate {folder.path} on data that lie elsewhere now say --data"
+        ) from error
     if data.identity() != folder.description.get("data"):
         raise TransfuseError(
             f"{folder.path}: its data set {data.name} has changed since it was trained; to evaluate on what is there "
             f"now say --data"
         )
-    return TrainedRun(folder, recipe, model, data)
+    return TrainedRun(folder, recipe, model, decoded(data, model.modalities))

@@ -13,13 +13,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 from transfuse.plugin import Report, Settings, TransfuseError
-from transfuse_pictures.codec import PictureCodec
+from transfuse_pictures.codec import PictureCodec, bound_of
 
 from transfuse_image.codecs.quantised import codebook_use
 from transfuse_image.codecs.raw_images import check_image, training_images
 
-BOUND = 0.999
-"""The quantile of a latent's size that samplers clip to: the largest is beyond all but a few."""
 BUSY = 0.02
 """How far a pixel of a block must be from the block's mean, or the codebook is not learnt from it."""
 PLAIN, LEARNT = 500, 40_000
@@ -73,11 +71,10 @@ class BlocksCodec(PictureCodec):
         self.basis.copy_((vectors * signs).T[: self.channels])
         scale = float(variances[0].clamp(min=1e-12).sqrt())
         latents = ((pixels - mean) @ self.basis.double().T / scale).float()
-        size = latents.abs().flatten().numpy()
-        self.bound = float(np.quantile(size, BOUND)) or 1.0
+        self.bound = bound_of(latents.numpy())
         kept = float(variances[: self.channels].sum() / variances.sum().clamp(min=1e-12))
         self._facts = {"channels": channels, "scale": scale, "bound": self.bound, "variance_kept": kept}
-        self._settle(latents, pixels, seed)
+        self._settle(latents, pixels, seed, effort)
         error = np.mean([np.square(self.decode(self.encode(image)) - image).mean() for image in images[:500]])
         self._facts["reconstruction"] = float(error)
         use = "".join(f", {k} {self._facts[k]:.3g}" for k in ("usage", "perplexity") if k in self._facts)
@@ -86,7 +83,9 @@ class BlocksCodec(PictureCodec):
             f"error {error:.5f}{use}"
         )
 
-    def _settle(self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int) -> None:
+    def _settle(
+        self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int, effort: float
+    ) -> None:
         """What is learnt of the components of all blocks: nothing, unless there is a codebook."""
 
     def _make(self, channels: int) -> None:
@@ -146,9 +145,11 @@ class BlockCodesCodec(BlocksCodec):
 
     def _make(self, channels: int) -> None:
         super()._make(channels)
-        self.register_buffer("centres", torch.zeros(self.codes, self.channels))
+        self.register_buffer("centres", torch.zeros(self.settings.codes, self.channels))
 
-    def _settle(self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int) -> None:
+    def _settle(
+        self, latents: Float[Tensor, "n d"], pixels: Float[Tensor, "n pixels"], seed: int, effort: float
+    ) -> None:
         from sklearn.cluster import MiniBatchKMeans
 
         flat = pixels.unflatten(1, (self.image_channels, -1))
@@ -158,15 +159,18 @@ class BlockCodesCodec(BlocksCodec):
         some, plain = found[busy], found[~busy][:PLAIN]
         some = some[rng.permutation(len(some))[:LEARNT]]
         learnt = np.concatenate([some, plain])
-        if len(learnt) < self.codes:
+        codes = self.settings.codes
+        if not effort:  # made to be looked at: blocks themselves stand for centres
+            self.centres.copy_(torch.from_numpy(found[np.arange(codes) % len(found)]))
+            self._facts |= codebook_use(self._nearest(latents), codes)
+            return
+        if len(learnt) < codes:
             raise TransfuseError(
-                f"{len(learnt)} blocks of the training images are too few for {self.codes} codes: set codec.codes lower"
+                f"{len(learnt)} blocks of the training images are too few for {codes} codes: set codec.codes lower"
             )
-        means = MiniBatchKMeans(
-            self.codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40
-        )
+        means = MiniBatchKMeans(codes, batch_size=4096, n_init="auto", random_state=seed % 2**32, max_iter=40)
         self.centres.copy_(torch.from_numpy(means.fit(learnt).cluster_centers_))
-        self._facts |= codebook_use(self._nearest(latents), self.codes)
+        self._facts |= codebook_use(self._nearest(latents), codes)
 
     def _nearest(self, latents: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
         return torch.cdist(latents.flatten(0, -2), self.centres).argmin(-1).view(latents.shape[:-1])
@@ -178,6 +182,25 @@ class BlockCodesCodec(BlocksCodec):
         return self._image(
             self.centres[torch.from_numpy(np.asarray(payload, np.int64)).to(self.centres.device)]
         )
+
+
+class BlockCentresCodec(BlockCodesCodec):
+    """Latents ``[components, h, w]``: the centres themselves. What quantising alone costs, and not the objective.
+
+    Decoded is the nearest centre, so that its pictures are those of the codes.
+    """
+
+    def __init__(self, settings: BlockCodesSettings) -> None:
+        super().__init__(settings)
+        self.codes = 0
+
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        centres = self.centres[self._nearest(self._latents(raw))]
+        return np.ascontiguousarray(centres.movedim(-1, 0).cpu().numpy())
+
+    def decode(self, payload: np.ndarray) -> np.ndarray:
+        latents = torch.tensor(np.asarray(payload, np.float32), device=self.centres.device).movedim(0, -1)
+        return self._image(self.centres[self._nearest(latents)])
 
 
 def blocks(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n rows columns pixels"]:

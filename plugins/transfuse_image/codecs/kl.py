@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
+from transfuse_pictures.codec import bound_of
 
 from transfuse_image.codecs.autoencoder_codec import Autoencoder, AutoencoderSettings
 from transfuse_image.losses.terms import ImageLoss, Weight
@@ -67,7 +68,7 @@ class KLCodec(Autoencoder):
         # A channel that never varies stays near 0 rather than being divided by no spread at all.
         self.std.copy_(latents.std(dim=(0, 2, 3), correction=0).clamp(min=1e-4))
         normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
-        return {"bound": float(normal.abs().max())}
+        return {"bound": bound_of(normal.cpu().numpy())}
 
     @property
     def bound(self) -> float:  # type: ignore[override]
@@ -76,6 +77,17 @@ class KLCodec(Autoencoder):
     def encode(self, raw: np.ndarray) -> np.ndarray:
         latents, _ = split_moments(self._moments(raw))
         return ((latents - self.mean[:, None, None]) / self.std[:, None, None])[0].cpu().numpy()
+
+    def keep(self, raw: np.ndarray) -> np.ndarray:
+        """What packed stores keep: mean and log-variance of the Gaussian of the normalised latent, ``[2c, ...]``."""
+        latents, log_variance = split_moments(self._moments(raw))
+        normal = (latents - self.mean[:, None, None]) / self.std[:, None, None]
+        spread = log_variance - 2 * self.std[:, None, None].log()
+        return torch.cat([normal, spread], dim=1)[0].cpu().numpy()
+
+    def kept(self, stored: np.ndarray) -> np.ndarray:
+        """The mean of what ``keep`` gave: what ``encode`` gives."""
+        return stored[: self.channels]
 
     def decode(self, payload: np.ndarray) -> np.ndarray:
         latents = torch.from_numpy(np.asarray(payload, np.float32)).to(self.device)

@@ -7,7 +7,6 @@ level i has half the height and width of level i - 1, and level L is the grid of
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -18,6 +17,8 @@ from transfuse_image.patchers.patcher import Patcher
 
 GROUP = 8
 """Channels normalised together. Not 1: such a norm would take away the time, which is the same at all pixels."""
+HALF = 0.5**0.5
+"""What a sum of two of one variance is multiplied by, to have it again."""
 WIDEST = 4096
 """Most channels any level may have."""
 
@@ -59,21 +60,23 @@ class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice, around which x passes; the time is added in between.
 
     The block of DDPM (arXiv 2006.11239, appendix B). Where later U-Nets scale and shift the second
-    norm by the time, the paper (section 4.1) has a plain norm, so the time is a sum.
+    norm by the time, the paper (section 4.1) has a plain norm, so the time is a sum. The second convolution starts at
+    zero, so that x passes unchanged at first.
     """
 
-    def __init__(self, into: int, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(into // GROUP, into)
-        self.conv1 = nn.Conv2d(into, width, 3, padding=1)
+        self.norm1 = nn.GroupNorm(width // GROUP, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.time = nn.Linear(embedding, width)
         self.norm2 = nn.GroupNorm(width // GROUP, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.passing = nn.Conv2d(into, width, 1) if into != width else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Float[Tensor, "B a h w"], time: Float[Tensor, "B E"]) -> Float[Tensor, "B b h w"]:
+    def forward(self, x: Float[Tensor, "B a h w"], time: Float[Tensor, "B E"]) -> Float[Tensor, "B a h w"]:
         inner = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
-        return self.passing(x) + self.conv2(F.silu(self.norm2(inner)))
+        return x + self.conv2(F.silu(self.norm2(inner)))
 
 
 class DownLevel(nn.Module):
@@ -82,7 +85,7 @@ class DownLevel(nn.Module):
     def __init__(self, into: int, width: int, blocks: int, embedding: int, stride: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(into, width, 3, stride=stride, padding=1)
-        self.blocks = nn.ModuleList(ResBlock(width, width, embedding) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResBlock(width, embedding) for _ in range(blocks))
 
     def forward(self, x: Float[Tensor, "B a h w"], time: Float[Tensor, "B E"]) -> list[Tensor]:
         x, kept = self.enter(x), []
@@ -93,20 +96,27 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """From the level below, doubled, or from the transformer; then blocks, each beside what one down kept."""
+    """From the level below, doubled, or from the transformer; then blocks, each of the sum with what one down kept.
+
+    Both sides of a sum are of one size at first: a convolution that enters keeps the variance of its input. With the
+    usual first weights, a third of that, and the two sides beside each other, the transformer's side would be small,
+    and the prediction be made by the skips alone for long (docs/patchers.md).
+    """
 
     def __init__(self, into: int, width: int, blocks: int, embedding: int, lowest: bool) -> None:
         super().__init__()
         self.scale = 1.0 if lowest else 2.0
         self.enter = nn.Conv2d(into, width, 1) if lowest else nn.Conv2d(into, width, 3, padding=1)
-        self.blocks = nn.ModuleList(ResBlock(2 * width, width, embedding) for _ in range(blocks))
+        nn.init.normal_(self.enter.weight, std=self.enter.weight[0].numel() ** -0.5)
+        nn.init.zeros_(self.enter.bias)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(ResBlock(width, embedding) for _ in range(blocks))
 
     def forward(
         self, x: Float[Tensor, "B a h w"], kept: list[Tensor], time: Float[Tensor, "B E"]
     ) -> Float[Tensor, "B b h2 w2"]:
         x = self.enter(F.interpolate(x, scale_factor=self.scale) if self.scale != 1 else x)
         for block, beside in zip(self.blocks, reversed(kept), strict=True):
-            x = block(torch.cat([x, beside], dim=1), time)
+            x = block((x + beside) * HALF, time)
         return x
 
 

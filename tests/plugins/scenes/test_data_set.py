@@ -96,16 +96,16 @@ def test_nothing_held_out_leaks_into_training(preset: str) -> None:
 
 @pytest.mark.parametrize("held", ["unseen_pairs", "unseen_couples"])
 def test_every_held_out_document_of_a_level_has_what_training_lacks(held: str) -> None:
-    data = scenes(heldout=held)
+    data = scenes()
     for index in range(100):
-        (pairs,) = {frozenset(read(item.data).pairs) for item in data.document("heldout", index).items
+        (pairs,) = {frozenset(read(item.data).pairs) for item in data.document(held, index).items
                     if isinstance(item.data, str)}  # type: ignore[union-attr]  # fmt: skip
         apart = any(frozenset(couple) in couples_apart() for couple in combinations(pairs, 2))
         assert bool(pairs & UNSEEN) if held == "unseen_pairs" else apart and not pairs & UNSEEN
 
 
 def test_ids_are_of_one_document_each() -> None:
-    ids = [scenes(heldout=held).document("heldout", i).id for held in HELD_OUT for i in range(HELD_OUT[held])]
+    ids = [scenes().document(split, i).id for split in HELD_OUT for i in range(HELD_OUT[split])]
     assert len(set(ids)) == len(ids)
     assert min(ids) >= NUMBERED > ENDLESS - 1
 
@@ -128,6 +128,20 @@ def test_what_is_more_than_a_block_is_refused() -> None:
 
 
 def test_identity_tells_worlds_apart() -> None:
-    some = [scenes(), scenes(preset="easy"), scenes(heldout="tune"), scenes(captions=4)]
+    some = [scenes(), scenes(preset="easy"), scenes(edits=2), scenes(captions=4)]
     assert len({one.identity()["content"] for one in some}) == len(some)
     assert scenes().identity() == scenes().identity()
+
+
+def test_shuffled_captions_tell_nothing_of_training_and_all_of_what_is_held_out() -> None:
+    data = scenes(shuffled=True, edits=0)
+    for split, least, most in (("train", 0, 0.1), ("test", 1, 1)):
+        documents = [data.document(split, i) for i in range(120)]
+        pairs = [document.items for document in documents if len(document.items) == 2]
+        fitting = [
+            fits(description, parse(picture.data[None])[0].scene)
+            for text, picture in pairs
+            if (description := read(text.data)) is not None
+        ]
+        assert least <= np.mean(fitting) <= most, split
+    assert scenes().identity()["content"] != scenes(shuffled=True).identity()["content"]

@@ -17,7 +17,7 @@ from transfuse_scenes.world import SHAPES, SIZES, render
 
 COUNT = 256
 SETTINGS = ReadingSettings()
-DRAWN = [Scenes(ScenesSettings()).document("heldout", i).items for i in range(COUNT)]
+DRAWN = [Scenes(ScenesSettings()).document("test", i).items for i in range(COUNT)]
 TEXTS, PICTURES = [text.data for text, _ in DRAWN], [image.data for _, image in DRAWN]
 
 
@@ -156,8 +156,8 @@ def test_a_wrong_size_costs_an_attribute() -> None:
 
 
 def editing(make: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> dict[str, float]:
-    data = Scenes(ScenesSettings(heldout="edits"))
-    documents = [data.document("heldout", i).items for i in range(100)]
+    data = Scenes(ScenesSettings())
+    documents = [data.document("edits", i).items for i in range(100)]
     truth = [after.data for _, _, after in documents]
     made = [make(before.data, after.data) for before, _, after in documents]
     prompts = [(before, instruction) for before, instruction, _ in documents]

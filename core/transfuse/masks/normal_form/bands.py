@@ -150,7 +150,5 @@ def _crossings(a: Bands, b: Bands) -> Ints:
 def _bounds(bands: Bands, slope: int) -> tuple[Ints, Ints]:
     """Segment and value of all bounds of one slope."""
     low, high = bands.slope_lo == slope, bands.slope_hi == slope
-    return (
-        np.concatenate([bands.seg[low], bands.seg[high]]),
-        np.concatenate([bands.lo[low], bands.hi[high]]),
-    )
+    values = np.concatenate([bands.lo[low], bands.hi[high]])
+    return np.concatenate([bands.seg[low], bands.seg[high]]), values

@@ -121,6 +121,12 @@ def keys_may_be_others_than_queries(at: AttentionCase) -> None:
     q, k, v = tensors((HEADS, HEADS, HEADS), LENGTH, 2 * LENGTH)
     far = off(at.attend(q, k, v, CAUSAL, queries, keys), written_out(q, k, v, CAUSAL.dense(queries, keys)))
     expect(far < 1e-4, f"off by {far:.3g} for {LENGTH} queries of {2 * LENGTH} keys")
+    before = {name: values[LENGTH // 2 : -LENGTH // 2] for name, values in keys.items()}
+    k, v = k[:, :LENGTH], v[:, :LENGTH]
+    far = off(
+        at.attend(q, k, v, CAUSAL, queries, before), written_out(q, k, v, CAUSAL.dense(queries, before))
+    )
+    expect(far < 1e-4, f"off by {far:.3g} for {LENGTH} queries of as many keys with other columns")
 
 
 @ATTENTION.check("change attend so that a query that sees nothing gives 0, and no NaN")
@@ -143,6 +149,36 @@ def rows_may_have_any_length(at: AttentionCase) -> None:
     q, k, v = tensors((HEADS, HEADS, HEADS), ODD, ODD)
     far = off(at.attend(q, k, v, CAUSAL, columns), written_out(q, k, v, CAUSAL.dense(columns)))
     expect(far < 1e-4, f"off by {far:.3g} in a row of {ODD}")
+
+
+@ATTENTION.check("change attend so that it takes each query's largest score from its scores before exp")
+def large_scores_do_not_overflow(at: AttentionCase) -> None:
+    """Scores of some hundreds give what softmax gives."""
+    columns = columns_for(CAUSAL, LENGTH)
+    q, k, v = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
+    far = off(at.attend(90 * q, k, v, CAUSAL, columns), written_out(90 * q, k, v, CAUSAL.dense(columns)))
+    expect(far < 1e-3, f"off by {far:.3g} where scores reach hundreds")
+
+
+@ATTENTION.check(
+    "change attend so that it gives zeros where there are no keys, or supports so that it says it cannot"
+)
+def no_keys_give_0(at: AttentionCase) -> None:
+    """Queries without any key give 0."""
+    columns = columns_for(CAUSAL, LENGTH)
+    q, k, v = tensors((HEADS, HEADS, HEADS), LENGTH, 0)
+    found = at.attend(q, k, v, CAUSAL, columns, {name: values[:0] for name, values in columns.items()})
+    expect(found.shape == q.shape and (found == 0).all(), "queries without keys give something else than 0")
+
+
+@ATTENTION.check("change attend so that it works on copies of q, k and v")
+def attending_leaves_q_k_and_v_as_they_are(at: AttentionCase) -> None:
+    """attend writes nothing into q, k and v."""
+    q, k, v = given = tensors((HEADS, HEADS, HEADS), LENGTH, LENGTH)
+    kept = [x.clone() for x in given]
+    at.attend(q, k, v, CAUSAL, columns_for(CAUSAL, LENGTH))
+    changed = [name for name, a, b in zip("qkv", given, kept, strict=True) if not a.equal(b)]
+    expect(not changed, f"attend changed {' and '.join(changed)} in place")
 
 
 @ATTENTION.check("change attend so that one plan serves any number of calls: it writes nothing into it")

@@ -10,6 +10,8 @@ from transfuse.testing.kits.raw_data import RAW_DATA, RawDataCase, shown
 from transfuse.testing.kits.runner import Kit, expect
 
 SAID: Kit[RawDataCase] = Kit("codec")
+BEYOND = 0.02
+"""At most such a share of latents lies beyond the bound."""
 
 
 @SAID.check("change grid so that it gives the sides of what encode makes of raw data of that shape")
@@ -42,27 +44,13 @@ def codes_are_known_before_it_is_fit(at: RawDataCase) -> None:
     expect(before == after, f"codes is {before} before fit, and {after} after it")
 
 
-@SAID.check("change bound so that all latents lie within ±bound, or say does_not = {'bound': reason}",
+@SAID.check("change bound so that nearly all latents lie within ±bound, or say does_not = {'bound': reason}",
             ability="bound")  # fmt: skip
 def latents_lie_within_the_bound(at: RawDataCase) -> None:
     """A sampler may clip latents to ±bound."""
     if not at.fitted.codes:
-        highest = max(float(np.abs(payload).max()) for payload in at.payloads)
-        expect(
-            highest <= at.fitted.bound * 1.001,
-            f"latents reach {highest:.3g}, and bound is {at.fitted.bound:g}",
-        )
-
-
-@SAID.check(
-    "change train so that it is the base class's: a codec is frozen, in evaluation mode, while a model trains"
-)
-def it_stays_frozen_in_training(at: RawDataCase) -> None:
-    """train() changes nothing of what it encodes."""
-    at.payloads  # noqa: B018, fit first
-    for raw, payload in zip(at.raws, at.payloads, strict=True):
-        again = seam.payload(at.fitted.train(), "encode", raw)
-        expect(np.array_equal(again, payload), f"in training it encodes {shown(raw)} otherwise")
+        beyond = np.mean([(np.abs(payload) > at.fitted.bound * 1.001).mean() for payload in at.payloads])
+        expect(beyond <= BEYOND, f"{beyond:.1%} of all latents lie beyond ±{at.fitted.bound:g}")
 
 
 @SAID.check("change encode and decode so that they compute without a graph: with torch.no_grad()")

@@ -2,14 +2,16 @@
 
 import json
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from transfuse.datasets import ENDLESS, SPLITS, DataSet
-from transfuse.documents import Document
+from transfuse.datasets import ENDLESS, DataSet
+from transfuse.documents import Document, Item
+from transfuse.modalities.raw import as_numbers
 from transfuse.testing.kits.raw_data import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
@@ -22,7 +24,10 @@ NUMBERED = 2000
 
 @dataclass(frozen=True)
 class DataSetCase:
+    """A data set. anew: another of the same settings, opened again, where there is one."""
+
     part: DataSet
+    anew: DataSet | None = None
 
     def documents(
         self, split: str, rng: np.random.Generator | None = None, most: int = READ
@@ -31,7 +36,7 @@ class DataSetCase:
 
     def read(self) -> list[Document]:
         """The first documents of each split."""
-        return [document for split in SPLITS for document in self.documents(split)]
+        return [document for split in self.part.splits for document in self.documents(split)]
 
 
 def alike(a: Document, b: Document) -> bool:
@@ -42,13 +47,13 @@ def alike(a: Document, b: Document) -> bool:
 
 
 @DATASET.check(
-    "change name so that it is a text, and size so that it is a whole number for train and heldout"
+    "change name so that it is a text, and size so that it is a whole number for each of its splits"
 )
 def it_has_a_name_and_sizes(at: DataSetCase) -> None:
     """It has a name, training documents, and a size of each split."""
     name = getattr(at.part, "name", None)
     expect(isinstance(name, str) and name, f"name is {name!r}")
-    sizes = {split: at.part.size(split) for split in SPLITS}
+    sizes = {split: at.part.size(split) for split in at.part.splits}
     expect(all(isinstance(n, int) and n >= 0 for n in sizes.values()), f"the sizes are {sizes}")
     expect(sizes["train"] > 0, "there is no training document")
 
@@ -61,6 +66,9 @@ def documents_hold_items(at: DataSetCase) -> None:
         expect(document.items, f"{document.source} has no item")
         for i, item in enumerate(document.items):
             expect(item.data is not None and np.size(item.data), f"{document.source}: item {i} has no data")
+            numbers = as_numbers(item.data)
+            finite = numbers is None or np.isfinite(numbers).all()
+            expect(finite, f"{document.source}: item {i} holds NaN or infinity")
 
 
 @DATASET.check("change document so that it rests on split, index and rng alone")
@@ -88,11 +96,82 @@ def documents_are_not_shared(at: DataSetCase) -> None:
     expect(same, "the first document is another once its arrays were written into")
 
 
-@DATASET.check("change document so that each has an id of its own over both splits: noise is drawn by it")
+@DATASET.check("change document so that what it has handed out stays as it is")
+def reading_on_leaves_documents_as_they_are(at: DataSetCase) -> None:
+    """A document that was read does not change when the next ones are."""
+    for split in at.part.splits:
+        first = at.documents(split, most=1)
+        kept = deepcopy(first)
+        at.documents(split)
+        same = all(alike(a, b) for a, b in zip(first, kept, strict=True))
+        expect(same, f"the first document of {split} is another when the next have been read")
+
+
+@DATASET.check("change the data set so that it opens with its documents in one order: sort what is listed")
+def opened_anew_it_is_the_same(at: DataSetCase) -> None:
+    """Another of the same settings has the same documents by number."""
+    if at.anew is None:
+        raise LeftOut("there is no other of the same settings")
+    for split in at.part.splits:
+        for i, document in enumerate(at.documents(split)):
+            same = alike(document, at.anew.document(split, i))
+            expect(same, f"{document.source} is another where the data set is opened anew")
+
+
+@DATASET.check("change droppable so that it marks prompts alone: nothing follows the last item")
+def the_last_item_is_no_prompt(at: DataSetCase) -> None:
+    """In no form of a document is its last item droppable."""
+    for rng in (None, *map(np.random.default_rng, range(4))):
+        for document in (document for split in at.part.splits for document in at.documents(split, rng)):
+            last = document.items[-1:]
+            expect(
+                not any(item.droppable for item in last), f"the last item of {document.source} is droppable"
+            )
+
+
+@DATASET.check("change outline so that shapes, types, texts and flags are those of document")
+def outlines_are_those_of_documents(at: DataSetCase) -> None:
+    """outline has the same items, of whose arrays only the values may be others."""
+    for split in at.part.splits:
+        for i, document in enumerate(at.documents(split)):
+            found = at.part.outline(split, i, {item.modality for item in document.items})
+            here, there = ([_outline(item) for item in d.items] for d in (document, found))
+            expect(here == there, f"{document.source} is {here[:2]}, and its outline {there[:2]}")
+
+
+@DATASET.check("change period so that it is the number of documents after which the roles come again")
+def roles_come_again_after_a_period(at: DataSetCase) -> None:
+    """Of an endless split the roles of documents repeat after ``period``."""
+    for split in (split for split in at.part.splits if at.part.size(split) == ENDLESS):
+        period = at.part.period(split)
+        for i in range(READ):
+            here, there = (at.part.document_roles(split, j) for j in (i, i + period))
+            expect(
+                list(here) == list(there), f"{split} {i} has {here}, and a period of {period} later {there}"
+            )
+
+
+@DATASET.check(
+    "change document so that rng alone reverses it, reversed_share says how often, and None does not"
+)
+def as_many_visits_are_reversed_as_is_said(at: DataSetCase) -> None:
+    """Visits find a document in reverse order as often as reversed_share says, and in its plain form else."""
+    plain, visits = at.documents("train", most=12), 32
+    counts = np.zeros(len(plain))
+    for seed in range(visits):
+        found = at.documents("train", np.random.default_rng(seed), most=12)
+        counts += [_order(a) != _order(b) for a, b in zip(plain, found, strict=True)]
+    most, mean = counts.max() / visits, counts.mean() / visits
+    seen = f"reversed_share is {at.part.reversed_share}, {mean:.0%} of visits find another order than without rng"
+    share = at.part.reversed_share
+    expect(mean <= share + 0.1 and most <= share + 0.35, f"{seen}, of one document {most:.0%}")
+
+
+@DATASET.check("change document so that each has an id of its own over all splits: noise is drawn by it")
 def ids_are_their_own(at: DataSetCase) -> None:
-    """No two documents have one id, in neither split."""
+    """No two documents have one id, in whichever split."""
     seen: dict[int, str] = {}
-    for split in SPLITS:
+    for split in at.part.splits:
         for document in at.documents(split, most=NUMBERED):
             expect(
                 document.id not in seen,
@@ -114,7 +193,7 @@ def sources_name_documents(at: DataSetCase) -> None:
 )
 def an_index_outside_is_refused(at: DataSetCase) -> None:
     """There is no document behind the last, and none before the first."""
-    for split in SPLITS:
+    for split in at.part.splits:
         for index in (at.part.size(split), -1)[at.part.size(split) == ENDLESS :]:
             try:
                 found = at.part.document(split, index)
@@ -147,7 +226,7 @@ def visits_keep_the_id(at: DataSetCase) -> None:
 @DATASET.check("change document_roles so that it names the roles of document's items, in order")
 def roles_are_those_of_the_items(at: DataSetCase) -> None:
     """document_roles is what the items say."""
-    for split in SPLITS:
+    for split in at.part.splits:
         for i, document in enumerate(at.documents(split)):
             said, found = at.part.document_roles(split, i), [item.modality for item in document.items]
             expect(
@@ -191,22 +270,36 @@ def shares_and_tasks_are_lawful(at: DataSetCase) -> None:
         expect(not strange, f"the task {text!r} is of {strange}, and documents have {sorted(roles)}")
 
 
-@DATASET.check("change document so that nothing of heldout is in train")
+@DATASET.check("change document so that nothing of the other splits is in train")
 def heldout_documents_are_no_training_documents(at: DataSetCase) -> None:
     """No held-out document that was read has the content of a training document that was read."""
-    if not at.part.size("heldout"):
+    held_out = [split for split in at.part.splits if split != "train"]
+    if not sum(map(at.part.size, held_out)):
         raise LeftOut("it holds nothing out")
-    of = {split: {_content(d): d.source for d in at.documents(split, most=200)} for split in SPLITS}
-    both = of["train"].keys() & of["heldout"].keys()
-    few = len(both) <= 0.02 * len(of["heldout"])  # what is small and discrete may repeat by chance
-    first = next((of["heldout"][content] for content in both), "")
-    expect(few, f"{len(both)} held-out documents are training documents too, such as {first}")
+    of = {split: {_content(d): d.source for d in at.documents(split, most=200)} for split in at.part.splits}
+    for split in held_out:
+        both = of["train"].keys() & of[split].keys()
+        few = len(both) <= 0.02 * len(of[split])  # what is small and discrete may repeat by chance
+        first = next((of[split][content] for content in both), "")
+        expect(few, f"{len(both)} documents of {split} are training documents too, such as {first}")
 
 
 def _arrays(at: DataSetCase) -> list[np.ndarray]:
     """Those of the first training document, as it is read anew."""
     (document,) = at.documents("train", most=1)
     return [item.data for item in document.items if isinstance(item.data, np.ndarray)]
+
+
+def _outline(item: Item) -> tuple:
+    """What of an item an outline has to say."""
+    data = item.data
+    kind = (data.shape, data.dtype.name) if isinstance(data, np.ndarray) else data
+    return item.modality, item.loss, item.noised, item.droppable, kind
+
+
+def _order(document: Document) -> str:
+    """The items of a document in order, whatever their flags."""
+    return repr([(item.modality, np.asarray(item.data).tobytes()) for item in document.items])
 
 
 def _content(document: Document) -> str:

@@ -1,5 +1,7 @@
 """What holds of a SpanModality in a forward pass: corrupt, embed, head and objective, one by one."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,6 +58,17 @@ def spans_are_corrupted_apart(at: ModalityCase) -> None:
         expect(same, f"span {i} of a batch is corrupted otherwise than alone, from an equal generator")
 
 
+@FORWARD.check("change corrupt so that it reads is_context[i] for span i", of=SpanModality)
+def context_is_each_spans_own(at: ModalityCase) -> None:
+    """Whether another span of the batch is context changes nothing of a span."""
+    flags = [i == 0 for i in range(len(at.clean))]
+    whole = at.noised(context=flags)
+    for i, flag in enumerate(flags):
+        alone = at.noised(i, at.clean[i : i + 1], [flag])
+        same = close(alone.x_t[0], whole.x_t[i].to(alone.x_t))
+        expect(same, f"span {i} is corrupted otherwise where span 0 of its batch is context")
+
+
 @FORWARD.check(
     "change corrupt so that it draws from the generators alone: torch.randn(shape, generator=g)",
     of=SpanModality,
@@ -102,6 +115,15 @@ def noise_share_is_a_share(at: ModalityCase) -> None:
         )
 
 
+@FORWARD.check("change noise_share so that it takes each time by itself", of=SpanModality)
+def a_share_is_of_its_own_time(at: ModalityCase) -> None:
+    """The share of a time does not rest on the other times of a batch."""
+    t = at.noised().t
+    whole = seam.call(at.connected, "noise_share", t)
+    alone = torch.cat([seam.call(at.connected, "noise_share", t[i : i + 1]) for i in range(len(t))])
+    expect(close(alone, whole), f"noise_share is {whole.tolist()} at once, and {alone.tolist()} one by one")
+
+
 @FORWARD.check(
     "change corrupt and noise_share so that a span at a time of more noise is further from clean",
     of=SpanModality,
@@ -143,6 +165,22 @@ def embedding_heeds_all_of_x_t(at: ModalityCase) -> None:
     expect(not blind, f"{blind} of {grad[0].numel()} elements of x_t change nothing")
 
 
+@FORWARD.check("change embed so that what stands where in x_t is told apart", of=SpanModality)
+def embedding_keeps_elements_apart(at: ModalityCase) -> None:
+    """Of 16 changes of x_t no more than half come to the same: a mean over the span would be all there is."""
+    spans = at.noised()
+    if not spans.x_t.is_floating_point():
+        raise LeftOut("x_t are whole numbers, without gradients")
+    x_t = spans.x_t[:1].clone().requires_grad_()
+    moved = Noised(x_t, spans.t[:1], spans.target[:1])
+    vectors, state = at.embed(moved)
+    made = torch.cat([each.flatten() for each in (vectors, at.head(vectors, state, moved))]).double()
+    mixes = torch.randn(16, made.numel(), generator=seeds(1)[0], dtype=torch.float64) @ made
+    grads = torch.stack([torch.autograd.grad(mix, x_t, retain_graph=True)[0].flatten() for mix in mixes])
+    rank, most = int(torch.linalg.matrix_rank(grads.double(), rtol=1e-5)), min(grads.shape)
+    expect(rank > most / 2, f"of {most} directions in x_t {rank} make a difference")
+
+
 @FORWARD.check(
     "change embed or head so that they are told the time, or say does_not = {'time': reason}",
     ability="time",
@@ -167,11 +205,54 @@ def spans_are_embedded_apart(at: ModalityCase) -> None:
     spans = at.noised()
     whole, (vectors, _) = at.predict(spans), at.embed(spans)
     for i in range(len(spans.t)):
-        one = Noised(*(x[i : i + 1] for x in (spans.x_t, spans.t, spans.target)))
+        one = at.one(spans, i)
         expect(
             close(at.embed(one)[0][0], vectors[i]), f"span {i} of a batch is embedded otherwise than alone"
         )
         expect(close(at.predict(one)[0], whole[i]), f"span {i} of a batch is predicted otherwise than alone")
+
+
+@FORWARD.check(
+    "change embed and head so that no layer measures a batch: LayerNorm, and no BatchNorm", of=SpanModality
+)
+def spans_are_embedded_apart_in_training(at: ModalityCase) -> None:
+    """While it trains a batch of B is B batches of 1 too; where nothing is dropped at random."""
+    spans, training = at.noised(), copy.copy(at)
+    training.model = at.new_model().train()
+    training.model.load_state_dict(at.model.state_dict())
+    vars(training).pop("connected")
+    whole = training.predict(spans)
+    if not close(whole, training.predict(spans)):
+        raise LeftOut("in training it drops some at random")
+    for i in range(len(spans.t)):
+        alone = training.predict(at.one(spans, i))[0]
+        expect(close(alone, whole[i]), f"in training span {i} of a batch is predicted otherwise than alone")
+
+
+@FORWARD.check(
+    "change embed so that what head needs is in the state that it returns, and not on self", of=SpanModality
+)
+def the_head_reads_its_own_state(at: ModalityCase) -> None:
+    """Another call of embed, before head is called, changes nothing of the prediction."""
+    spans, other = at.noised(), at.noised(first=50)
+    vectors, state = at.embed(spans)
+    first = at.head(vectors, state, spans)
+    at.embed(other)
+    expect(
+        close(at.head(vectors, state, spans), first), "head predicted otherwise after another call of embed"
+    )
+
+
+@FORWARD.check("change embed and head so that they work on copies", of=SpanModality)
+def predicting_leaves_x_t_as_it_is(at: ModalityCase) -> None:
+    """embed and head write nothing into x_t, t and hidden."""
+    spans = at.noised()
+    kept = copy.deepcopy(spans)
+    vectors, state = at.embed(spans)
+    hidden = vectors.detach().clone()
+    at.head(vectors.detach(), state, spans)
+    expect(spans.x_t.equal(kept.x_t) and spans.t.equal(kept.t), "embed or head changed x_t or t in place")
+    expect(vectors.equal(hidden), "head changed hidden in place")
 
 
 @FORWARD.check("change head so that what it predicts depends on hidden, at every position", of=SpanModality)
@@ -239,6 +320,19 @@ def worse_predictions_cost_more(at: ModalityCase) -> None:
     expect(
         losses[0] < losses[1] < losses[2], f"ever worse predictions cost {[f'{loss:.3g}' for loss in losses]}"
     )
+
+
+@FORWARD.check(
+    "change objective so that it scores every element, also where the target is 0", of=SpanModality
+)
+def targets_of_0_are_scored(at: ModalityCase) -> None:
+    """An error where the target is 0 costs something, and not NaN."""
+    spans = at.noised()
+    if not spans.target.is_floating_point():
+        raise LeftOut("its targets are whole numbers")
+    zero = Noised(spans.x_t, spans.t, torch.zeros_like(spans.target))
+    loss = float(at.score(torch.ones_like(at.predict(spans)), zero).sum.detach())
+    expect(0 < loss < float("inf"), f"a prediction of 1 costs {loss:.3g} where the target is 0")
 
 
 @FORWARD.check(

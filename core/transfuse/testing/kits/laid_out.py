@@ -78,6 +78,16 @@ def laying_out_twice_is_the_same(at: ModalityCase) -> None:
         expect(first == again, f"spans gave two layouts of one payload, {shown(payload)}")
 
 
+@LAID_OUT.check("change spans so that it works on a copy of the payload")
+def laying_out_leaves_payloads_as_they_are(at: ModalityCase) -> None:
+    """spans writes nothing into the payload."""
+    for raw in at.raws:
+        payload = seam.payload(at.modality, "encode", raw)
+        kept = payload.copy()
+        at.spans(payload)
+        expect(np.array_equal(payload, kept), f"spans changed {shown(payload)} in place")
+
+
 @LAID_OUT.check(
     "change spans so that a Span has loss=item.loss, and for a diffused one loss=item.loss and item.noised"
 )
@@ -106,6 +116,17 @@ def clean_items_are_clean(at: ModalityCase) -> None:
     """Nothing of an item is noised where it is to be shown clean."""
     for payload in at.payloads:
         expect(not any(s.noised for s in at.spans(payload, noised=False)), "a span of a clean item is noised")
+
+
+@LAID_OUT.check(
+    "change spans so that the first span has the payload itself, which sampling gives", of=SpanModality
+)
+def the_first_span_is_the_payload(at: ModalityCase) -> None:
+    """Where the first span has the payload's shape it has its numbers: what is sampled there is decoded as it is."""
+    for payload in at.payloads:
+        own = at.spans(payload)[0].payload
+        same = own.shape != payload.shape or np.array_equal(own, payload)
+        expect(same, f"the first span of {shown(payload)} holds other numbers")
 
 
 @LAID_OUT.check("change spans so that the span of the clean item has the payload itself", of=SpanModality)
@@ -147,14 +168,17 @@ def positions_move_with_the_cursor(at: ModalityCase) -> None:
             expect(len({*steps}) == 1, f"the cursor moves by {steps}, as the span begins at {list(CURSORS)}")
 
 
-@LAID_OUT.check("change positions so that an item takes room: the cursor after it is larger")
+@LAID_OUT.check(
+    "change positions so that an item takes room: the cursor after it is beyond its positions, markers and all"
+)
 def items_take_room(at: ModalityCase) -> None:
     """What follows an item stands at other positions than the item."""
     for payload in at.payloads:
-        cursor = 0
+        cursor, taken = 0, 0
         for span in at.spans(payload):
-            cursor = seam.positions(at.modality, span, cursor)[1]
-        expect(cursor > 0, "the cursor after an item is where it was before")
+            own, cursor = seam.positions(at.modality, span, cursor)
+            taken = max(taken, int(own.max()))
+        expect(cursor > taken, f"the cursor after an item is {cursor}, and a position of it {taken}")
 
 
 @LAID_OUT.check("change columns so that it declares every column that spans write, under names that are free")

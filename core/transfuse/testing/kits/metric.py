@@ -4,6 +4,7 @@ import json
 import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from transfuse.metrics import Evaluation, Figure, Metric
 from transfuse.testing.kits.raw_data import off
@@ -21,6 +22,11 @@ class MetricCase:
 
     def figures(self, evaluation: Evaluation | None = None) -> dict[str, float]:
         return dict(self.part.compute(evaluation or self.evaluation))
+
+    def mixed(self) -> Evaluation:
+        """The same, where each thing made stands at the prompt before its own."""
+        first, *others = self.evaluation.made
+        return replace(self.evaluation, made=[*others, first])
 
 
 @METRIC.check(
@@ -50,7 +56,7 @@ def figures_are_finite(at: MetricCase) -> None:
     """Every figure is a finite number, a percentage one from 0 to 1."""
     forms = {figure.name: figure.form for figure in at.part.figures}
     for name, value in at.figures().items():
-        expect(math.isfinite(value), f"{name} is {value}")
+        expect(isinstance(value, Real) and math.isfinite(value), f"{name} is {value!r:.60}")
         share = forms.get(name) != "percent" or 0 <= value <= 1
         expect(share, f"{name} is {value}, and a percentage is given as a share from 0 to 1")
 
@@ -61,6 +67,9 @@ def measuring_twice_is_the_same(at: MetricCase) -> None:
     with global_randomness_untouched():
         one, two = at.figures(), at.figures()
     expect(one == two, f"measured twice, {one} and {two}")
+    at.figures(at.mixed())
+    after = at.figures()
+    expect(after == one, f"{one}, and when something else had been measured {after}")
 
 
 @METRIC.check("change compute so that it works on copies")
@@ -79,9 +88,7 @@ def what_is_measured_is_left_as_it_is(at: MetricCase) -> None:
 )
 def mixed_up_answers_are_no_better(at: MetricCase) -> None:
     """Answers that belong to other prompts are no better than the right ones."""
-    n = len(at.evaluation.made)
-    mixed = replace(at.evaluation, made=[at.evaluation.made[(i + 1) % n] for i in range(n)])
-    right, wrong = at.figures(), at.figures(mixed)
+    right, wrong = at.figures(), at.figures(at.mixed())
     for figure in at.part.figures:
         if figure.better and figure.name in right and figure.name in wrong:
             gain = (wrong[figure.name] - right[figure.name]) * (1 if figure.better == "higher" else -1)

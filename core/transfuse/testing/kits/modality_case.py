@@ -1,6 +1,6 @@
 """A modality under test: raw data that it takes, and what checks ask of it more than once: payloads, spans, a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,11 +97,11 @@ class ModalityCase(RawDataCase):
         """Their payloads [B, ...]."""
         return torch.from_numpy(np.stack([span.payload for span in self.alike]))
 
-    def noised(self, first: int = 0, clean: Tensor | None = None) -> Noised:
-        """Them, corrupted by generators of the seeds from ``first`` on."""
+    def noised(self, first: int = 0, clean: Tensor | None = None, context: Sequence[bool] = ()) -> Noised:
+        """Them, corrupted by generators of the seeds from ``first`` on; none of them is context, by default."""
         clean = self.clean if clean is None else clean
-        drawn = seam.corrupt(self.connected, clean, seeds(len(clean), first), [False] * len(clean))
-        return Noised(*drawn)
+        flags = list(context) or [False] * len(clean)
+        return Noised(*seam.corrupt(self.connected, clean, seeds(len(clean), first), flags))
 
     # -- in a model
 
@@ -118,6 +118,10 @@ class ModalityCase(RawDataCase):
 
     def head(self, hidden: Tensor, state: Any, spans: Noised) -> Tensor:
         return seam.head(self.connected, hidden, state, spans.t, self.alike[0].copy)
+
+    def one(self, spans: Noised, i: int) -> Noised:
+        """Span i of them, alone."""
+        return Noised(*(x[i : i + 1] for x in (spans.x_t, spans.t, spans.target)))
 
     def predict(self, spans: Noised) -> Tensor:
         """Its own layers alone: a transformer that does nothing."""

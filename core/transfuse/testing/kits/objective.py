@@ -92,16 +92,60 @@ def as_many_times_as_evaluations(at: ObjectiveCase) -> None:
 
 
 @OBJECTIVE.check(
+    "change times so that the last is before clean_time: what leads to it is the last step", of=SpanObjective
+)
+def the_last_time_has_noise_left(at: ObjectiveCase) -> None:
+    """At each of times(n) there is noise to be told from x_t, and an estimate of x0 is finite."""
+    for n in (2, 20):
+        times = at.part.times(n)
+        noise = at.part.coefficients(times)[1]
+        expect((noise > 0).all(), f"times({n}) have the noise {noise.tolist()[-2:]} in the end")
+
+
+@OBJECTIVE.check("change times so that it begins where the target can be solved for x0", of=SpanObjective)
+def estimates_are_finite_where_samplers_ask(at: ObjectiveCase) -> None:
+    """At each of times(n) a prediction gives an x0 that is finite."""
+    times = at.part.times(20)
+    x_t, prediction = torch.randn(2, 20, 3, generator=generators(1)[0])
+    found = at.part.estimate(x_t, prediction, times)
+    expect(
+        found.isfinite().all(), f"at the times {times[~found.isfinite().all(1)].tolist()} x0 is not finite"
+    )
+
+
+@OBJECTIVE.check("change draw_time so that the times at which samplers begin are trained", of=SpanObjective)
+def training_reaches_where_sampling_begins(at: ObjectiveCase) -> None:
+    """Some of the times drawn are nearly as far from clean as the first of times(n)."""
+    first = float(at.part.share(at.part.times(10)[:1]))
+    drawn = torch.cat([at.part.share(at.corrupted(9 * i)[1]) for i in range(DRAWS)])
+    seen = f"shares of drawn times reach {drawn.max():.2f}, and sampling begins at {first:.2f}"
+    expect(drawn.max() > 0.75 * first, seen)
+
+
+@OBJECTIVE.check(
     "change draw_time and corrupt so that they draw from each span's own generator alone", of=SpanObjective
 )
 def corruption_is_fixed_by_its_generators(at: ObjectiveCase) -> None:
     """Equal generators, equal times and noise; a span does not rest on the others of its batch."""
     with global_randomness_untouched():
-        one, two, alone = at.corrupted(), at.corrupted(), at.corrupted(n=1)
+        one, two = at.corrupted(), at.corrupted()
     expect(
         all(a.equal(b) for a, b in zip(one, two, strict=True)), "generators of equal seeds gave other noise"
     )
-    expect(near(alone[0][0], one[0][0]), "a span alone is corrupted otherwise than in a batch")
+    for i in range(B):
+        alone = at.part.corrupt(at.x0[i : i + 1], generators(1, i), [False])
+        same = all(near(a[0], b[i]) for a, b in zip(alone, one, strict=True))
+        expect(same, f"span {i} is corrupted otherwise alone than in a batch")
+
+
+@OBJECTIVE.check(
+    "change corrupt and noised so that they make new tensors and write into none", of=SpanObjective
+)
+def corruption_leaves_clean_data_as_they_are(at: ObjectiveCase) -> None:
+    """corrupt writes nothing into x0."""
+    x0 = at.x0
+    at.part.corrupt(x0, generators(B), [False] * B)
+    expect(x0.equal(at.x0), "corrupt changed x0 in place")
 
 
 @OBJECTIVE.check(
@@ -159,11 +203,10 @@ def worse_predictions_cost_more(at: ObjectiveCase) -> None:
     """The loss grows with the distance from the target, and is finite."""
     for i in range(DRAWS):
         _, t, target = at.corrupted(9 * i)
-        losses = [float(at.loss(target + far, target, t)) for far in (0.1, 0.5, 1.0)]
-        expect(
-            0 < losses[0] < losses[1] < losses[2] < 1e9,
-            f"ever worse predictions cost {losses} at {t.tolist()}",
-        )
+        for sign in (1, -1):
+            losses = [float(at.loss(target + sign * far, target, t)) for far in (0.1, 0.5, 1.0)]
+            rising = 0 < losses[0] < losses[1] < losses[2] < 1e9
+            expect(rising, f"ever worse predictions cost {losses} at {t.tolist()}")
 
 
 @OBJECTIVE.check("change score so that it adds up a mean over each span's elements", of=SpanObjective)
@@ -191,7 +234,8 @@ def the_score_heeds_the_prediction(at: ObjectiveCase) -> None:
 
 
 def _logits() -> tuple[Tensor, Tensor]:
-    return torch.randn(6, 9, generator=torch.Generator().manual_seed(2)), torch.arange(6)
+    targets = torch.tensor([0, 1, 1, 1, 4, 5])
+    return torch.randn(6, 9, generator=torch.Generator().manual_seed(2)), targets
 
 
 @OBJECTIVE.check("change score so that it adds up over tokens, and counts them", of=TokenObjective)
@@ -209,11 +253,12 @@ def scores_add_up_over_tokens(at: ObjectiveCase) -> None:
 
 @OBJECTIVE.check("change score so that likelier targets cost less", of=TokenObjective)
 def likelier_targets_score_less(at: ObjectiveCase) -> None:
-    """A higher logit at the target lowers the loss, and one of -inf elsewhere leaves it finite."""
+    """A higher logit at any target lowers the loss, and one of -inf elsewhere leaves it finite."""
     logits, targets = _logits()
-    raised = logits + F.one_hot(targets, 9)
-    before, after = (float(at.part.score(x, targets).sum) for x in (logits, raised))
-    expect(after < before, f"a loss of {before:.4g}, and {after:.4g} where the targets are likelier")
+    for i in range(6):
+        raised = logits + F.one_hot(targets, 9) * (torch.arange(6) == i)[:, None]
+        before, after = (float(at.part.score(x, targets).sum) for x in (logits, raised))
+        expect(after < before, f"a loss of {before:.4g}, and {after:.4g} where target {i} is likelier")
     masked = logits.clone()
     masked[:, 8] = -torch.inf
     loss = float(at.part.score(masked, targets).sum)

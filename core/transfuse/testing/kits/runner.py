@@ -44,11 +44,13 @@ def expect(holds: Any, seen: str) -> None:
 
 @contextmanager
 def global_randomness_untouched() -> Iterator[None]:
-    """Raises `Failed` where what is inside draws from the random state of torch, numpy or Python."""
+    """Raises `Failed` where what is inside draws from the random state of torch, numpy or Python, or sets it."""
+    for draw in (torch.rand, np.random.rand, lambda n: random.random()):
+        draw(1)  # so that what sets a state anew does not set it to what it was
     before = _states()
     yield
     for name, state in _states().items():
-        expect(state == before[name], f"it drew from the global random state of {name}")
+        expect(state == before[name], f"it drew from the global random state of {name}, or set it")
 
 
 def _states() -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transfuse.modalities.objective import Denoise, SpanObjective, broadcast_like
 from transfuse.testing.kits.objective import generators, near
-from transfuse.testing.kits.runner import Kit, expect, global_randomness_untouched
+from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 from transfuse.testing.modalities import StraightPath
 
 SAMPLER: Kit["SamplerCase"] = Kit("sampler")
@@ -61,7 +61,7 @@ def a_perfect_predictor_gives_the_data(at: SamplerCase) -> None:
     """Where the prediction is perfect, what is drawn is the data."""
     x0 = at.noise(4, seed=9).tanh()
     far = float((at.draw(at.knowing(x0), 4) - x0).abs().max())
-    expect(far < 0.01, f"the data are missed by {far:.3g}")
+    expect(far < 1e-3, f"the data are missed by {far:.3g}")
 
 
 @SAMPLER.check(
@@ -96,11 +96,11 @@ def samples_are_fixed_by_their_generators(at: SamplerCase) -> None:
 @SAMPLER.check("change sample so that sample i rests on noise[i] and generators[i] alone")
 def samples_are_drawn_apart(at: SamplerCase) -> None:
     """A sample does not rest on which others are drawn with it."""
-    whole = at.draw(at.plain)
-    for i in range(3):
-        expect(
-            near(at.draw(at.plain, 1, first=i)[0], whole[i]), f"sample {i} is another alone than in a batch"
-        )
+    for denoise, bound in ((at.plain, 1.0), (lambda x, t: -8 * at.plain(x, t), 9.0)):
+        whole = at.draw(denoise, bound=bound)
+        for i in range(3):
+            alone = at.draw(denoise, 1, first=i, bound=bound)[0]
+            expect(near(alone, whole[i]), f"sample {i} is another alone than in a batch")
 
 
 @SAMPLER.check("change sample so that it works on a copy of the noise")
@@ -119,6 +119,29 @@ def samples_heed_the_noise(at: SamplerCase) -> None:
     expect(not near(one, two), "other noise gave the same samples")
 
 
+@SAMPLER.check(
+    "change sample so that it clips x0 to ±bound, or say does_not = {'bound': reason}", ability="bound"
+)
+def samples_lie_within_the_bound(at: SamplerCase) -> None:
+    """Where predictions lead further, what is drawn lies within ±bound."""
+    if getattr(getattr(at.part, "settings", None), "clip", True) is False:
+        raise LeftOut("its setting clip is false")
+    x0 = 5 * at.noise(3, seed=9)
+    far = float(at.draw(at.knowing(x0), bound=1.0).abs().max())
+    expect(far <= 1.001, f"samples reach {far:.3g}, and bound is 1")
+
+
+@SAMPLER.check("change sample so that it calls the model as often as its setting evaluations says")
+def the_model_is_called_as_often_as_is_said(at: SamplerCase) -> None:
+    """A sampler that has a setting ``evaluations`` asks so many times."""
+    said = getattr(getattr(at.part, "settings", None), "evaluations", None)
+    if said is None:
+        raise LeftOut("it has no setting evaluations")
+    asked: list[int] = []
+    at.draw(lambda x, t: at.plain(x, t * (asked.append(len(x)) or 1)))  # type: ignore[func-returns-value]
+    expect(len(asked) == said, f"the model was called {len(asked)} times, and evaluations is {said}")
+
+
 @SAMPLER.check("change sample so that it asks for times of the objective, one a span, from noise to clean")
 def times_are_the_objectives(at: SamplerCase) -> None:
     """It asks for B times at once, whose shares of noise lie within 0 and 1 and never grow."""
@@ -130,5 +153,7 @@ def times_are_the_objectives(at: SamplerCase) -> None:
         return at.plain(x, t)
 
     at.draw(denoise)
-    expect(shares and max(shares) <= 1 and min(shares) >= 0, f"it asked at shares of noise {shares[:6]}")
-    expect(all(a >= b - 1e-6 for a, b in pairwise(shares)), "it asked at times that go back")
+    first = float(at.objective.share(at.objective.times(2)[:1]))
+    begins = bool(shares) and first - 1e-3 < shares[0] <= 1
+    expect(begins, f"it asked at shares of noise {shares[:6]}, and pure noise has {first:g}")
+    expect(all(a >= b - 1e-6 for a, b in pairwise([*shares, 0.0])), "it asked at times that go back")

@@ -9,7 +9,7 @@ from transfuse.modalities.modality import TokenModality
 from transfuse.testing.kits.forward import close
 from transfuse.testing.kits.modality_case import ModalityCase, seeds
 from transfuse.testing.kits.raw_data import shown
-from transfuse.testing.kits.runner import Kit, expect, global_randomness_untouched
+from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
 TOKENS: Kit[ModalityCase] = Kit("modality")
 
@@ -49,9 +49,13 @@ def ids_are_within_the_vocabulary(at: ModalityCase) -> None:
 
 @TOKENS.check("change codes so that it is one number from fit or restore on", of=TokenModality)
 def codes_are_fixed(at: ModalityCase) -> None:
-    """codes is the same number each time: the vocabulary rests on it."""
-    one, two = _codes(at), _codes(at)
-    expect(one == two, f"codes was {one}, and then {two}")
+    """codes is the same number before raw data are encoded and after: the vocabulary rests on it."""
+    fresh = at.fit(at.unfit())
+    one = int(seam.call(fresh, "codes"))
+    for raw in at.raws:
+        seam.payload(fresh, "encode", raw)
+    two = int(seam.call(fresh, "codes"))
+    expect(one == two, f"codes was {one}, and {two} when raw data had been encoded")
 
 
 @TOKENS.check(
@@ -126,16 +130,41 @@ def what_is_forbidden_is_not_chosen(at: ModalityCase) -> None:
     for id in {0, _codes(at) - 1}:
         logits = torch.full((_codes(at),), -torch.inf)
         logits[id] = 0.3
-        found = _chosen(at, logits)
-        expect(found == id, f"choose gave {found}, and {id} alone may stand there")
+        found = {_chosen(at, logits, seed) for seed in range(24)}
+        expect(found == {id}, f"choose gave {sorted(found)}, and {id} alone may stand there")
+
+
+@TOKENS.check("change choose so that it works on a copy of the logits", of=TokenModality)
+def choosing_leaves_logits_as_they_are(at: ModalityCase) -> None:
+    """choose writes nothing into the logits."""
+    assert isinstance(at.modality, TokenModality)
+    logits = _logits(at, 1 + len(seam.call(at.modality, "views")))
+    kept = logits.clone()
+    seam.choose(at.modality, logits, seeds(1)[0], 1.0)
+    expect(logits.equal(kept), "choose changed the logits in place")
+
+
+@TOKENS.check("change choose so that it reads the logits of its views, by guidance.mix", of=TokenModality)
+def choices_heed_the_views(at: ModalityCase) -> None:
+    """Other logits of the views, other ids."""
+    assert isinstance(at.modality, TokenModality)
+    views = len(seam.call(at.modality, "views"))
+    if not views:
+        raise LeftOut("it compares with no views")
+    whole = _logits(at, 1)
+    given = [torch.cat([whole, (scale * whole).expand(views, -1)]) for scale in (1.0, 9.0)]
+    chosen = [[seam.choose(at.modality, x, seeds(1, i)[0], 1.0) for i in range(24)] for x in given]
+    expect(chosen[0] != chosen[1], "whatever the views' logits are, the same ids are chosen")
 
 
 @TOKENS.check("change choose so that all it draws comes from the generator", of=TokenModality)
 def choosing_is_fixed_by_its_generator(at: ModalityCase) -> None:
-    """Equal generators, equal ids; nothing is drawn from a global random state."""
-    logits = _logits(at, 1)[0]
+    """Equal generators, equal ids, whatever was chosen before; nothing is drawn from a global random state."""
+    logits = 0.1 * _logits(at, 1)[0]
     with global_randomness_untouched():
-        one, two = ([_chosen(at, logits, seed) for seed in range(8)] for _ in "ab")
+        one, two = (
+            {seed: _chosen(at, logits, seed) for seed in order} for order in (range(8), range(7, -1, -1))
+        )
     expect(one == two, "generators of equal seeds chose other ids")
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfuse.datasets import DataSet, checked_index, checked_split, content_hash, in_either_order
+from transfuse.datasets import (
+    SPLITS,
+    DataSet,
+    checked_index,
+    checked_split,
+    content_hash,
+    in_either_order,
+)
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 
@@ -40,6 +47,7 @@ class Emoji(DataSet):
     """
 
     name = "emoji"
+    splits = SPLITS
     reversed_share = 0.2
 
     def __init__(self, size: int = 32, file: Path | None = None) -> None:
@@ -48,14 +56,12 @@ class Emoji(DataSet):
         self._side = size
         self._codes, self._captions, self._images = read_built(file or emoji_file(), size)
         held = heldout(self._captions)
-        everything = range(len(self._captions))
-        self._numbers = {
-            "train": [number for number in everything if number not in held],
-            "heldout": sorted(held),
-        }
+        self._numbers: dict[str, list[int]] = {split: [] for split in self.splits}
+        for number in range(len(self._captions)):
+            self._numbers[held.get(number, "train")].append(number)
 
     def size(self, split: str) -> int:
-        return len(self._numbers[checked_split(self.name, split)])
+        return len(self._numbers[checked_split(self.name, split, self.splits)])
 
     def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
         number = self._numbers[split][checked_index(self.name, split, index, self.size(split))]
@@ -68,8 +74,7 @@ class Emoji(DataSet):
         return {
             "name": self.name,
             "size": self._side,
-            "train": self.size("train"),
-            "heldout": self.size("heldout"),
+            **{split: self.size(split) for split in self.splits},
             "content": self._hash,
             "licence": LICENCE,
         }

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 GENDERS = ("man", "woman", "person")
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
-HELDOUT_SHARE = 0.2  # of the cells
+SHARES = {"test": 0.2, "tune": 0.1}  # of the cells
 
 
 class Cell(NamedTuple):
@@ -41,14 +41,15 @@ def cell(caption: str) -> Cell | None:
     return found if found.role else None
 
 
-def heldout(captions: Sequence[str], share: float = HELDOUT_SHARE) -> set[int]:
-    """The places of the captions that are held out. The rule:
+def heldout(captions: Sequence[str], shares: Mapping[str, float] = SHARES) -> dict[int, str]:
+    """The places of the captions that are held out, each with its split. The rule:
 
     1. A *role* takes part where at least two genders have it in all five skin tones.
     2. The cells of those roles are taken in the order of the SHA-256 of ``emoji role/gender/tone``, so
        that neither a random generator nor the order of the captions can move the split.
     3. A cell is held out if another cell of the same (role, gender), one of the same (role, tone) and
-       one of the same (gender, tone) stay in training, until ``share`` of the cells are held out.
+       one of the same (gender, tone) stay in training: for the first of ``shares`` until its share of the cells are
+       held out, then for the next.
 
     So every word of a held-out caption and every pair of its properties is trained on, and what is
     tested is their composition. All else, and so every word that occurs only once, is trained on.
@@ -61,14 +62,13 @@ def heldout(captions: Sequence[str], share: float = HELDOUT_SHARE) -> set[int]:
     whole = Counter(role for (role, _), count in tones.items() if count == len(TONES))
     cells = sorted((found for found in places if whole[found.role] >= 2), key=_chance)
     left = Counter(pair for found in cells for pair in _pairs(found))
-    chosen: list[Cell] = []
+    wanted = [split for split, share in shares.items() for _ in range(int(share * len(cells)))]
+    chosen: dict[int, str] = {}
     for found in cells:
-        if len(chosen) >= int(share * len(cells)):
-            break
-        if all(left[pair] > 1 for pair in _pairs(found)):
+        if wanted and all(left[pair] > 1 for pair in _pairs(found)):
             left.subtract(_pairs(found))
-            chosen.append(found)
-    return {place for found in chosen for place in places[found]}
+            chosen |= dict.fromkeys(places[found], wanted.pop(0))
+    return chosen
 
 
 def _pairs(found: Cell) -> list[tuple[str, ...]]:

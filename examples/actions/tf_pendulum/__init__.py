@@ -1,0 +1,1 @@
+"""A policy as a model of documents: words, what is sensed, and the chunk of actions to take."""

@@ -1,0 +1,1 @@
+"""Speech beside its words: log-mel spectrograms are diffused, and written as WAV."""
