@@ -107,6 +107,7 @@ class UpLevel(nn.Module):
         super().__init__()
         self.scale = 1.0 if lowest else 2.0
         self.enter = nn.Conv2d(into, width, 1) if lowest else nn.Conv2d(into, width, 3, padding=1)
+        nn.init.normal_(self.enter.weight, std=self.enter.weight[0].numel() ** -0.5)
         nn.init.zeros_(self.enter.bias)  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(ResBlock(width, embedding) for _ in range(blocks))
 
