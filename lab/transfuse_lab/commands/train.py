@@ -89,7 +89,7 @@ def _train(
             out,
             open_trackers(track, out, plugins) if together.first else (),
             show_every if shown else 0,
-            lambda trainer: sample(trainer, data),
+            lambda trainer: sample(trainer, trainer.data),
         )
         trainer = train(
             recipe,
