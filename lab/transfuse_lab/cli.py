@@ -214,6 +214,10 @@ def evaluate(
     registry: RegistryFile = None,
     device: Device = AUTO,
     dtype: Annotated[str | None, DTYPE] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Whose documents: test, tune, or another of the data's."),
+    ] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
@@ -227,11 +231,42 @@ def evaluate(
         data,
         check_device(device),
         dtype and read_dtype(dtype),
+        split,
     )
 
 
 app.command()(compare)
 app.command()(tune)
+
+
+@app.command()
+def diagnose(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs; several are a series over training."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For diagnosis.json and .svg; else the first RUN."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=4, max=10_000, help="Rows on which gradients are taken.")] = 32,
+    prompts: Annotated[int, typer.Option(min=2, max=1_000_000, help="At most so many a task.")] = 256,
+    every: Annotated[
+        bool, typer.Option("--every", help="All checkpoints that a run has, not the newest.")
+    ] = False,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Whose documents tasks are of, such as tune.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Other data than it was trained on.")
+    ] = None,
+    registry: RegistryFile = None,
+    device: Device = AUTO,
+) -> None:
+    """Compare the gradients of a run's losses by layer and noise; where attention goes; what predictions rest on."""
+    from transfuse_lab.commands.diagnose import diagnose_command
+
+    diagnose_command(runs, out, rows, prompts, every, split, data, registry, check_device(device))
 
 
 @app.command()

@@ -8,6 +8,7 @@ NETWORK = "npm and the network"
 CUDA = "needs CUDA"
 RANKS = "several processes that train together"
 PACKAGES = "packages that are not installed"
+PLAN = "a plan, carried out"
 SHAPES = "needs FlexAttention's shapes"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
@@ -43,6 +44,17 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "files.py: {name} is a mask already": (LIBRARY, "registry/test_registry.py"),
     "parts.py: {noun(self.kind)} {self.name} builds": (AUTHOR, "registry/test_parts.py"),
     "config.py: {name} must be": (LIBRARY, "core/test_decoding.py"),
+    "compare_options.py": (PLAN, "lab/test_plan_file.py"),
+    "plan_file.py": (PLAN, "lab/test_plan_file.py"),
+    "checks.py: say `other`": (PLAN, "lab/test_findings.py"),
+    "selected.py": (PLAN, "lab/test_findings.py"),
+    "compare.py: delete {settings.out": ("runs of two machines", "lab/test_comparison.py"),
+    "compare_plan.py: {file.path}": (PLAN, "end_to_end/test_plan.py"),
+    "compare_plan.py: run on": (PLAN, "end_to_end/test_plan.py"),
+    "keeping.py": (PLAN, "end_to_end/test_plan.py"),
+    "tune.py": (PLAN, "end_to_end/test_plan.py"),
+    "tuning.py": (PLAN, "end_to_end/test_plan.py"),
+    "worker.py: {trunk.path}": (PLAN, "end_to_end/test_plan.py"),
     "verdicts.py": (LIBRARY, "lab/test_verdicts.py"),
     "scaling.py": (LIBRARY, "lab/test_scaling.py"),
     "recompute.py": (AUTHOR, "core/test_precision.py"),
@@ -50,7 +62,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "check_plugin.py: no data set here": (AUTHOR, "registry/test_plugins_page.py"),
     "packing.py": (LIBRARY, "core/test_packing.py"),
     "growing.py: --from {run.path}: its roles": ("a third role", "lab/test_growing.py"),
-    "growing.py: --from {self.run.path}": ("a third role, and blocks of two kinds", "lab/test_growing.py"),
+    "growing.py: --from {self.run.path}": (
+        "a third role, blocks and patchers of two kinds",
+        "lab/test_growing.py",
+    ),
     "combiner.py": (LIBRARY, "core/test_losses.py"),
     "layout.py: {place}: this recipe has no modality": (LIBRARY, "core/test_sequence.py"),
     "layout.py: {document.source}: the document is empty": (LIBRARY, "core/test_bad_documents.py"),
@@ -122,6 +137,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 NO_CURE: tuple[str, ...] = (
     "headline.py", "choices.py", "plugin.py: principal components", "data_set.py: made by this program", "edits.py",
     "html.py", "samples.py: {asked}", "compare.py: train and evaluate", "survey.py: look at",
+    "results_page.py", "plan_findings.py", "compare_plan.py: plan's results",
     "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
 )  # fmt: skip
 """What looks like one and is none."""

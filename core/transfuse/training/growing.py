@@ -120,9 +120,10 @@ def grow(
         seam.call(modalities[role], "restore", run.description["modalities"][role])
     if new:
         fit(new)
-    vocabulary = vocabulary_for(modalities, old.vocabulary)
+    place = _Place(run, there, recipe)
+    vocabulary = place.vocabulary(modalities, old.vocabulary, inherited)
     model = build_model(recipe, modalities, plugins, vocabulary, start=False)
-    _Place(run, there, recipe).all(old, model, inherited)
+    place.all(old, model, inherited)
     return model.train()
 
 
@@ -150,6 +151,21 @@ class _Place:
         for role in new.modalities:
             if role not in inherited.roles:
                 new.backbone.begin(role)
+
+    def vocabulary(
+        self, modalities: Mapping[str, Modality], old: Vocabulary, inherited: Inherited
+    ) -> Vocabulary:
+        """The run's, with what new roles need at its end."""
+        try:
+            return vocabulary_for(modalities, old)
+        except TransfuseError as error:
+            sections = (
+                {role: r.modalities[role].dump() for role in inherited.roles}
+                for r in (self.there, self.recipe)
+            )
+            raise TransfuseError(
+                f"--from {self.run.path}: {error}: {differing(*sections)}; set these as that run does, or begin without"
+            ) from error
 
     def role(self, role: str, old: Modality, new: Modality) -> None:
         """A role's own layers and buffers."""

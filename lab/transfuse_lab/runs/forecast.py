@@ -30,13 +30,19 @@ CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most."""
+    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most.
+
+    core_seconds: of process CPU time, which does not depend on what else is at it; of training alone.
+    """
 
     seconds: float = 0.0
     size: int = 0
+    core_seconds: float = 0.0
 
     def __add__(self, other: "Forecast") -> "Forecast":
-        return Forecast(self.seconds + other.seconds, self.size + other.size)
+        return Forecast(
+            self.seconds + other.seconds, self.size + other.size, self.core_seconds + other.core_seconds
+        )
 
 
 def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecast:
@@ -82,7 +88,7 @@ def of_training(
     trainer.check_mask()
     trainer.silence = None  # a few steps say nothing of which weights are idle
     trainer.step()  # makes much that is made once
-    began = time.monotonic()
+    began, of_first = time.monotonic(), trainer.progress.seconds
     while (spent := time.monotonic() - began) < ENOUGH and trainer.progress.step <= TRIED[-1]:
         trainer.step()
     progress = trainer.progress
@@ -91,7 +97,8 @@ def of_training(
     tensors = {**module_tensors(model), **optimizer_tensors(model, trainer.optimizer)}
     average = {} if trainer.ema is None else trainer.ema.tensors()
     size = _bytes(tensors.values()) + _bytes(average.values())
-    return Forecast(each * max(1.0, steps), CHECKPOINTS * size)
+    core = (progress.seconds - of_first) / (progress.step - 1)
+    return Forecast(each * max(1.0, steps), CHECKPOINTS * size, core * max(1.0, steps))
 
 
 def in_time(seconds: float) -> str:

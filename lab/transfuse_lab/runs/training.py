@@ -36,6 +36,7 @@ from transfuse_lab.runs.codecs import codec_seconds, fit_from
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
+from transfuse_lab.runs.made_by import MADE_BY, made_by
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.together import agreed, begin_together, leave_codecs
@@ -125,6 +126,8 @@ def open_run(
         change_recipe(run, recipe, history=history)
         said = ", ".join(f"{key} is {here} (it was {there})" for key, (there, here) in changed.items())
         report(f"{run.path}: from here on {said}")
+    if made_by() not in (made := run.description.get(MADE_BY, [])):
+        change_recipe(run, recipe, **{MADE_BY: [*made, made_by()]})
     return trainer
 
 
@@ -181,6 +184,7 @@ def _begin(
             "plugins": versions(plugins),
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
+            MADE_BY: [made_by()],
         }
         if start is not None and inherited is not None:
             facts["from"] = f"{start}, step {RunFolder(start).checkpoint.state['step']}"
@@ -208,7 +212,11 @@ def _grown(
     ids = inherited.ids
     report_left_out(restrict(data, recipe.modalities), recipe, report)
     model = grow(
-        start, there, recipe, plugins, lambda new: fit_modalities(new, data, 0, report, contexts=contexts)
+        start,
+        there,
+        recipe,
+        plugins,
+        lambda new: fit_modalities(new, data, recipe.train.codec_seed, report, contexts=contexts),
     )
     if new := [role for role in recipe.modalities if role not in inherited.roles]:
         more = model.vocabulary.size - ids
