@@ -55,7 +55,7 @@ class Costs:
         self._speeds: dict[str, float] = {}
         self._evaluations: dict[str, list[float]] = {}
         for one in records:
-            size, seconds = one.facts.get(PLACE, {}).get("size"), one.facts.get(SECONDS, 0.0)
+            size, seconds = one.facts.get(PLACE, {}).get("size"), float(one.facts.get(SECONDS) or 0.0)
             trained = one.metrics.get("training_seconds", seconds) * self._own_share(one)
             self._evaluations.setdefault(size, []).append(max(0.0, seconds - trained))
 
