@@ -25,6 +25,7 @@ from transfuse.plugin import (
     did_you_mean,
 )
 
+from transfuse_llama.fused import RMSNorm
 from transfuse_llama.llama import LlamaBlock, draw_weights, rotary_tables
 from transfuse_llama.position_groups import PositionGroups
 from transfuse_llama.pretrained import load_pretrained
@@ -140,7 +141,7 @@ class ModalityNorms(nn.Module):
 
     def __init__(self, model: ModelSettings, modalities: Sequence[str]) -> None:
         super().__init__()
-        self.experts = nn.ModuleDict({name: nn.RMSNorm(model.dim, model.norm_eps) for name in modalities})
+        self.experts = nn.ModuleDict({name: RMSNorm(model.dim, model.norm_eps) for name in modalities})
 
     def forward(self, parts: Sequence[Float[Tensor, "n D"]]) -> list[Float[Tensor, "n D"]]:
         return [norm(part) for norm, part in zip(self.experts.values(), parts, strict=True)]

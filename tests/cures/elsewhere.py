@@ -6,6 +6,8 @@ MODEL = "a pretrained model's folder"
 WEIGHTS = "weights that are named in a registry"
 NETWORK = "npm and the network"
 CUDA = "needs CUDA"
+RANKS = "several processes that train together"
+PACKAGES = "packages that are not installed"
 PLAN = "a plan, carried out"
 SHAPES = "needs FlexAttention's shapes"
 
@@ -60,7 +62,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "check_plugin.py: no data set here": (AUTHOR, "registry/test_plugins_page.py"),
     "packing.py": (LIBRARY, "core/test_packing.py"),
     "growing.py: --from {run.path}: its roles": ("a third role", "lab/test_growing.py"),
-    "growing.py: --from {self.run.path}": ("a third role, and blocks of two kinds", "lab/test_growing.py"),
+    "growing.py: --from {self.run.path}": (
+        "a third role, blocks and patchers of two kinds",
+        "lab/test_growing.py",
+    ),
     "combiner.py": (LIBRARY, "core/test_losses.py"),
     "layout.py: {place}: this recipe has no modality": (LIBRARY, "core/test_sequence.py"),
     "layout.py: {document.source}: the document is empty": (LIBRARY, "core/test_bad_documents.py"),
@@ -93,6 +98,15 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "diffusers.py": (MODEL, "adapters/test_diffusers.py"),
     "cider.py": (WEIGHTS, "adapters/test_cider.py"),
     "clip_score.py": (WEIGHTS, "adapters/test_clip_score.py"),
+    "guards.py: there was not enough memory": ("memory that runs out", "training/test_guards.py"),
+    "ranks.py": (CUDA, "training/test_ranks.py"),
+    "sharding.py": (RANKS, "training/test_ranks.py"),
+    "saving.py: {fresh} cannot be written": (RANKS, "training/test_resume.py"),
+    "saving.py: {out} holds something": (RANKS, "training/test_resume.py"),
+    "tracking.py": (PACKAGES, "adapters/test_trackers.py"),
+    "tensorboard.py": (PACKAGES, "adapters/test_trackers.py"),
+    "wandb.py": (PACKAGES, "adapters/test_trackers.py"),
+    "examination.py": ("what a doctor advises: a run that is trained anew", "lab/test_examination.py"),
     "fid.py": (WEIGHTS, "adapters/test_fid.py"),
     "references.py": (WEIGHTS, "adapters/test_references.py"),
     "lm_eval.py": ("lm-eval's command line, not ours", "adapters/test_lm_eval.py"),

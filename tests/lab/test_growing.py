@@ -216,7 +216,11 @@ def test_each_its_own_does_not_become_shared(lab: Lab, tmp_path: Path) -> None:
         (("series=null", FROZEN), r"train.lr_scale.inherited=0 leaves nothing to train"),
         (
             ("image.patcher.patch=2",),
-            r"role 'image': the weights .* are .* there and .* here; patcher.patch \(there 4",
+            r"records 2 ids of 'image_markers'.*: image.patcher.patch \(there 4, here 2\); set these as that run",
+        ),
+        (
+            ("image.patcher.name=unet", "image.patcher.width=8", "image.patcher.patch=4"),
+            r"role 'image': the weights .* are missing there .*patcher.name \(there 'linear', here 'unet'\)",
         ),
         ((*OWN[:1], "model.block.own=[seriess]"), r"model.block.own names 'seriess'.* did you mean 'series'"),
     ],

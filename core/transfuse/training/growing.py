@@ -120,9 +120,10 @@ def grow(
         seam.call(modalities[role], "restore", run.description["modalities"][role])
     if new:
         fit(new)
-    vocabulary = vocabulary_for(modalities, old.vocabulary)
+    place = _Place(run, there, recipe)
+    vocabulary = place.vocabulary(modalities, old.vocabulary, inherited)
     model = build_model(recipe, modalities, plugins, vocabulary, start=False)
-    _Place(run, there, recipe).all(old, model, inherited)
+    place.all(old, model, inherited)
     return model.train()
 
 
@@ -150,6 +151,21 @@ class _Place:
         for role in new.modalities:
             if role not in inherited.roles:
                 new.backbone.begin(role)
+
+    def vocabulary(
+        self, modalities: Mapping[str, Modality], old: Vocabulary, inherited: Inherited
+    ) -> Vocabulary:
+        """The run's, with what new roles need at its end."""
+        try:
+            return vocabulary_for(modalities, old)
+        except TransfuseError as error:
+            sections = (
+                {role: r.modalities[role].dump() for role in inherited.roles}
+                for r in (self.there, self.recipe)
+            )
+            raise TransfuseError(
+                f"--from {self.run.path}: {error}: {differing(*sections)}; set these as that run does, or begin without"
+            ) from error
 
     def role(self, role: str, old: Modality, new: Modality) -> None:
         """A role's own layers and buffers."""
@@ -195,19 +211,25 @@ class HeldRows:
     """The first rows of tables take ``factor`` of each step, 0 keeps them bit for bit; the others all of it."""
 
     def __init__(self, tables: Iterable[nn.Parameter], rows: int, factor: float) -> None:
-        self.tables, self.rows, self.factor = list(tables), rows, factor
+        self.held, self.factor = [(table, rows) for table in tables], factor
         self._before: list[Tensor] = []
+
+    def of_parts(self, parts: Mapping[nn.Parameter, nn.Parameter]) -> "HeldRows":
+        """The same of a rank's parts of the tables, which are whole where one process trains."""
+        found = HeldRows([], 0, self.factor)
+        found.held = [(parts[table], rows_here(table, rows)) for table, rows in self.held]
+        return found
 
     @torch.no_grad()
     def before_step(self) -> None:
         """What is frozen has no gradient, and no part in the norm that is clipped."""
-        self._before = [table[: self.rows].clone() for table in self.tables]
-        for table in self.tables:
+        self._before = [table[:rows].clone() for table, rows in self.held]
+        for table, rows in self.held:
             if not self.factor and table.grad is not None:
-                table.grad[: self.rows] = 0
+                table.grad[:rows] = 0
 
     @torch.no_grad()
     def after_step(self) -> None:
-        for table, before in zip(self.tables, self._before, strict=True):
-            own = table[: self.rows]
+        for (table, rows), before in zip(self.held, self._before, strict=True):
+            own = table[:rows]
             own.copy_(before + self.factor * (own - before) if self.factor else before)

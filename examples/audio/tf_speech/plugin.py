@@ -42,7 +42,7 @@ def transfuse_registry():
         "extends": "transfusion",
         "modalities": {"text": {"vocab": 280}, "image": {"codec": "pixel", "patcher": {"patch": 4}}},
         "model": {"dim": 64, "layers": 3, "heads": 4},
-        "train": {"flops": 4e11, "budget": 256, "lr": 4e-3},
+        "train": {"flops": 2e11, "budget": 256, "lr": 4e-3},
     }
     spoken = {
         "summary": "words, pictures of digits, and speech",

@@ -41,11 +41,9 @@ class FrameSettings(Settings):
     patch: int = Field(default=8, ge=1, le=64)
     """Side of a patch in pixels; a patch is a position."""
     objective: Annotated[Chosen[SpanObjective], PartOf("objective")] = Field(
-        default={"name": "flow", "target": "x0", "weight": "velocity", "noise_limit": None},
-        validate_default=True,
+        default={"name": "flow", "noise_limit": None}, validate_default=True
     )
-    """What is predicted of a noised frame: the clean one, since 64 numbers of noise a patch do not go through a narrow
-    model (arXiv 2511.13720)."""
+    """What is predicted of a noised frame."""
     sampler: Annotated[Chosen[Sampler], PartOf("sampler")] = Field(
         default={"name": "euler", "evaluations": 10}, validate_default=True
     )

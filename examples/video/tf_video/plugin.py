@@ -32,7 +32,7 @@ def transfuse_registry():
         "mask": "same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))",
         "loss": {"text": 1, "frame": 5},
         "model": {"dim": 64, "layers": 4, "heads": 4, "rope": ["pos", "row", "column"]},
-        "train": {"flops": 5e12, "budget": 768, "lr": 4e-3},
+        "train": {"flops": 4e12, "budget": 768, "lr": 4e-3},
         "eval": {"prompts": 200},
     }
     return {"recipes": {"clips": recipe}}

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transfuse.checkpoints.checkpoint import optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
@@ -17,6 +16,7 @@ from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Inherited, Trainer
+from transfuse.training.optimizer import optimizer_tensors
 
 from transfuse_lab.runs.survey import Surveyed
 
