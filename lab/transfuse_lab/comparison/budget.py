@@ -14,7 +14,7 @@ from transfuse_lab.comparison.compare import names, trained
 from transfuse_lab.comparison.jobs import Job
 from transfuse_lab.comparison.keeping import PLACE, SECONDS, spent
 from transfuse_lab.comparison.plan_file import Plan
-from transfuse_lab.comparison.run import Run
+from transfuse_lab.comparison.run import Run, short_hash
 from transfuse_lab.progress import Bar, say
 from transfuse_lab.report.figures import number
 from transfuse_lab.runs.forecast import Forecast, in_time, of_codecs, of_training
@@ -75,8 +75,10 @@ class Costs:
         return Expected(flops, flops / self._speed(run.trunk) if flops else 0.0, each)
 
     def _speed(self, run: Run) -> float:
-        """FLOPs a second, measured once an entry."""
-        if run.entry not in self._speeds:
+        """FLOPs a second, measured once of recipes that compute the same."""
+        dump = run.recipe.dump()
+        key = short_hash([dump["modalities"], dump["model"], dump["mask"], dump["train"]["budget"]])
+        if key not in self._speeds:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # as jobs have
             try:
@@ -86,9 +88,9 @@ class Costs:
             finally:
                 torch.set_num_threads(threads)
             budget = self.surveyed[run.entry].recipe.train.flops or 0.0
-            self._speeds[run.entry] = budget / max(told.core_seconds, 1e-9)
+            self._speeds[key] = budget / max(told.core_seconds, 1e-9)
             self.size += told.size
-        return self._speeds[run.entry]
+        return self._speeds[key]
 
     def codecs(self, runs: Sequence[Run]) -> float:
         """Core-seconds of the codecs that are not fit yet."""
