@@ -1,6 +1,6 @@
-"""What stops a training step short of the processor's peak: its own matrix products, at their own shapes, alone.
+"""What stops training and generation short of the processor's peak: their own matrix products, at their shapes, alone.
 
-    python bench/limits.py --json limits.json [--only digits] [--dtype bf16] [--write]
+    python bench/limits.py --json limits.json [--only digits --only text_1] [--dtype bf16] [--write]
 
 Every product of a step is noted with its operands' shapes and strides, and each is then run alone, over and over, which
 is the best that can be had of it. If all else in a step took no time, FLOPs over the peak (a product of 1024³) would be
@@ -19,14 +19,14 @@ import torch
 from pages import write
 from runners import measure
 from runners.ours import Ours
+from runners.page import GENERATION
 from runners.workloads import WORKLOADS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transfuse_lab.memory import keep_freed_memory
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "addmm_", "baddbmm_")
-TWO = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "addmm_": 1, "baddbmm_": 1}
-"""Which argument is the first of the two that are multiplied."""
+FIRST = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "addmm": 1, "baddbmm": 1, "addmm_": 1, "baddbmm_": 1}
+"""The products, and which argument is the first of the two that are multiplied."""
 
 Product = tuple[str, tuple, tuple]
 """An operation, and its two operands as (shape, stride, dtype)."""
@@ -41,10 +41,10 @@ class Noted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        if name in PRODUCTS:
-            first = TWO[name]
-            a, b = ((x.shape, x.stride(), x.dtype) for x in args[first : first + 2])
-            self.products[name, a, b] += 1
+        if name in FIRST:
+            a, b = args[FIRST[name] : FIRST[name] + 2]
+            pair = (a, b.mT if name == "linear" else b)
+            self.products[name, *((x.shape, x.stride(), x.dtype) for x in pair)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -55,9 +55,9 @@ def flops(product: Product) -> float:
 
 def alone(product: Product, least: float = 0.05) -> float:
     """CPU-seconds of a product by itself: the best of some rounds."""
-    name, *operands = product
+    _, *operands = product
     a, b = (torch.empty_strided(shape, stride, dtype=dtype).normal_() for shape, stride, dtype in operands)
-    run: Callable[[Tensor, Tensor], Tensor] = torch.bmm if "bmm" in name else torch.mm
+    run: Callable[[Tensor, Tensor], Tensor] = torch.bmm if a.dim() == 3 else torch.mm
     best, until = float("inf"), time.process_time() + least
     run(a, b)
     while time.process_time() < until:
@@ -91,6 +91,21 @@ def measured(workload: str, dtype: str) -> dict[str, float]:
     }
 
 
+def generated(name: str, dtype: str) -> dict[str, float]:
+    """The same of generation: milliseconds for an evaluation of a view of a picture, or for a byte of text."""
+    kind, number = name.split("_")
+    ours = Ours(WORKLOADS["digits"], dtype, together=int(number))
+    prompts = ["12345678"] * int(number)
+    run = getattr(ours, kind)
+    each = run(prompts) * (2 * ours.evaluations if kind == "pictures" else 1)
+    with Noted() as noted:
+        run(prompts)
+    best = sum(alone(product) * count for product, count in noted.products.items())
+    started = time.process_time()
+    run(prompts)
+    return {"milliseconds": 1e3 * (time.process_time() - started) / each, "products": 1e3 * best / each}
+
+
 def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [
         "| | GFLOP/s of a product of 1024³ | of the step's own products, each alone | their share of a step "
@@ -102,6 +117,18 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
         f"({one['products_over_peak']:.0%}) | {one['products_share']:.0%} | {one['over_peak']:.2f} "
         f"| {one['at_most']:.2f} |"
         for workload, by_dtype in found.items()
+        if workload in WORKLOADS
+        for dtype, one in by_dtype.items()
+    ]
+    lines += [
+        "",
+        "| milliseconds, as in the table above | in all | its products, each alone |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name.replace('_', ', ')} together, {dtype} | {one['milliseconds']:.2f} | {one['products']:.2f} |"
+        for name, by_dtype in found.items()
+        if name in GENERATION
         for dtype, one in by_dtype.items()
     ]
     return "\n".join(lines)
@@ -112,16 +139,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, required=True, help="the figures; what it has of others is kept")
-    parser.add_argument("--only", action="append", choices=tuple(WORKLOADS))
+    parser.add_argument("--only", action="append", choices=(*WORKLOADS, *GENERATION))
     parser.add_argument("--dtype", action="append", choices=tuple(measure.DTYPES))
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     given = parser.parse_args()
     measure.pin()
     keep_freed_memory()
     found = json.loads(given.json.read_text()) if given.json.exists() else {}
-    for workload in given.only or ("digits", "ragged", "equal"):
+    for workload in given.only or ("digits", "ragged", "equal", *GENERATION):
         for dtype in given.dtype or measure.DTYPES:
-            found.setdefault(workload, {})[dtype] = measured(workload, dtype)
+            make = measured if workload in WORKLOADS else generated
+            found.setdefault(workload, {})[dtype] = make(workload, dtype)
             print(workload, dtype, found[workload][dtype], flush=True)
             given.json.write_text(json.dumps(found, indent=1) + "\n")
     if given.write:

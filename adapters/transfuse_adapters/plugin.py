@@ -1,6 +1,7 @@
 """What the adapters provide: other people's systems behind this framework's doors."""
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from transfuse.plugin import Backend, DataSet, Part, Settings, hookimpl
@@ -9,6 +10,9 @@ from transfuse_adapters.cider import Cider, CiderSettings
 from transfuse_adapters.clip_score import ClipScore, ClipScoreSettings
 from transfuse_adapters.diffusers import DiffusersCodec, DiffusersSettings
 from transfuse_adapters.fid import Fid, FidSettings
+
+if TYPE_CHECKING:  # it imports torch
+    from transfuse.plugin import Tracker
 
 
 class StoreSettings(Settings):
@@ -93,6 +97,42 @@ def transfuse_metrics() -> list[Part]:
             "how pictures fit their texts, of weights that you name",
         ),
         Part("cider", CiderSettings, Cider, "how texts agree with the true ones in n-grams"),
+    ]
+
+
+class TensorBoardSettings(Settings):
+    """Where TensorBoard finds it."""
+
+    folder: str = "tensorboard"
+    """In the run's folder."""
+
+
+class WandbSettings(Settings):
+    """Which project of Weights & Biases, and whether it is sent."""
+
+    project: str = "transfuse"
+    """The run goes by its folder's name in it, and goes on under it."""
+    mode: Literal["offline", "online"] = "offline"
+    """Offline, ``wandb sync`` sends it later."""
+
+
+def build_tensorboard(settings: TensorBoardSettings, run: Path) -> "Tracker":
+    from transfuse_adapters.tensorboard import TensorBoard
+
+    return TensorBoard(run / settings.folder)
+
+
+def build_wandb(settings: WandbSettings, run: Path) -> "Tracker":
+    from transfuse_adapters.wandb import Wandb
+
+    return Wandb(run, settings.project, settings.mode)
+
+
+@hookimpl
+def transfuse_trackers() -> list[Part]:
+    return [
+        Part("tensorboard", TensorBoardSettings, build_tensorboard, "curves and samples in TensorBoard"),
+        Part("wandb", WandbSettings, build_wandb, "curves and samples in Weights & Biases, sent or kept"),
     ]
 
 

@@ -127,7 +127,8 @@ class Restriction(DataSet):
 
     def excerpt(self, split: str) -> int:
         found, all_of_it = self._split(split), self.data.excerpt(self._whole(split))
-        return len(found.kept) * (all_of_it // found.documents) if found.endless else len(found.kept)
+        inside = int(np.searchsorted(found.kept, all_of_it))
+        return len(found.kept) * (all_of_it // found.documents) if found.endless else inside
 
     def period(self, split: str) -> int:
         return len(self._split(split).kept)

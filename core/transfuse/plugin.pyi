@@ -2,8 +2,6 @@ from . import masks as masks
 from .attention import Backend as Backend
 from .attention import Plan as Plan
 from .attention import Request as Request
-from .checkpoints.checkpoint import optimizer_tensors as optimizer_tensors
-from .checkpoints.checkpoint import restore_optimizer as restore_optimizer
 from .config.parts import Chosen as Chosen
 from .config.parts import Part as Part
 from .config.parts import PartOf as PartOf
@@ -65,3 +63,9 @@ from .model.backbone import RowContext as RowContext
 from .randomness import Key as Key
 from .randomness import draw as draw
 from .registry.hooks import hookimpl as hookimpl
+from .training.optimizer import optimizer_tensors as optimizer_tensors
+from .training.optimizer import restore_optimizer as restore_optimizer
+from .training.sharding import put_rows as put_rows
+from .training.tracker import Drawn as Drawn
+from .training.tracker import Measured as Measured
+from .training.tracker import Tracker as Tracker

@@ -98,6 +98,16 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show shapes, parameters, memory and one batch; train nothing.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", metavar="TRACKER", help="Such as tensorboard, or 'wandb;project=mine'; repeatable."
+        ),
+    ] = None,
+    show_every: Annotated[
+        int,
+        typer.Option("--show-every", min=0, metavar="STEPS", help="Samples for trackers each so many steps."),
+    ] = 0,
     registry: RegistryFile = None,
     device: Device = AUTO,
 ) -> None:
@@ -112,7 +122,7 @@ def train(
     elif out is not None:
         if codecs is not None and start is not None:
             raise TransfuseError("give one of --codecs and --from: a run has codecs of its own")
-        train_command(chosen, out, codecs, start, check_device(device))
+        train_command(chosen, out, codecs, start, check_device(device), tuple(track or ()), show_every)
 
 
 @app.command(name="train-codec")
@@ -204,6 +214,10 @@ def evaluate(
     registry: RegistryFile = None,
     device: Device = AUTO,
     dtype: Annotated[str | None, DTYPE] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Whose documents: test, tune, or another of the data's."),
+    ] = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
@@ -217,11 +231,42 @@ def evaluate(
         data,
         check_device(device),
         dtype and read_dtype(dtype),
+        split,
     )
 
 
 app.command()(compare)
 app.command()(tune)
+
+
+@app.command()
+def diagnose(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs; several are a series over training."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For diagnosis.json and .svg; else the first RUN."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=4, max=10_000, help="Rows on which gradients are taken.")] = 32,
+    prompts: Annotated[int, typer.Option(min=2, max=1_000_000, help="At most so many a task.")] = 256,
+    every: Annotated[
+        bool, typer.Option("--every", help="All checkpoints that a run has, not the newest.")
+    ] = False,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Whose documents tasks are of, such as tune.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Other data than it was trained on.")
+    ] = None,
+    registry: RegistryFile = None,
+    device: Device = AUTO,
+) -> None:
+    """Compare the gradients of a run's losses by layer and noise; where attention goes; what predictions rest on."""
+    from transfuse_lab.commands.diagnose import diagnose_command
+
+    diagnose_command(runs, out, rows, prompts, every, split, data, registry, check_device(device))
 
 
 @app.command()
@@ -233,11 +278,28 @@ def recipes(registry: RegistryFile = None) -> None:
 
 
 @app.command()
-def doctor(registry: RegistryFile = None) -> None:
-    """Show versions, threads, plugins, attention backends, registry files, packages; exit 1 on a fault."""
-    from transfuse_lab.commands.doctor import doctor_command
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
+) -> None:
+    """Copy a run, its newest checkpoint as whole files: what ranks wrote in pieces becomes one safetensors each."""
+    from transfuse_lab.commands.export import export_command
 
-    if doctor_command(registry):
+    export_command(run, out)
+
+
+@app.command()
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="The folder of a run, to see what is wrong with it."),
+    ] = None,
+    registry: RegistryFile = None,
+) -> None:
+    """Show versions, threads, plugins, kernels, files, packages; or what is wrong with a run. Exit 1 on a fault."""
+    from transfuse_lab.commands.doctor import doctor_command, examine_command
+
+    if doctor_command(registry) if run is None else examine_command(run, registry):
         raise typer.Exit(1)
 
 

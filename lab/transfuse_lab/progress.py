@@ -31,6 +31,13 @@ class Lines:
             say(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}")
 
 
+class Unseen:
+    """Of a process that shows nothing, for another does."""
+
+    def update(self, share: float, note: str) -> None:
+        return
+
+
 class RichBar:
     def __init__(self, progress, task) -> None:
         self.progress, self.task = progress, task

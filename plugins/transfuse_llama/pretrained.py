@@ -1,6 +1,7 @@
 """Weights of a pretrained language model (a Llama- or Qwen-style folder) into the backbone and vocabulary.
 
-Only safetensors are read; shapes are checked before anything is.
+Only safetensors are read; shapes are checked before anything is. A tensor is read at a time, and of one that is divided
+among ranks the rank's own rows.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.files import read_mapping
 from transfuse.model.model import Model
+from transfuse.plugin import put_rows
 
 IN_LAYER = {
     "attention_norm.weight": ("input_layernorm.weight",),
@@ -43,9 +45,9 @@ def load_pretrained(model: Model, folder: Path) -> None:
             if names := sources(name):
                 stored.fill(parameter, names)
         r = model.vocabulary.range(model.marker_modality)
-        stored.fill_rows(model.tokens.weight[r.start : r.stop], "model.embed_tokens.weight")
+        stored.fill_rows(model.tokens.weight, r.start, r.stop - r.start, "model.embed_tokens.weight")
         if not model.settings.tied:
-            stored.fill_rows(model.unembed.weight[r.start : r.stop], "lm_head.weight")
+            stored.fill_rows(model.unembed.weight, r.start, r.stop - r.start, "lm_head.weight")
         stored.check_all_used({"lm_head.weight"} if model.settings.tied else set())
 
 
@@ -87,19 +89,19 @@ class _Stored:
             )
         start = 0
         for name, shape in zip(names, shapes, strict=True):
-            target[start : start + shape[0]].copy_(self.files[name].get_tensor(name))
+            put_rows(target, start, shape[0], self.files[name].get_slice(name))
             start += shape[0]
         self.used.update(names)
 
-    def fill_rows(self, target: Tensor, name: str) -> None:
+    def fill_rows(self, target: Tensor, first: int, count: int, name: str) -> None:
         """Write the first rows of a tensor, which may have more: many vocabularies are padded."""
         shape = self._shape(name)
-        if len(shape) != 2 or shape[0] < target.shape[0] or shape[1] != target.shape[1]:
+        if len(shape) != 2 or shape[0] < count or shape[1] != target.shape[1]:
             raise TransfuseError(
                 f"{self.folder}: the weights {name} are {shape}, and the recipe's vocabulary asks for "
-                f"{tuple(target.shape)}: give the text the folder's own tokenizer.json"
+                f"{(count, target.shape[1])}: give the text the folder's own tokenizer.json"
             )
-        target.copy_(self.files[name].get_slice(name)[: target.shape[0]])
+        put_rows(target, first, count, self.files[name].get_slice(name))
         self.used.add(name)
 
     def check_all_used(self, ignored: set[str]) -> None:

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
+from transfuse.checkpoints.checkpoint import EMA_FILE
 from transfuse.errors import TransfuseError
 from transfuse.training.ema import EMA, decay_after
+from transfuse.training.saving import write_checkpoint
 
 from tests.tiny.models import Kit, plugins
-from tests.tiny.runs import NAMES, adam, back, recipe_of, same, train
+from tests.tiny.runs import NAMES, adam, back, recipe_of, same, train, trained
 
 
 class Point(nn.Module):
@@ -34,7 +36,7 @@ class Point(nn.Module):
 
 def averaged(values: list[float], decay: float) -> float:
     point = Point(100.0)  # what it was drawn as, of which nothing may be left
-    average = EMA(point, decay)
+    average = EMA(trained(point), decay)
     for value in values:
         point.put(value)
         average.update()
@@ -74,7 +76,7 @@ def test_the_decay_rises_to_what_was_asked() -> None:
 
 def test_buffers_and_frozen_weights_are_not_averaged() -> None:
     point = Point()
-    average = EMA(point, 0.9)
+    average = EMA(trained(point), 0.9)
     assert average.tensors().keys() == {"weight"}
     point.put(3.0)
     point.seen.fill_(5.0)
@@ -87,7 +89,7 @@ def test_buffers_and_frozen_weights_are_not_averaged() -> None:
 
 def test_the_trained_weights_come_back_after_an_error() -> None:
     point = Point(1.0)
-    average = EMA(point, 0.9)
+    average = EMA(trained(point), 0.9)
     average.update()
     point.put(2.0)
     seen = []
@@ -110,13 +112,13 @@ def test_the_trained_weights_come_back_after_an_error() -> None:
 def run(kit: Kit, tmp_path: Path) -> tuple[Path, EMA]:
     """The folder of a run whose weights are averaged, saved after two steps."""
     model = kit.model(*NAMES)
-    average, optimizer = EMA(model, 0.9), adam(model)
+    average, optimizer = EMA(trained(model), 0.9), adam(model)
     for step in range(2):
         train(model, optimizer, range(step, step + 1))
         average.update()
     folder = RunFolder(tmp_path)
     folder.write_description(recipe_of(train={"ema": 0.9}), model)
-    folder.write_checkpoint(2, model, optimizer, average=average.tensors())
+    write_checkpoint(folder, 2, model, optimizer, average=average.tensors())
     return tmp_path, average
 
 
@@ -133,15 +135,15 @@ def test_what_is_loaded_to_go_on_is_not(run: tuple[Path, EMA]) -> None:
     folder, average = run
     model, _, checkpoint = back(folder)
     assert torch.equal(model.tokens.weight, average.trained["tokens.weight"])
-    again = EMA(model, 0.9)
-    again.restore(checkpoint.average(), checkpoint.state["step"])
+    again = EMA(trained(model), 0.9)
+    again.restore(checkpoint.tensors(EMA_FILE), checkpoint.state["step"])
     for one in (average, again):
         one.update()
     assert same(average.tensors(), again.tensors())
 
 
 def test_an_average_of_another_model_is_named(kit: Kit) -> None:
-    ema = EMA(kit.model(*NAMES), 0.9)
+    ema = EMA(trained(kit.model(*NAMES)), 0.9)
     whole = dict(ema.tensors())
 
     def refused(tensors: dict[str, torch.Tensor], message: str) -> None:
@@ -159,7 +161,7 @@ def test_an_average_that_is_missing_damaged_or_of_another_recipe_is_named(
     folder, _ = run
     path = folder / "checkpoints/2/ema.safetensors"
     with pytest.raises(TransfuseError, match=r"ema\.safetensors: the weights .* have no place"):
-        RunFolder(folder).checkpoint.load_average(kit.model("text"))
+        RunFolder(folder).checkpoint.load_weights(kit.model("text"), averaged=True)
     path.write_bytes(b"")
     with pytest.raises(TransfuseError, match=r"ema\.safetensors is damaged"):
         checkpoints.load(folder, plugins())

@@ -204,7 +204,7 @@ def test_finished_documents_leave_the_batch(
         assert len(logits) == len(keys)
         return torch.tensor([end if said == said_by[i] else words + i for i, _, said in keys])
 
-    monkeypatch.setattr("transfuse.generation.decoding.Key.generator", lambda self, stream, *place: place)
+    monkeypatch.setattr("transfuse.randomness.Key.generator", lambda self, stream, *place: place)
     monkeypatch.setattr(model.modalities["text"], "choose_each", choose_each)
     made = generate(model, [Document(())] * 4, tokens=9)
     assert computed == [1, 4, 3, 2, 1, 1]

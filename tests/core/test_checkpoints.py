@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 from transfuse import checkpoints, files
 from transfuse.checkpoints import RunFolder
-from transfuse.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_model
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
+from transfuse.training.optimizer import optimizer_tensors, restore_optimizer
+from transfuse.training.saving import write_checkpoint
 
 from tests.tiny.models import SECTIONS, Kit, picture, plugins
 from tests.tiny.runs import NAMES, adam, back, recipe_of, same, save, train
@@ -209,7 +210,7 @@ def test_what_a_run_folder_has_read_it_keeps_until_it_writes(run: Path, model: M
     assert folder.checkpoint is checkpoint
     folder.write_description(recipe_of(), model, {"note": "begun again"})
     assert folder.description == {**described, "note": "begun again"}
-    folder.write_checkpoint(3, model)
+    write_checkpoint(folder, 3, model)
     assert folder.checkpoint.state["step"] == 3
     assert folder.checkpoint.state["files"].keys() == {"model.safetensors"}
     assert folder == RunFolder(run)
@@ -246,7 +247,7 @@ def test_one_flipped_bit_anywhere_is_found_and_named(run: Path, name: str, at: i
 def test_a_file_of_another_step_is_found(run: Path, model: Model, name: str) -> None:
     folder = RunFolder(run)
     train(model, optimizer := adam(model), range(2, 3))
-    folder.write_checkpoint(3, model, optimizer, {"progress": {"step": 3}})
+    write_checkpoint(folder, 3, model, optimizer, {"progress": {"step": 3}})
     (run / "checkpoints/3" / name).write_bytes((run / "checkpoints/2" / name).read_bytes())
     with pytest.warns(UserWarning, match=f"3/{name} is damaged .*; going on from step 2, which is whole"):
         assert RunFolder(run).sound_checkpoint().state["step"] == 2
@@ -274,7 +275,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(run: Path, model: Model
 
 def test_weights_of_another_dtype_are_refused(run: Path, model: Model, kit: Kit) -> None:
     folder = RunFolder(run)
-    folder.write_checkpoint(6, model.to(torch.bfloat16))
+    write_checkpoint(folder, 6, model.to(torch.bfloat16))
     with pytest.raises(TransfuseError, match=r"are torch.bfloat16, and the recipe's model has torch.float32"):
         checkpoints.load(run, plugins())
 
@@ -313,7 +314,7 @@ def test_a_crash_at_any_point_leaves_the_old_checkpoint_or_the_new(
             patch.setattr(os, "replace", dying)
             left[0] = survived
             try:
-                RunFolder(run).write_checkpoint(next_step, model, optimizer)
+                write_checkpoint(RunFolder(run), next_step, model, optimizer)
             except Crash:
                 crashes += 1
             else:

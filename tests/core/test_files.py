@@ -9,6 +9,7 @@ from torch import nn
 from transfuse.checkpoints import RunFolder
 from transfuse.errors import TransfuseError
 from transfuse.files import read_json, read_mapping, read_text, write_json
+from transfuse.training.saving import write_checkpoint
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ class TestOnTheDisk:
         self, tmp_path: Path, did: list[tuple[str, str]]
     ) -> None:
         model = nn.Linear(2, 2)
-        RunFolder(tmp_path).write_checkpoint(3, model, torch.optim.AdamW(model.parameters()))
+        write_checkpoint(RunFolder(tmp_path), 3, model, torch.optim.AdamW(model.parameters()))
         moved = did.index(("move", "3"))
         assert {("sync", name) for name in ("model.safetensors", "optimizer.safetensors", ".3.new")} < set(
             did[:moved]

@@ -18,6 +18,7 @@ from transfuse.masks import NONE
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry import Registry
+from transfuse.training.saving import write_checkpoint
 
 from tests.tiny import models as tiny
 from tests.tiny.models import CAUSAL, SECTIONS, TRANSFUSION, WORDS, Kit, plugins
@@ -178,7 +179,7 @@ def test_a_run_is_opened_again_without_the_folder(kit: Kit, tmp_path: Path) -> N
     model = started(recipe, kit)
     run = checkpoints.RunFolder(tmp_path)
     run.write_description(recipe, model)
-    run.write_checkpoint(0, model)
+    write_checkpoint(run, 0, model)
     stored = load_file(tmp_path / "checkpoints/0/model.safetensors")
     assert "unembed.weight" not in stored  # tied: stored once
     folder.rename(tmp_path / "gone")

@@ -6,6 +6,9 @@ MODEL = "a pretrained model's folder"
 WEIGHTS = "weights that are named in a registry"
 NETWORK = "npm and the network"
 CUDA = "needs CUDA"
+RANKS = "several processes that train together"
+PACKAGES = "packages that are not installed"
+PLAN = "a plan, carried out"
 SHAPES = "needs FlexAttention's shapes"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
@@ -41,6 +44,17 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "files.py: {name} is a mask already": (LIBRARY, "registry/test_registry.py"),
     "parts.py: {noun(self.kind)} {self.name} builds": (AUTHOR, "registry/test_parts.py"),
     "config.py: {name} must be": (LIBRARY, "core/test_decoding.py"),
+    "compare_options.py": (PLAN, "lab/test_plan_file.py"),
+    "plan_file.py": (PLAN, "lab/test_plan_file.py"),
+    "checks.py: say `other`": (PLAN, "lab/test_findings.py"),
+    "selected.py": (PLAN, "lab/test_findings.py"),
+    "compare.py: delete {settings.out": ("runs of two machines", "lab/test_comparison.py"),
+    "compare_plan.py: {file.path}": (PLAN, "end_to_end/test_plan.py"),
+    "compare_plan.py: run on": (PLAN, "end_to_end/test_plan.py"),
+    "keeping.py": (PLAN, "end_to_end/test_plan.py"),
+    "tune.py": (PLAN, "end_to_end/test_plan.py"),
+    "tuning.py": (PLAN, "end_to_end/test_plan.py"),
+    "worker.py: {trunk.path}": (PLAN, "end_to_end/test_plan.py"),
     "verdicts.py": (LIBRARY, "lab/test_verdicts.py"),
     "scaling.py": (LIBRARY, "lab/test_scaling.py"),
     "recompute.py": (AUTHOR, "core/test_precision.py"),
@@ -84,6 +98,15 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "diffusers.py": (MODEL, "adapters/test_diffusers.py"),
     "cider.py": (WEIGHTS, "adapters/test_cider.py"),
     "clip_score.py": (WEIGHTS, "adapters/test_clip_score.py"),
+    "guards.py: there was not enough memory": ("memory that runs out", "training/test_guards.py"),
+    "ranks.py": (CUDA, "training/test_ranks.py"),
+    "sharding.py": (RANKS, "training/test_ranks.py"),
+    "saving.py: {fresh} cannot be written": (RANKS, "training/test_resume.py"),
+    "saving.py: {out} holds something": (RANKS, "training/test_resume.py"),
+    "tracking.py": (PACKAGES, "adapters/test_trackers.py"),
+    "tensorboard.py": (PACKAGES, "adapters/test_trackers.py"),
+    "wandb.py": (PACKAGES, "adapters/test_trackers.py"),
+    "examination.py": ("what a doctor advises: a run that is trained anew", "lab/test_examination.py"),
     "fid.py": (WEIGHTS, "adapters/test_fid.py"),
     "references.py": (WEIGHTS, "adapters/test_references.py"),
     "lm_eval.py": ("lm-eval's command line, not ours", "adapters/test_lm_eval.py"),
@@ -114,6 +137,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 NO_CURE: tuple[str, ...] = (
     "headline.py", "choices.py", "plugin.py: principal components", "data_set.py: made by this program", "edits.py",
     "html.py", "samples.py: {asked}", "compare.py: train and evaluate", "survey.py: look at",
+    "results_page.py", "plan_findings.py", "compare_plan.py: plan's results",
     "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
 )  # fmt: skip
 """What looks like one and is none."""

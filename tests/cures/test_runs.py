@@ -80,7 +80,7 @@ class TestDamage:
         else:
             run.works(*run.train("train.lr=0.02", "train.steps=5"))
 
-    @cures("weights.py: {path}: {name} holds NaN")
+    @cures("weights.py: {where}: {name} holds NaN")
     def test_weights_that_diverged(self, run: Situation) -> None:
         file = Path("run/checkpoints/4/model.safetensors")
         save_file({name: tensor / 0 for name, tensor in load_file(file).items()}, file)

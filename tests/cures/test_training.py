@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from transfuse.training import Trainer
+from transfuse.training.progress import StepRows
 
 from tests.cures.situation import Situation, cures
 
@@ -55,24 +56,26 @@ class TestDocumentsTooLong:
 
 
 class TestLosses:
-    @cures("trainer.py: step {self.progress.step}")
+    @cures("guards.py: step {step}")
     @pytest.mark.parametrize("setting", ["train.lr", "train.clip"])
     def test_a_step_that_diverges(self, s: Situation, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """In the same folder, where the run goes on from what it saved."""
         s.pets()
         s.works(*s.train())
-        real = Trainer._check_finite
+        real = Trainer._watch
 
-        def check(trainer: Trainer, means: dict, norm: float, rows: list) -> None:
+        def watch(trainer: Trainer, made: StepRows, means: dict, finite: bool) -> None:
             train = trainer.recipe.train
             wild = train.lr > 0.005 and train.clip > 0.5
-            real(trainer, means, float("inf") if wild else norm, rows)
+            trainer.guard.in_a_row += wild
+            real(trainer, made, means, finite and not wild)
 
-        monkeypatch.setattr(Trainer, "_check_finite", check)
-        s.refused(*s.train("train.steps=6"), but=("recipe.json", "modalities.json"))
+        monkeypatch.setattr(Trainer, "_watch", watch)
+        changes = ("recipe.json", "modalities.json", "metrics.jsonl", "latest")
+        s.refused(*s.train("train.steps=8", "train.skips=0"), but=changes)
         assert setting in s.finds(r"lower (train\.lr or train\.clip)")
-        told = s.works(*s.train("train.steps=6", f"{setting}=0.001"))
-        assert "going on after step 4" in told
+        told = s.works(*s.train("train.steps=8", f"{setting}=0.001"))
+        assert "going on after step 5" in told, "the state was saved when it stopped"
 
     @cures("silence.py: role {role} weighs")
     @pytest.mark.parametrize("way", ["longer", "mend", "weight"])

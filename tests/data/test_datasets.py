@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from transfuse import TransfuseError
-from transfuse.datasets import DataSet, checked_index, content_hash, in_either_order
+from transfuse.datasets import DataSet, checked_index, content_hash, in_either_order, restrict
 from transfuse.documents import Document, Item
 
 PLAIN = Document((Item("text", "seven", droppable=True), Item("image", np.zeros((1, 2, 2), np.float32))), 4)
@@ -86,3 +86,17 @@ def test_raw_yields_one_modality_in_order() -> None:
     data = Listed(PLAIN, changed(data="eight"))
     assert list(data.raw("train", "text")) == ["seven", "eight"]
     assert len(list(data.raw("train", "image"))) == 2
+
+
+class Long(Listed):
+    """Of which the first three documents stand for all."""
+
+    def excerpt(self, split: str) -> int:
+        return min(3, self.size(split))
+
+
+def test_of_an_excerpt_a_recipe_has_what_it_reads() -> None:
+    roles = ("text", "other", "text", "text", "other", "text")
+    data = Long(*(Document((Item(role, "a"),), number) for number, role in enumerate(roles)))
+    assert (restrict(data, ["text"]).size("train"), restrict(data, ["text"]).excerpt("train")) == (4, 2)
+    assert restrict(Listed(*data.documents), ["text"]).excerpt("train") == 4

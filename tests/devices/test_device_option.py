@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transfuse.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.training.optimizer import optimizer_tensors, restore_optimizer
 from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.device import check_device, open_device, open_devices

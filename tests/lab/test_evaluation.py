@@ -20,6 +20,7 @@ from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
+from transfuse.training.saving import write_checkpoint
 from transfuse.training.trainer import Trainer
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.losses import losses
@@ -333,7 +334,7 @@ def test_a_run_that_never_stepped(
     done = cli("eval", run)
     assert done.exit_code == 2
     assert "holds no checkpoint: train it first" in done.stderr
-    folder.write_checkpoint(0, model, state={"progress": {}})
+    write_checkpoint(folder, 0, model, state={"progress": {}})
     (run / "metrics.jsonl").write_text("")
     done = cli("eval", run)
     assert done.exit_code == 0

@@ -137,3 +137,37 @@ def test_the_pages_say_what_was_found(file: PlanFile) -> None:
     assert file.digest in report
     assert "Go: every check holds" in report
     assert report.count("<svg") >= 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name", "words"),
+    [
+        ("group: again, other: aa, at_most", "group: again, at_most", "same", "say `other`: the group whose runs"),
+        ("group: planted, other: aa, at_most", "group: planted, at_most", "planted", "say `other`: the group that"),
+        ("figure: recall, size: large, at_least: 0.2", "figure: recal, size: large, at_least: 0.2", "middle",
+         "it has none; did you mean"),
+        ("statistic: lowest, figure: ceiling", "statistic: sign, figure: recall", "ceilings", "say `other`: the group"),
+    ],
+)  # fmt: skip
+def test_a_check_that_cannot_be_answered_says_what_to_say(
+    tmp_path: Path, before: str, after: str, name: str, words: str
+) -> None:
+    assert PLAN.count(before) == 1
+    file = plan_file(tmp_path, PLAN.replace(before, after))
+    told = findings(file, simulated(file.plan), 99, Tuned())["checks"][name]
+    assert told["holds"] is None
+    assert words in told["why"]
+
+
+def test_a_hypothesis_says_which_way_is_better_and_which_runs_are_meant(tmp_path: Path) -> None:
+    text = PLAN.replace(
+        "nats: {figure: nats, arms: [one, two], margin: 0.15",
+        "nats: {figure: ceiling, arms: [one, two], margin: 0.15",
+    )
+    file = plan_file(tmp_path, text)
+    records = simulated(file.plan)
+    told = findings(file, records, 99, Tuned())["hypotheses"]["nats"]
+    assert "say `better: higher` or `better: lower`" in told["why"]
+    twice = [*records, *(one.model_copy(update={"entry": "again"}) for one in records)]
+    told = findings(file, twice, 99, Tuned())["hypotheses"]["recall"]
+    assert "several runs of seed 0 fit: say which `axis` or `size` is meant" in told["why"]

@@ -1,5 +1,6 @@
 """A plan is checked before anything is run: names, seeds, and each fault with its line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,32 @@ def test_its_hash_is_of_the_file(tmp_path: Path) -> None:
     assert read_plan(path).plan == one.plan
     assert one.plan.main == "main"
     assert one.at("records") == tmp_path / "records"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("compare",), "--data is missing; or give a plan: --plan FILE"),
+        (("compare", "--data", "digits"), "--out is missing; or give a plan"),
+        (
+            ("compare", "--data", "digits", "--out", "x", "--dry-run"),
+            "lists the budget of a plan: give --plan FILE",
+        ),
+        (("compare", "--plan", "p.yaml", "--seeds", "1"), "--plan says what --seeds says: leave it out"),
+        (("compare", "chameleon", "--plan", "p.yaml"), "--plan says what RECIPE says"),
+        (("compare", "--plan", "p.yaml"), "p.yaml is not there: name the file of a plan"),
+        (("tune", "p.yaml"), "p.yaml is not there"),
+    ],
+)
+def test_commands_that_say_too_much_or_too_little(
+    cli: Callable, command: tuple[str, ...], words: str
+) -> None:
+    done = cli(*command)
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_what_has_no_search_is_not_tuned(cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    done = cli("tune", tmp_path / "plan.yaml", "--out", tmp_path / "runs")
+    assert "has no section tune: write down what is to be searched" in done.stderr

@@ -16,10 +16,10 @@ from transfuse.datasets import DataSet
 from transfuse.errors import TransfuseError
 from transfuse.randomness import Key
 from transfuse.registry.plugins import Plugins
+from transfuse.training import Progress, Trainer
 from transfuse.training.counts import flops
 from transfuse.training.schedules import learning_rate
 from transfuse.training.stream import Stream
-from transfuse.training.trainer import Progress, Trainer
 from transfuse_lab.runs.codecs import fit_codecs
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.training import open_run, prepare, train
@@ -445,7 +445,7 @@ def test_a_mask_of_an_unknown_column_is_refused_before_a_codec_is_trained(
 ) -> None:
     said: list[str] = []
     with pytest.raises(TransfuseError, match="unknown column 'dco'; did you mean 'doc'"):
-        prepare(small_recipe("transfusion", "mask=same(dco)"), shapes(), installed, said.append)
+        prepare(small_recipe("transfusion", "mask=same(dco)"), shapes(), said.append)
     assert not said
 
 

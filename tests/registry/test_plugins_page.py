@@ -21,6 +21,7 @@ from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
 from transfuse.registry.plugins import Plugins
+from transfuse.training.tracker import Measured
 from transfuse_image.patchers.patcher import Patcher
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -163,6 +164,13 @@ def test_the_metric_measures() -> None:
     evaluation = Evaluation(Task("image", ("text",)), prompts, list(images), list(images + 0.5))
     metric = built("transfuse_metrics")
     assert metric.compute(evaluation) == {metric.figures[0].name: 0.5}
+
+
+def test_the_tracker_is_told(tmp_path: Path) -> None:
+    tracker = built("transfuse_trackers", run=tmp_path)
+    tracker.log(2, {"loss_text": Measured(1.5, "nats a token")})
+    tracker.close()
+    assert (tmp_path / "table.tsv").read_text() == "2\tloss_text\t1.5\tnats a token\n"
 
 
 def test_the_registry_entries_resolve() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import OPTIMIZER
 from transfuse.config.recipe import Recipe
 from transfuse.files import checksum, read_checked, read_json, write_checked, write_json
 from transfuse.model.model import Model
@@ -14,6 +15,8 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import collate
 from transfuse.sequences.rows import join
 from transfuse.training.combiner import Combiner
+from transfuse.training.optimizer import restore_optimizer
+from transfuse.training.saving import write_checkpoint
 
 from tests.tiny.models import SECTIONS, TRANSFUSION, captioned, plugins
 from tests.tiny.recipes import MODEL
@@ -32,6 +35,11 @@ def recipe_of(train: dict[str, Any] | None = None, **model: int) -> Recipe:
         "train": {"steps": 2, **(train or {})},
     }
     return Recipe.from_dump(dump, plugins())
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained weights by name, as averages are made of."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 def adam(model: Model) -> torch.optim.AdamW:
@@ -59,7 +67,7 @@ def train(model: Model, optimizer: torch.optim.Optimizer, steps: range) -> list[
 def save(folder: Path, model: Model, optimizer: torch.optim.Optimizer, step: int) -> None:
     run = RunFolder(folder)
     run.write_description(recipe_of(), model)
-    run.write_checkpoint(step, model, optimizer, {"progress": {"step": step}})
+    write_checkpoint(run, step, model, optimizer, {"progress": {"step": step}})
 
 
 def back(folder: Path) -> tuple[Model, torch.optim.AdamW, Checkpoint]:
@@ -68,7 +76,7 @@ def back(folder: Path) -> tuple[Model, torch.optim.AdamW, Checkpoint]:
     model = run.build_model(run.recipe(plugins()), plugins())
     run.checkpoint.load_weights(model)
     optimizer = adam(model)
-    run.checkpoint.restore_optimizer(model, optimizer)
+    restore_optimizer(model, optimizer, run.checkpoint.tensors(OPTIMIZER))
     return model, optimizer, run.checkpoint
 
 

@@ -1,7 +1,8 @@
 """A checkpoint: a moment of training in a folder, from which training goes on bit for bit.
 
 ``model.safetensors``, ``optimizer.safetensors``, ``ema.safetensors`` where weights are averaged, and
-``state.json``. What only looks at a model needs no optimiser, and reads none.
+``state.json``. What only looks at a model needs no optimiser, and reads none. Of several ranks each wrote its pieces
+of these in files of its own, which ``parts`` in the state names.
 """
 
 import shutil
@@ -11,10 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from transfuse.checkpoints.weights import check_file, load_average, load_weights, read_tensors, save_tensors
+from transfuse.checkpoints.weights import (
+    Part,
+    check_file,
+    load_average,
+    load_weights,
+    read_tensors,
+    save_tensors,
+)
 from transfuse.errors import TransfuseError
 from transfuse.files import CURE, read_checked, replace, write_checked, writing
 from transfuse.model.model import Model
@@ -76,64 +83,25 @@ class Checkpoint:
 
     def check(self, *names: str) -> None:
         """Raises TransfuseError where one of these files, or any that it has if none is named, is damaged."""
-        for name in names or self.state["files"]:
-            if name in self.state["files"]:
-                check_file(self.folder / name, self.state["files"][name])
-                self._checked.add(name)
+        for file in [f for name in names for f in self._files(name)] if names else self.state["files"]:
+            check_file(self.folder / file, self.state["files"][file])
+            self._checked.add(file)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Those of a file."""
-        return read_tensors(self.folder / name, self._sum(name))
+        return read_tensors(self.part(name))
 
-    def _sum(self, name: str) -> str | None:
-        """The file's SHA-256, None where it was checked already."""
-        if name not in self.state["files"]:
+    def part(self, name: str) -> Part:
+        """A file, or the files whose pieces stand for it; with the SHA-256 of each, None where it was checked."""
+        if not (files := self._files(name)):
             raise TransfuseError(f"{self.folder / name} is missing: the checkpoint was written without it")
-        return None if name in self._checked else self.state["files"][name]
+        sums = {f: None if f in self._checked else self.state["files"][f] for f in files}
+        prefix = "" if name in files else f"{name.removesuffix('.safetensors')}/"
+        return Part({self.folder / file: sum for file, sum in sums.items()}, prefix)
 
-    def load_weights(self, model: Model) -> None:
-        """The weights as they were trained."""
-        load_weights(model, self.folder / MODEL, self._sum(MODEL))
+    def _files(self, name: str) -> list[str]:
+        return self.state.get("parts", {}).get(name) or [f for f in self.state["files"] if f == name]
 
-    def load_average(self, model: Model) -> None:
-        """Their moving average, in their place."""
-        load_average(model, self.folder / EMA_FILE, self._sum(EMA_FILE))
-
-    def average(self) -> dict[str, Tensor]:
-        """The same by parameter name, to go on averaging from."""
-        return self.tensors(EMA_FILE)
-
-    def restore_optimizer(self, model: Model, optimizer: torch.optim.Optimizer) -> None:
-        """The optimiser's moments, parameter by parameter."""
-        restore_optimizer(model, optimizer, self.tensors(OPTIMIZER))
-
-
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by parameter name, flat: ``NAME/exp_avg`` and so on."""
-    return {
-        f"{name}/{key}": torch.as_tensor(value)
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]
-) -> None:
-    """The inverse, parameter by parameter. Raises TransfuseError where the state is another model's."""
-    parameters = dict(model.named_parameters())
-    for path, value in saved.items():
-        name, _, key = path.rpartition("/")
-        if name not in parameters:
-            raise TransfuseError(f"the optimiser's state is of a parameter {name!r}, which the model has not")
-        if value.dim() and value.shape != parameters[name].shape:
-            raise TransfuseError(
-                f"the optimiser's state {path!r} is {tuple(value.shape)}, and the parameter "
-                f"{tuple(parameters[name].shape)}"
-            )
-        parameter = parameters[name]
-        if value.dim():  # moments lie where and as the weights do
-            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-        elif optimizer.defaults.get("fused"):  # else AdamW counts its steps on the CPU
-            value = value.to(parameter.device)
-        optimizer.state[parameter][key] = value
+    def load_weights(self, model: Model, averaged: bool = False) -> None:
+        """The weights as they were trained; ``averaged``: their moving average in the place of those that have one."""
+        (load_average if averaged else load_weights)(model, self.part(EMA_FILE if averaged else MODEL))

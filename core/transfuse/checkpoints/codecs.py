@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoints.weights import load_weights, save_tensors
+from transfuse.checkpoints.weights import Part, load_weights, save_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError, did_you_mean
@@ -76,4 +76,4 @@ def restore_codecs(
         with seam.at(path):
             seam.call(modality, "restore", facts[name])
         file = f"{name}.safetensors"
-        load_weights(modality, folder / file, saved["files"].get(file, ""))
+        load_weights(modality, Part({folder / file: saved["files"].get(file, "")}))

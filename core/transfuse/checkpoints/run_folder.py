@@ -6,21 +6,16 @@ and facts that the run was begun with; ``metrics.jsonl`` the log, a line a step;
 evaluation leaves. No pickle is read or written.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER, Checkpoint, optimizer_tensors
-from transfuse.checkpoints.weights import module_tensors
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, Checkpoint
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
-from transfuse.files import CURE, checksum, read_checked, read_json, write_checked, write_json, write_text
+from transfuse.files import CURE, checksum, read_checked, read_json, write_checked, write_json
 from transfuse.modalities import seam
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
@@ -110,15 +105,7 @@ class RunFolder:
             **(facts or {}),
         }
         write_checked(self.description_file, described)
-        self._read_anew("description")
-
-    def change_recipe(self, recipe: Recipe, **facts: Any) -> None:
-        """Another recipe of the same weights from now on, and what is to be kept of the change."""
-        sums = [*self.description["recipes"], checksum(recipe.dump())]
-        # The sums first: a kill between the two writes harms nothing.
-        write_checked(self.description_file, {**self.description, **facts, "recipes": sums})
-        write_json(self.recipe_file, recipe.dump())
-        self._read_anew("description")
+        self.read_anew("description")
 
     # -- checkpoints
 
@@ -143,29 +130,29 @@ class RunFolder:
 
     def sound_checkpoint(self, *files: str) -> Checkpoint:
         """The same, of which these files are whole; all, if none is named: training goes on from one."""
-        for last_try in (False, True):
-            newest = self.latest
-            if newest is None:
-                lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
-                raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
-            # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
-            older = [path for path in self._steps() if 0 < int(path.name) < int(newest.name)]
-            try:
-                return Checkpoint.newest({newest, *older}, *files)
-            except TransfuseError:
-                self._read_anew("latest")  # a run that trains may have moved on meanwhile
-                if last_try or self.latest == newest:
-                    raise
-        raise AssertionError
+        newest = self.latest
+        if newest is None:
+            lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
+            raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
+        # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.
+        older = [path for path in self.steps() if 0 < int(path.name) < int(newest.name)]
+        try:
+            return Checkpoint.newest({newest, *older}, *files)
+        except TransfuseError:
+            self.read_anew("latest")  # a run that trains may have moved on meanwhile
+            if self.latest == newest:
+                raise
+        return self.sound_checkpoint(*files)
 
-    def _steps(self) -> list[Path]:
+    def steps(self) -> list[Path]:
+        """The folders of all checkpoints, in no order."""
         folders = (self.path / "checkpoints").glob("[0-9]*")
         return [path for path in folders if path.name.isdecimal() and path.is_dir()]
 
     @property
     def has_trained_steps(self) -> bool:
         """Whether checkpoints beyond the one that begins a run lie there, with or without ``latest``."""
-        return any(int(path.name) > 0 for path in self._steps())
+        return any(int(path.name) > 0 for path in self.steps())
 
     def load(self, plugins: Plugins, recipe: Recipe | None = None) -> tuple[Recipe, Model]:
         """The recipe and the trained model, in evaluation mode; with the averaged weights where there are some.
@@ -174,40 +161,12 @@ class RunFolder:
         """
         recipe = recipe or self.recipe(plugins)
         model = self.build_model(recipe, plugins)
-        checkpoint = self.checkpoint
-        checkpoint.load_weights(model)
+        self.checkpoint.load_weights(model)
         if recipe.train.ema:
-            checkpoint.load_average(model)
+            self.checkpoint.load_weights(model, averaged=True)
         return recipe, model.eval()
 
-    def write_checkpoint(
-        self,
-        step: int,
-        model: Model,
-        optimizer: torch.optim.Optimizer | None = None,
-        state: Mapping[str, Any] | None = None,
-        average: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """A new checkpoint; once it is complete ``latest`` moves to it, and all but the one before are deleted.
-
-        Training goes on only from one with its optimiser and state; a model can be used without.
-        """
-        home = self.path / "checkpoints"
-        final, before = home / str(step), self.latest
-        if final.is_dir() and before == final:
-            return  # saved already: a step has one state
-        tensors = {MODEL: module_tensors(model)}
-        if optimizer is not None:
-            tensors[OPTIMIZER] = optimizer_tensors(model, optimizer)
-        if average is not None:
-            tensors[EMA_FILE] = dict(average)
-        Checkpoint.write(final, tensors, state or {})
-        write_text(home / "latest", str(step))
-        self._read_anew("latest", "checkpoint")
-        for old in home.iterdir():
-            if old.is_dir() and old not in (final, before):
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _read_anew(self, *names: str) -> None:
+    def read_anew(self, *names: str) -> None:
+        """What was read once may have changed."""
         for name in names:
             self.__dict__.pop(name, None)

@@ -193,6 +193,8 @@ class TrainSettings(Settings):
     """AdamW's."""
     clip: float = Field(default=1.0, gt=0, le=1e6)
     """Largest norm of the gradient."""
+    skips: int = Field(default=3, ge=0, le=10**9)
+    """So many steps in a row are skipped where loss or gradient is not finite; one more ends the run."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In what matrix products are computed; ``bfloat16`` is mixed precision, weights stay float32
     (`transfuse.model.precision`)."""
@@ -209,6 +211,12 @@ class TrainSettings(Settings):
     """A document over the budget is an error, left out, or its text is cut."""
     save_every: float = Field(default=60.0, ge=0, le=1e9)
     """Seconds between checkpoints."""
+    keep_last: int = Field(default=2, ge=1, le=10**6)
+    """So many of the newest checkpoints are kept."""
+    keep_every: int | None = Field(default=None, ge=1, le=10**9)
+    """After each so many steps one is written and kept for good; None: none."""
+    shard: int | None = Field(default=None, ge=1, le=1 << 16)
+    """Among how many of the ranks that train together each weight is divided; None: all, 1: none."""
     ema: Decay | None = None
     """Decay of the moving average of the weights that is sampled from and evaluated; None or 0: none."""
     lr_scale: dict[Role, Factor | dict[Role, Factor]] | None = Field(default=None, max_length=100)

@@ -94,6 +94,14 @@ def transfuse_metrics() -> list[Part]:  # type: ignore[empty-body]
 
 
 @hookspec
+def transfuse_trackers() -> list[Part]:  # type: ignore[empty-body]
+    """Where a run's measurements and samples go besides its log, for ``train --track``.
+
+    build(settings, run=folder) -> `transfuse.training.tracker.Tracker`.
+    """
+
+
+@hookspec
 def transfuse_registry() -> dict[str, Any]:  # type: ignore[empty-body]
     """Named modalities, masks and recipes, as registry.yaml has them.
 
@@ -111,6 +119,7 @@ PARTS_HOOKS = {
     "attention": "transfuse_attention_backends",
     "dataset": "transfuse_datasets",
     "metric": "transfuse_metrics",
+    "tracker": "transfuse_trackers",
 }
 """The kinds of parts, and the hook that returns each."""
 

@@ -8,8 +8,11 @@ from transfuse.training.combiner import add_counts as add_counts
 from transfuse.training.growing import Inherited as Inherited
 from transfuse.training.growing import grow as grow
 from transfuse.training.growing import inherit as inherit
+from transfuse.training.guards import Diverged as Diverged
+from transfuse.training.progress import Progress as Progress
+from transfuse.training.ranks import ALONE as ALONE
+from transfuse.training.ranks import Ranks as Ranks
+from transfuse.training.saving import write_checkpoint as write_checkpoint
 from transfuse.training.schedules import learning_rate as learning_rate
 from transfuse.training.stream import Stream as Stream
-from transfuse.training.trainer import Diverged as Diverged
-from transfuse.training.trainer import Progress as Progress
 from transfuse.training.trainer import Trainer as Trainer

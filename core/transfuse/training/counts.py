@@ -1,6 +1,6 @@
 """What a model is made of and what a step costs: parameters, and FLOPs by formula."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +25,15 @@ def parameter_counts(model: Model) -> dict[str, int]:
         counts[name] = trained_numbers(modality.parameters())
     counts["frozen"] = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     return counts
+
+
+def row_counts(row: Row, names: Sequence[str]) -> dict[str, float]:
+    """A row's units of loss by modality, as its batch has them (`Batch.counts`), before any noise is drawn."""
+    scored = np.bincount(row.scored[row.targets >= 0], minlength=len(names))
+    counts = dict(zip(names, scored.astype(float).tolist(), strict=True))
+    for place in row.spans:
+        counts[place.modality] += float(place.span.loss and place.span.noised)
+    return {name: count for name, count in counts.items() if count}
 
 
 def trained_numbers(parameters: Iterable[Tensor]) -> int:

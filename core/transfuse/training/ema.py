@@ -20,15 +20,11 @@ def decay_after(updates: int, decay: float) -> float:
 
 
 class EMA:
-    """The exponential moving average of a module's trained weights; buffers and frozen weights are not averaged.
+    """The exponential moving average of trained weights, by name; of those that are divided among ranks a rank gives
+    its own parts, and an update needs no communication."""
 
-    One averaged tensor a trained parameter, in the same order, copied from it: where the parameters are
-    sharded (make it after ``fully_shard``), so is the average, and an update needs no communication.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay, self.trained = decay, dict(trained)
         self.current = nn.ParameterList(self.trained.values())
         self.averaged = AveragedModel(self.current, multi_avg_fn=self._move).requires_grad_(False)
 
@@ -58,7 +54,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The module with its averaged weights; afterwards it has the trained ones again."""
+        """The weights are the averaged ones; afterwards they are the trained ones again."""
         kept = [p.detach().clone() for p in self.current]
         try:
             self._put(list(self.averaged.module.parameters()))

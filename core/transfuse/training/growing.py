@@ -211,19 +211,25 @@ class HeldRows:
     """The first rows of tables take ``factor`` of each step, 0 keeps them bit for bit; the others all of it."""
 
     def __init__(self, tables: Iterable[nn.Parameter], rows: int, factor: float) -> None:
-        self.tables, self.rows, self.factor = list(tables), rows, factor
+        self.held, self.factor = [(table, rows) for table in tables], factor
         self._before: list[Tensor] = []
+
+    def of_parts(self, parts: Mapping[nn.Parameter, nn.Parameter]) -> "HeldRows":
+        """The same of a rank's parts of the tables, which are whole where one process trains."""
+        found = HeldRows([], 0, self.factor)
+        found.held = [(parts[table], rows_here(table, rows)) for table, rows in self.held]
+        return found
 
     @torch.no_grad()
     def before_step(self) -> None:
         """What is frozen has no gradient, and no part in the norm that is clipped."""
-        self._before = [table[: self.rows].clone() for table in self.tables]
-        for table in self.tables:
+        self._before = [table[:rows].clone() for table, rows in self.held]
+        for table, rows in self.held:
             if not self.factor and table.grad is not None:
-                table.grad[: self.rows] = 0
+                table.grad[:rows] = 0
 
     @torch.no_grad()
     def after_step(self) -> None:
-        for table, before in zip(self.tables, self._before, strict=True):
-            own = table[: self.rows]
+        for (table, rows), before in zip(self.held, self._before, strict=True):
+            own = table[:rows]
             own.copy_(before + self.factor * (own - before) if self.factor else before)

@@ -30,6 +30,10 @@ class Silence:
             del self.weights[name]
         self.documents += documents
 
+    def enough(self, documents: int) -> bool:
+        """Whether as many were heard as show it, of so many that there are."""
+        return self.documents >= max(ENOUGH, documents)
+
     def say(self) -> None:
         """Warns of what is left, a line each."""
         for role, weight in self.roles.items():

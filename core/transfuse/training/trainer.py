@@ -4,21 +4,25 @@
     while not trainer.done:
         measured = trainer.step()
 
-Where it runs, what is logged, and when it is saved is the caller's affair.
+Where it runs, what is logged, and when it is saved is the caller's affair. Among several ranks each packs the same rows
+and computes those that it is dealt.
 """
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL, OPTIMIZER
+from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
@@ -30,44 +34,24 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.packing import Packer
 from transfuse.sequences.rows import Row, join
 from transfuse.training.combiner import Combiner, add_counts
-from transfuse.training.counts import Costs
+from transfuse.training.counts import Costs, row_counts
+from transfuse.training.dealing import deal
+from transfuse.training.deferred import Recording
 from transfuse.training.ema import EMA
 from transfuse.training.growing import Inherited
+from transfuse.training.guards import Guard, out_of_memory
 from transfuse.training.mask_checks import check_leak, check_separate
-from transfuse.training.optimizer import adamw, clipped_step
+from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
+from transfuse.training.pieces import load_state, read_own
+from transfuse.training.progress import Progress, StepRows, peak_memory
+from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
+from transfuse.training.saving import Saver, write_checkpoint
 from transfuse.training.schedules import learning_rate
-from transfuse.training.silence import ENOUGH, Silence
+from transfuse.training.sharding import Shards
+from transfuse.training.silence import Silence
 from transfuse.training.stream import Stream
-
-
-@dataclass
-class Progress:
-    """How far training has come; all of it is saved and resumed.
-
-    flops: by formula, forward and backward, codec training excluded. output_flops: of them the output layer's.
-    positions: without filler.
-    seconds: process CPU time of the steps. peak_memory: bytes that the process held at most: on a GPU what torch
-    allocated there, else resident memory.
-    """
-
-    step: int = 0
-    flops: float = 0.0
-    output_flops: float = 0.0
-    documents: int = 0
-    positions: int = 0
-    seconds: float = 0.0
-    peak_memory: int = 0
-
-    def share(self, recipe: Recipe) -> float:
-        """The share of the recipe's budget that is spent."""
-        train = recipe.train
-        return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
-
-
-class Diverged(TransfuseError):
-    """A loss or gradient was not finite."""
 
 
 class Trainer:
@@ -79,19 +63,29 @@ class Trainer:
     that the model has no place for, or where the data hold no item for the recipe. inherited: what the model has from
     a run that this one began from, for ``train.lr_scale.inherited``.
 
+    ranks: the processes that train together, this one alone by default; the model's weights are divided among them
+    as ``train.shard`` says. recording: where the model was built without memory (`deferred.built`), how its weights
+    are drawn; they are, unless ``drawn`` is false, for a checkpoint is resumed from.
+
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
     """
 
     def __init__(
-        self, recipe: Recipe, model: Model, data: DataSet, inherited: Inherited | None = None
+        self,
+        recipe: Recipe,
+        model: Model,
+        data: DataSet,
+        inherited: Inherited | None = None,
+        ranks: Ranks = ALONE,
+        recording: Recording | None = None,
+        drawn: bool = True,
     ) -> None:
-        self.recipe, self.model, self.progress = recipe, model, Progress()
+        self.recipe, self.model, self.progress, self.ranks = recipe, model, Progress(), ranks
         self.inherited = inherited
         self.data = restrict(data, model.modalities)
         train = recipe.train
         freeze(model, train.lr_scale, inherited)
-        self.held_rows = None if inherited is None else inherited.held_rows(model, train)
         self.key = Key(train.seed)
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
@@ -99,16 +93,23 @@ class Trainer:
         self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
+        self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16", recording, drawn)
+        if recording is not None and drawn and recipe.model.pretrained is not None:
+            model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
+        held = None if inherited is None else inherited.held_rows(model, train)
+        self.held_rows = None if held is None else held.of_parts(self.shards.local_of)
         self.device = model.tokens.weight.device
         self.optimizer = adamw(self._groups(), train, self.device)
         self.gradient_scales = factor_by_parameter(model, train.grad_scale, "train.grad_scale")
-        self.ema = EMA(model, train.ema) if train.ema else None
+        self.ema = EMA(self.shards.trained, train.ema) if train.ema else None
         self.silence: Silence | None = Silence(recipe, model)
         if train.recompute:
             recompute_layers(model)
         self.costs = Costs(model)
+        self.guard = Guard(train.skips)
         self._resumed_at = 0
-        self._ahead: tuple[list[Row], list[Batch]] | None = None
+        self._saver: Saver | None = None
+        self._ahead: StepRows | None = None
         self._place = self._packed()
         model.train()
 
@@ -119,7 +120,7 @@ class Trainer:
         trained = self.model.trained()
         groups = []
         for scale in dict.fromkeys(factors.get(p, 1.0) for p in trained):
-            own = [p for p in trained if factors.get(p, 1.0) == scale]
+            own = [self.shards.local_of[p] for p in trained if factors.get(p, 1.0) == scale]
             groups += [
                 {"params": [p for p in own if p.dim() > 1], "scale": scale},
                 {"params": [p for p in own if p.dim() <= 1], "scale": scale, "weight_decay": 0.0},
@@ -132,6 +133,7 @@ class Trainer:
         """Where it is, as JSON: its progress, and where the packer is in the stream."""
         return {
             "progress": asdict(self.progress),
+            "guard": self.guard.state(),
             **(self._packed() if self._ahead is None else self._place),
         }
 
@@ -139,20 +141,42 @@ class Trainer:
         """Where the packer is in the stream."""
         return {"waiting": [place for place, _ in self.packer.waiting], "arrived": self.packer.arrived}
 
-    def save(self, run: RunFolder) -> None:
-        """A checkpoint of this moment; the run's description is written apart, once."""
-        average = None if self.ema is None else self.ema.tensors()
-        run.write_checkpoint(self.progress.step, self.model, self.optimizer, self.state(), average)
+    def save(self, run: RunFolder, wait: bool = True) -> None:
+        """A checkpoint of this moment; the run's description is written apart, once.
+
+        wait: until it is on the disk. Ranks that train together need not: it counts once `finish_saving` finds it.
+        """
+        train, average = self.recipe.train, None if self.ema is None else self.ema.tensors()
+        moments = optimizer_tensors(self.shards.trained, self.optimizer)
+        step, kept, every = self.progress.step, train.keep_last, train.keep_every
+        if self.ranks.size == 1:
+            write_checkpoint(run, step, self.model, moments, self.state(), average, kept, every)
+            return
+        if self._saver is None:
+            self._saver = Saver(run, self.ranks, kept, every)
+        kinds: dict[str, Mapping[str, Tensor]] = {MODEL: module_tensors(self.model)}
+        whole = self.shards.as_whole
+        kinds[OPTIMIZER] = {name: whole(name.rpartition("/")[0], part) for name, part in moments.items()}
+        if average is not None:
+            kinds[EMA_FILE] = {name: whole(name, part) for name, part in average.items()}
+        self._saver.begin(step, kinds, self.state())
+        self.finish_saving(wait)
+
+    def finish_saving(self, wait: bool = False) -> None:
+        """Between steps, on every rank: what is being saved counts, where all ranks have written it."""
+        if self._saver is not None:
+            self._saver.finish(wait)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same recipe and data, bit for bit.
+        """Go on from a checkpoint of the same recipe and data, bit for bit where as many ranks train.
 
         Raises TransfuseError naming the file that is missing, damaged or of another model.
         """
-        checkpoint.load_weights(self.model)
+        load_state(checkpoint, self.model, self.shards, self.optimizer)
         state = checkpoint.state
         try:
             self.progress = Progress(**state["progress"])
+            self.guard.restore(state["guard"])
             self._resumed_at = self.progress.step
             self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
             self.packer.arrived = state["arrived"]
@@ -161,9 +185,11 @@ class Trainer:
             raise TransfuseError(
                 f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): {CURE}"
             ) from error
-        checkpoint.restore_optimizer(self.model, self.optimizer)
         if self.ema is not None:
-            self.ema.restore(checkpoint.average(), self.progress.step)
+            targets = {name: self.shards.parameters[name] for name in self.shards.trained}
+            self.ema.restore(
+                read_own(checkpoint.part(EMA_FILE), targets), self.progress.step - self.guard.skipped
+            )
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """While it is entered, the model has the weights to evaluate: averaged, if the recipe says so."""
@@ -195,73 +221,116 @@ class Trainer:
         """A row with its noise drawn, on the model's device."""
         return collate(row, self.modalities, self.key, self.recipe.model.rope).to(self.device)
 
-    def _made(self) -> tuple[list[Row], list[Batch]]:
-        """The rows of the next step, and their batches."""
+    def _made(self) -> StepRows:
+        """The rows of the next step, and this rank's batches."""
         self._place = self._packed()
         rows = [next(self.rows) for _ in range(self.recipe.train.rows)]
-        return rows, [self.batch(row) for row in rows]
+        counts = add_counts(row_counts(row, self.model.layout.names) for row in rows)
+        ids = np.unique(np.concatenate([row.targets[row.targets >= 0] for row in rows]))
+        costs, own, idle = None, list(range(len(rows))), 0
+        if self.ranks.size > 1:
+            costs = [self.costs.flops(row) for row in rows]
+            parts = deal(costs, self.ranks.size)
+            own = parts[self.ranks.rank]
+            idle = max(map(len, parts)) - len(own)
+        batches = [(self.batch(rows[i]), 1) for i in own]
+        if idle and costs is not None:
+            cheapest = min(own or range(len(rows)), key=costs.__getitem__)
+            batches += [(self.batch(rows[cheapest]), 0)] * idle
+        return StepRows(rows, counts, torch.from_numpy(ids).to(self.device), own, batches, costs)
 
     def step(self) -> dict[str, float]:
         """One optimiser step; what it measured: the mean loss a modality, the rate, the gradient's norm.
 
         On a GPU no value is read before all of the step is on its way there and the next step's batches are made.
-        Raises Diverged, and no weight is changed, where the loss or gradient is not finite.
+        Where the loss or gradient is not finite, no weight is changed: the step is skipped, counted and warned about,
+        and after ``train.skips`` in a row Diverged is raised. TransfuseError where there is not enough memory.
         """
         started = time.process_time()
-        train = self.recipe.train
-        rows, batches = self._ahead or self._made()
+        made = self._ahead or self._made()
         self._ahead = None
         if not self.progress.step:
-            self._check_separate(rows)
-        counts = add_counts(batch.counts for batch in batches)
+            self._check_separate(made.rows)
         rate = learning_rate(
             self.recipe, self.progress.share(self.recipe) + 0.5 / max(1, self._steps_ahead())
         )
         self.optimizer.zero_grad(set_to_none=True)
-        means: dict[str, Tensor] = {}
-        for batch in batches:  # predictable for the whole step, so that its rows add up to one batch
-            self.model.predictable[batch.targets] = True
-        for batch in batches:
-            with computing_in(self.model, train.dtype):
-                combined = self.combiner.combine(self.model.losses(batch), counts)
-            combined.total.backward()
-            for name, share in combined.shares.items():
-                means[name] = means[name] + share if name in means else share
+        self.model.zero_grad(set_to_none=True)
+        self.model.predictable[made.ids] = True  # for the whole step, so that its rows add up to one batch
+        losses = self.shards.add_up(self._backward(made), tuple(self.recipe.loss))
         for parameter, factor in self.gradient_scales.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
+        self.shards.hand_over()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         if self.held_rows is not None:
             self.held_rows.before_step()
-        norm = clipped_step(self.optimizer, self.model.trained(), train.clip, means.values())
+        norm = self.shards.norm()
+        clipped_step(
+            self.optimizer, self.shards.trained.values(), self.recipe.train.clip, norm, losses.values()
+        )
         if self.held_rows is not None:
             self.held_rows.after_step()
         if self.silence is not None:
-            self.silence.heard(counts, sum(len(row.arrivals) for row in rows))
-        if self.ema is not None:
-            self.ema.update()
+            self.silence.heard(made.counts, sum(len(row.arrivals) for row in made.rows))
         if self.device.type == "cuda":
             self._ahead = self._made()
-        read = dict(zip([*means, ""], torch.stack([*means.values(), norm]).tolist(), strict=True))
+        read = dict(zip([*losses, ""], torch.stack([*losses.values(), norm]).tolist(), strict=True))
         norm = read.pop("")
-        self._check_finite(read, norm, rows)
+        finite = self.guard.finite(self.progress.step, read, norm)
+        if finite and self.ema is not None:
+            self.ema.update()
         self.progress.step += 1
-        self.progress.flops += sum(self.costs.flops(row) for row in rows)
-        self.progress.output_flops += sum(self.costs.output_flops(row) for row in rows)
-        self.progress.documents += sum(len(row.arrivals) for row in rows)
-        self.progress.positions += sum(row.used for row in rows)
+        self.progress.flops += sum(made.costs or map(self.costs.flops, made.rows))
+        self.progress.output_flops += sum(map(self.costs.output_flops, made.rows))
+        self.progress.documents += sum(len(row.arrivals) for row in made.rows)
+        self.progress.positions += sum(row.used for row in made.rows)
         self._say_silence()
         self.progress.seconds += time.process_time() - started
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.device))
+        self._watch(made, read, finite)
         return {**{f"loss_{name}": mean for name, mean in read.items()}, "lr": rate, "grad_norm": norm}
+
+    def _watch(self, made: StepRows, means: Mapping[str, float], finite: bool) -> None:
+        """Tells the guard of a step that was done. Raises TransfuseError where too many in a row were skipped."""
+        step = self.progress.step - 1
+        if finite:
+            loss = sum(self.combiner.weight(name) * mean for name, mean in means.items())
+            self.guard.look(step, loss, [source for row in made.rows for source in row.sources])
+            return
+        guilty = [i for i, share in zip(made.own, self._shares, strict=False) if not share.isfinite()]
+        told = sorted({i for each in self.ranks.gathered(guilty) for i in each}) or range(len(made.rows))
+        self.guard.skip(step, means, [source for i in told for source in made.rows[i].sources])
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened since this was last asked: steps that were skipped, losses that jumped."""
+        told, self.guard.events = self.guard.events, []
+        return told
+
+    def _backward(self, made: StepRows) -> dict[str, Tensor]:
+        """The gradients of this rank's rows, and by modality its share of the step's mean loss."""
+        losses: dict[str, Tensor] = {}
+        self._shares: list[Tensor] = []
+        for batch, weight in made.batches:
+            try:
+                with computing_in(self.model, self.recipe.train.dtype):
+                    combined = self.combiner.combine(self.model.losses(batch), made.counts)
+                total = self.shards.through_all(combined.total)
+                (total if weight else total * 0).backward()
+            except (RuntimeError, MemoryError) as error:
+                told = out_of_memory(error, len(batch), self.recipe.train.budget)
+                raise (told or error) from error
+            self._shares.append(total.detach())
+            for name, share in combined.shares.items() if weight else ():
+                losses[name] = losses[name] + share if name in losses else share
+        return losses
 
     def _say_silence(self) -> None:
         """Once, when an epoch was read, or a run ends that did not go on from another."""
-        if self.silence is None:
-            return
-        enough = max(ENOUGH, self.data.excerpt("train"))
-        if self.silence.documents >= enough or (self.done and not self._resumed_at):
+        ended = self.done and not self._resumed_at
+        if self.silence is not None and (ended or self.silence.enough(self.data.excerpt("train"))):
             self.silence.say()
             self.silence = None
 
@@ -271,25 +340,3 @@ class Trainer:
             return self.recipe.train.steps
         each = self.progress.flops / self.progress.step if self.progress.step else math.inf
         return (self.recipe.train.flops or math.inf) / each if each != math.inf else 1000
-
-    def _check_finite(self, means: Mapping[str, float], norm: float, rows: list[Row]) -> None:
-        wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if wrong or not math.isfinite(norm):
-            what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
-            first = ", ".join(source for row in rows for source in row.sources[:3])
-            raise Diverged(
-                f"step {self.progress.step}: {what} is not finite, and no weight was changed; the step holds "
-                f"{first} …; lower train.lr or train.clip"
-            )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes held at most so far: on a GPU what torch allocated there, else resident memory; 0 where nobody says."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else held * 1024

@@ -66,9 +66,12 @@ def compare_plan_command(arguments: PlanArguments) -> None:
     opened = open_plan(arguments)
     file, plan = opened.file, opened.file.plan
     sizes = {name: size.flops for name, size in plan.sizes.items()}
-    tuned = read_tuned(file.at(plan.tuned), sizes) if plan.tuned else Tuned()
+    untuned = plan.tuned is None or (arguments.dry and not file.at(plan.tuned).is_file())
+    tuned = Tuned() if untuned or plan.tuned is None else read_tuned(file.at(plan.tuned), sizes)
     with locked(opened.out):
         say(f"{plan.title} ({file.path.name}, SHA-256 {file.digest[:16]})")
+        if untuned and plan.tuned is not None:
+            say("not tuned yet: the trials of `transfuse tune` come on top, and before")
         planner = Planner(file, opened.registry, opened.out, tuned)
         runs = planner.runs()
         opened.registry.metrics()

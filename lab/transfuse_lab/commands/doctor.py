@@ -66,6 +66,21 @@ def doctor_command(registry: Path | None) -> int:
     return faults
 
 
+def examine_command(run: Path, registry: Path | None) -> int:
+    """Prints what is wrong with a run; returns how many things."""
+    from transfuse_lab.runs.examination import examine_run
+
+    found = examine_run(run, Registry.open(registry).plugins)
+    if found:
+        print_table(("what", "where, and what to do"), [(one.name, one.text) for one in found])
+    say(
+        f"{run}: nothing is wrong that shows in its log, its state or its data"
+        if not found
+        else f"{run}: {len(found)} to look at"
+    )
+    return len(found)
+
+
 def _machine() -> Iterator[Finding]:
     import torch
 

@@ -14,6 +14,7 @@ from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
+from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.report.figures import figures_of, show
@@ -30,21 +31,23 @@ def eval_command(
     data: str | None = None,
     device: str = AUTO,
     dtype: str | None = None,
+    split: str | None = None,
 ) -> None:
     """Prints the figures and leaves ``RUN/record.json``.
 
     grid: the file of a picture of real and made. tasks: instead of the recipe's or the data's. prompts: at most
-    so many a task. data: instead of what it was trained on; the record is then named after it. dtype: instead of
-    the recipe's ``eval.dtype``.
+    so many a task. data: instead of what it was trained on. split, dtype: instead of the recipe's ``eval.split`` and
+    ``eval.dtype``. The record is named after other data, and after another split.
     """
     if grid is not None:
         check_file("--grid", grid)
     there = open_device(device)
+    keep_freed_memory()
     registry = Registry.open(registry_file)
     metrics = registry.metrics()
     other = None if data is None else open_data(data, registry.plugins)
     trained = open_trained(RunFolder(run), registry.plugins, other, there)
-    asked = {"tasks": tasks or None, "prompts": prompts, "dtype": dtype}
+    asked = {"tasks": tasks or None, "prompts": prompts, "dtype": dtype, "split": split}
     asked = {key: value for key, value in asked.items() if value is not None}
     dump = trained.recipe.dump()
     recipe = Recipe.from_dump({**dump, "eval": {**dump["eval"], **asked}}, registry.plugins, "eval")
@@ -55,8 +58,10 @@ def eval_command(
     for name, reason in record.faults.items():
         say(f"{name:40} not measured: {reason}")
     path = trained.folder.record_file
-    if other is not None:
-        path = path.with_name("record-" + re.sub(r"\W+", "-", other.name) + ".json")
+    apart = [other.name] if other is not None else []
+    apart += [recipe.eval.split] if recipe.eval.split != trained.recipe.eval.split else []
+    if apart:
+        path = path.with_name("-".join(["record", *(re.sub(r"\W+", "-", name) for name in apart)]) + ".json")
     save_record(path, record)
     say(f"all of it: {path}")
     if grid is not None:

@@ -1,7 +1,10 @@
 """``transfuse train``: a recipe trained on a data set."""
 
+import os
 import shlex
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from transfuse.model.model import Model
 from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Inherited, inherit
+from transfuse.training.ranks import Ranks, ranks
 
 from transfuse_lab.commands.account import report_account
 from transfuse_lab.commands.arguments import RecipeOnData
@@ -25,8 +29,10 @@ from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.sampling import sample
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
+from transfuse_lab.runs.tracking import Tracking, open_trackers
 from transfuse_lab.runs.training import inherited_facts, train
 
 
@@ -36,15 +42,33 @@ def train_command(
     codecs: Path | None = None,
     start: Path | None = None,
     device: str = AUTO,
+    track: tuple[str, ...] = (),
+    show_every: int = 0,
 ) -> None:
     """Trains, or goes on with what ``out`` holds. codecs: a folder that `train_codec_command` left. start: a run
-    whose weights and codecs it begins from."""
+    whose weights and codecs it begins from. track: trackers, and of samples each ``show_every`` steps. Started by
+    torchrun, all of its processes train together."""
+    with ranks(open_device(device)) as together, quiet_but_first(together):
+        _train(chosen, out, codecs, start, together, track, show_every)
+
+
+def _train(
+    chosen: RecipeOnData,
+    out: Path,
+    codecs: Path | None,
+    start: Path | None,
+    together: Ranks,
+    track: tuple[str, ...],
+    show_every: int,
+) -> None:
+    there = together.device
     check_folder("--out", out)
-    there = open_device(device)
     keep_freed_memory()
     recipe, data, section, registry = resolve(chosen)
     plugins = registry.plugins
-    data.identity()  # reads all of it, so that a broken picture is told before anything is trained
+    together.first_does(
+        data.identity
+    )  # reads all, so that a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
         known = codecs is not None or start is not None or surveyed.fitted
@@ -53,15 +77,47 @@ def train_command(
         check_room("--out", out, fitted.size + trained.size)
         _say_time(fitted, trained, recipe.name)
 
-    with locked(out):
+    with locked(out) if together.first else nullcontext():
         if latest := RunFolder(out).latest:  # going on writes another like it
             check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
+        shown = show_every and together.size == 1
+        if show_every and not shown:
+            say(
+                "--show-every: samples are drawn where one process trains; `transfuse sample` draws from what is saved"
+            )
+        tracking = Tracking(
+            out,
+            open_trackers(track, out, plugins) if together.first else (),
+            show_every if shown else 0,
+            lambda trainer: sample(trainer, data),
+        )
         trainer = train(
-            recipe, data, section, out, plugins, codecs=codecs, start=start, device=there, ready=ready
+            recipe,
+            data,
+            section,
+            out,
+            plugins,
+            codecs=codecs,
+            start=start,
+            device=there,
+            ready=ready,
+            ranks=together,
+            tracking=tracking,
         )
         progress = trainer.progress
     say(f"{out}: {progress.step} steps, {progress.positions:,} positions, {progress.flops:.3g} FLOPs")
     say(f"next: {'   or   '.join(_next(out, trainer.model, trainer.data, recipe.eval.split))}")
+
+
+@contextmanager
+def quiet_but_first(together: Ranks) -> Iterator[None]:
+    """Of the processes that train together the first alone says what all of them would say."""
+    if together.first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _inherited(start: Path | None, recipe: Recipe, plugins: Plugins) -> Inherited | None:

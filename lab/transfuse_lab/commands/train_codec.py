@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transfuse.checkpoints import RunFolder, has_codecs, provenance, restore_codecs
 from transfuse.config.recipe import Recipe
-from transfuse.datasets import DataSet
+from transfuse.datasets import DataSet, restrict
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
@@ -66,6 +66,7 @@ def _train_codec(recipe: Recipe, data: DataSet, out: Path, device: torch.device,
         check_room("--out", out, fitted.size)
         say(f"codecs of {recipe.name}: {in_time(fitted.seconds)} on this machine ({ESTIMATE})")
         modalities = fit_codecs(surveyed.recipe, data, out, say, device)
+    data = restrict(data, modalities)
     for role, modality in modalities.items():
         _judge(role, modality, data, recipe.eval.split, out)
     if grids := {role for role, modality in modalities.items() if isinstance(modality, GridModality)}:

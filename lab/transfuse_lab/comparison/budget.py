@@ -86,7 +86,7 @@ class Costs:
             finally:
                 torch.set_num_threads(threads)
             budget = self.surveyed[run.entry].recipe.train.flops or 0.0
-            self._speeds[run.entry] = budget / max(told.seconds, 1e-9)
+            self._speeds[run.entry] = budget / max(told.core_seconds, 1e-9)
             self.size += told.size
         return self._speeds[run.entry]
 

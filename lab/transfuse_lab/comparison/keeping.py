@@ -11,9 +11,9 @@ import numpy as np
 from transfuse.config.merge import differing
 from transfuse.errors import TransfuseError
 
-from transfuse_lab.comparison.made_by import MADE_BY, check_alike, made_by
 from transfuse_lab.comparison.run import Run
 from transfuse_lab.progress import say
+from transfuse_lab.runs.made_by import MADE_BY, check_alike, made_by
 from transfuse_lab.runs.records import RunRecord, load_record, plain
 
 PLACE = "plan"

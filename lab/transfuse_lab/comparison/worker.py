@@ -24,7 +24,6 @@ from transfuse.training import Diverged, Trainer
 
 from transfuse_lab.comparison.jobs import PATIENCE
 from transfuse_lab.comparison.keeping import CODECS, DIVERGED, PLACE, SECONDS, WEIGHTS, small
-from transfuse_lab.comparison.made_by import MADE_BY, made_by
 from transfuse_lab.comparison.run import mask_file
 from transfuse_lab.datasets import open_section
 from transfuse_lab.drawing.recipe_layout import example
@@ -34,6 +33,7 @@ from transfuse_lab.lock import locked
 from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import say
 from transfuse_lab.runs.codecs import fit_codecs
+from transfuse_lab.runs.made_by import MADE_BY, made_by
 from transfuse_lab.runs.records import RunRecord, plain, save_record
 from transfuse_lab.runs.trained import TrainedRun
 from transfuse_lab.runs.training import train

@@ -221,7 +221,7 @@ def _losses_of_task(model: Model, asked: Asked, found: Evaluated) -> tuple[float
                meaning=f"the mean loss of {role} given {_spoken(asked.task)}, of held-out documents"),
         own.mean,
     )  # fmt: skip
-    others = _others(asked)
+    others = another_prompt(asked)
     if others is not None:
         swapped = losses(model, [asked.answered(i, others[i]) for i in places])[role]
         found.add(
@@ -236,7 +236,7 @@ def _spoken(task: Task) -> str:
     return " and ".join(task.given) or "nothing"
 
 
-def _others(asked: Asked) -> list[int] | None:
+def another_prompt(asked: Asked) -> list[int] | None:
     """For each prompt another one whose content differs, from half the split away on; None where there is none."""
     if not asked.task.given:
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from transfuse.documents import Document
 from transfuse.modalities import seam
 from transfuse.model.model import Model
@@ -16,6 +16,11 @@ from transfuse.sequences.packing import Packer
 NOISE = Key(20240822)  # of every evaluation, whatever the run's seed
 LEVELS = 4  # parts of equal width that the share of noise, 0 to 1, is divided into
 BUDGET = 4096  # positions a row, at least
+
+
+def level_of(shares: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Which of the parts each share of noise lies in, 0 … LEVELS - 1."""
+    return np.minimum((np.asarray(shares) * LEVELS).astype(int), LEVELS - 1)
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Losses:
     def by_level(self) -> Iterator[tuple[int, str, float]]:
         """(1, ``0 to 25 %``, the mean loss of spans with so much noise), … of levels that have any."""
         shares, losses = np.array(self.levels).reshape(-1, 2).T
-        at = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
+        at = level_of(shares)
         for level in range(LEVELS):
             if (at == level).any():
                 low, high = (100 * side // LEVELS for side in (level, level + 1))

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from transfuse.config.parts import Chosen
 from transfuse.metrics import Figure, Metric
 from transfuse.training import Progress
@@ -16,6 +15,7 @@ from transfuse_lab.evaluation.evaluate import Evaluated
 from transfuse_lab.evaluation.measure import measure
 from transfuse_lab.evaluation.shown import samples
 from transfuse_lab.runs.log import read_log
+from transfuse_lab.runs.made_by import MADE_BY, made_by
 from transfuse_lab.runs.records import CurvePoint, RunRecord, entry_name
 from transfuse_lab.runs.trained import TrainedRun
 
@@ -92,12 +92,14 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         "plugins": described_run.get("plugins", {}),
         **{key: described_run[key] for key in ("history", "from") if key in described_run},
         "device": title(run.model.tokens.weight.device),
-        "threads": torch.get_num_threads(),
+        "split": run.recipe.eval.split,
+        MADE_BY: made_by(),
+        "trained_by": described_run.get(MADE_BY, []),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},
         "prompts_trained_on": {
             str(one.task): len(one.trained) for one in evaluated.evaluations if one.trained is not None
         },
-        "versions": {name: version(name) for name in ("transfuse", "torch", "numpy")},
+        "versions": {"transfuse": version("transfuse")},
         "loss_units": units | dict.fromkeys(run.model.span_modalities, "loss a span"),
     }
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transfuse.checkpoints.checkpoint import optimizer_tensors
 from transfuse.checkpoints.weights import module_tensors
 from transfuse.modalities import seam
 from transfuse.modalities.codec import GridModality
@@ -17,6 +16,7 @@ from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.registry.plugins import Plugins
 from transfuse.training import Inherited, Trainer
+from transfuse.training.optimizer import optimizer_tensors
 
 from transfuse_lab.runs.survey import Surveyed
 
@@ -30,13 +30,19 @@ CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most."""
+    """Seconds that something takes on this machine, and bytes that it leaves on the disk, at most.
+
+    core_seconds: of process CPU time, which does not depend on what else is at it; of training alone.
+    """
 
     seconds: float = 0.0
     size: int = 0
+    core_seconds: float = 0.0
 
     def __add__(self, other: "Forecast") -> "Forecast":
-        return Forecast(self.seconds + other.seconds, self.size + other.size)
+        return Forecast(
+            self.seconds + other.seconds, self.size + other.size, self.core_seconds + other.core_seconds
+        )
 
 
 def of_codecs(surveyed: Surveyed, device: torch.device | str = "cpu") -> Forecast:
@@ -83,7 +89,7 @@ def of_training(
     trainer.check_mask()
     trainer.silence = None  # a few steps say nothing of which weights are idle
     trainer.step()  # makes much that is made once
-    began = time.monotonic()
+    began, of_first = time.monotonic(), trainer.progress.seconds
     while (spent := time.monotonic() - began) < ENOUGH and trainer.progress.step <= TRIED[-1]:
         trainer.step()
     progress = trainer.progress
@@ -92,7 +98,8 @@ def of_training(
     tensors = {**module_tensors(model), **optimizer_tensors(model, trainer.optimizer)}
     average = {} if trainer.ema is None else trainer.ema.tensors()
     size = _bytes(tensors.values()) + _bytes(average.values())
-    return Forecast(each * max(1.0, steps), CHECKPOINTS * size)
+    core = (progress.seconds - of_first) / (progress.step - 1)
+    return Forecast(each * max(1.0, steps), CHECKPOINTS * size, core * max(1.0, steps))
 
 
 def in_time(seconds: float) -> str:

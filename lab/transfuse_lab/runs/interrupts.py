@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP mean one thing: finish the step, save and end. A second one ends at once.
+"""Ctrl-C, SIGTERM and SIGHUP mean one thing: finish the step, save and end. A second one ends at once. SIGUSR1, by
+which a scheduler warns: save and go on.
 
 A handler may run between any two lines, those of another handler among them: it takes no lock, and writes
 past every buffer.
@@ -11,18 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+SAVE = getattr(signal, "SIGUSR1", None)
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:
     """What was heard since training began.
 
-    heard: whether a signal came. A second one raises KeyboardInterrupt where it comes.
+    heard: whether a signal came. A second one raises KeyboardInterrupt where it comes. asked: whether one asked for a
+    checkpoint alone; who saves one takes it back.
     """
 
-    heard = False
+    heard = asked = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if number == SAVE:
+            self.asked = True
+            return
         if self.heard:
             raise KeyboardInterrupt
         self.heard = True
@@ -36,7 +42,8 @@ def interrupts() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
-    before = {name: signal.signal(name, heard) for name in _wanted()}
+    asking = [] if SAVE is None else [SAVE]
+    before = {name: signal.signal(name, heard) for name in [*_wanted(), *asking]}
     try:
         yield heard
     finally:

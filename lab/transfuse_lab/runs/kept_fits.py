@@ -73,7 +73,9 @@ class KeptFit(FitContext):
 
     def after_step(self, step: int, steps: int, state: Callable[[], State]) -> None:
         stopped = self._interrupted.heard
-        if stopped or step == steps or time.monotonic() - self._saved > self.save_every:
+        due = self._interrupted.asked or time.monotonic() - self._saved > self.save_every
+        if stopped or step == steps or due:
+            self._interrupted.asked = False
             tensors, facts = state()
             seconds = self.before + time.process_time() - self._began
             kept = {"fit_from": self.fit_from, "seconds": seconds, "codec": facts}

@@ -35,6 +35,52 @@ class Log:
             self.file.close()
 
 
+class NoLog:
+    """Of a process that writes none, for another does."""
+
+    def add(self, measured: dict[str, Any]) -> None:
+        return
+
+    def sync(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+EVENTS = "events.jsonl"
+"""What happened in a run, beside its log: steps that were skipped, losses that jumped."""
+
+
+class Events:
+    """A run's events, a line each, on the disk at once; the file is there from the first one on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, event: dict[str, Any]) -> None:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        return
+
+
+def read_events(path: Path, until: int) -> list[dict[str, Any]]:
+    """The events up to a step, in order, each once though its step may have been done again."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for line in path.read_bytes().decode(errors="replace").split("\n") if path.is_file() else ():
+        try:
+            event = json.loads(line)
+            if isinstance(event["step"], int) and event["step"] < until:
+                found[event["step"], str(event["event"])] = event
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a process died over it, or something else wrote it
+    return [found[key] for key in sorted(found)]
+
+
 def read_log(log: Path, until: int) -> list[dict[str, Any]]:
     """What was measured at each step up to ``until``, in order; what is no step's line is passed over."""
     return [measured for _, measured in _lines(log, until).values()]

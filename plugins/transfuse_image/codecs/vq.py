@@ -54,6 +54,8 @@ class VQCodec(QuantisedAutoencoder):
             kmeans_init=True,
             threshold_ema_dead_code=1,
             decay=0.95,
+            sync_codebook=False,  # one rank trains it while others wait: it is not to ask them for theirs
+            sync_kmeans=False,
         )
 
     def bottleneck(self, moments: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

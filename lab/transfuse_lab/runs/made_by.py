@@ -1,6 +1,7 @@
 """What a figure depends on besides its recipe and seed: the code, the processor, libraries; unlike runs do not mix."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points, version
@@ -15,17 +16,21 @@ from transfuse.registry.plugins import GROUP
 MADE_BY = "made_by"
 ROOMS = ("datasets", "evaluation", "runs")
 """Of the lab, all that a figure may depend on."""
-TOLD = ("commit",)
-"""What is told of a run and may differ: records are committed while runs go on."""
+FLAGS = "avx|amx|fma|f16c|sse4|asimd|sve|bf16|i8mm"
+TOLD = ("commit", "threads")
+"""What is told of a run and may differ: records are committed while runs go on, and workers have a thread each."""
 
 
 @cache
 def made_by() -> dict[str, Any]:
-    """Of this process. code: a hash of all files that take part. processor: with what torch uses of it."""
+    """Of this process. code: a hash of all files that take part. processor: with what torch uses of it. flags: the
+    instructions for vectors and matrices that it has."""
     return {
         "code": _code(),
         "commit": _commit(),
         "processor": _processor(),
+        "flags": _flags(),
+        "threads": torch.get_num_threads(),
         **{name: version(name) for name in ("torch", "numpy")},
     }
 
@@ -79,12 +84,22 @@ def _resolved(git: Path) -> str:
 
 def _processor() -> str:
     """Its model and the instructions that torch uses of it."""
-    model = ""
+    import platform
+
+    model = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _flags() -> str:
+    words = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return " ".join(sorted(word for word in words if re.match(FLAGS, word)))
+
+
+def _cpuinfo(key: str) -> str:
+    """The first line of a key in what Linux tells of its processors; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        model = platform.processor() or platform.machine()
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+    except OSError:
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key)
+    return next(found, "")
