@@ -48,7 +48,7 @@ def transfuse_registry():
         "summary": "words, pictures of digits, and speech",
         "extends": "small-digits",
         "modalities": {"speech": {"kind": "speech"}},
-        "loss": {"speech": 5, "image": 0},  # of pictures there are none
+        "loss": {"speech": 5},
         "eval": {"prompts": 100, "trained": 0},
     }
     return {"recipes": {"dates": recipe, "small-digits": digits, "spoken-digits": spoken}}
