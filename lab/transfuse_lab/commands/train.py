@@ -146,7 +146,8 @@ def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str
     recipe, data, _, registry = resolve(chosen)
     plugins = registry.plugins
     codecs = stored_codecs(data)
-    run, facts = None if start is None else RunFolder(start), {}
+    run = None if start is None else RunFolder(start)
+    facts: dict[str, Any] = {}
     if run is not None:
         before = run.recipe(plugins)
         recipe = as_before(recipe, before.dump())
