@@ -21,6 +21,7 @@ from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+from transfuse.training.sharding import rows_here
 
 INHERITED = "inherited"
 """What ``train.lr_scale`` calls all that a run has from the one that it began from."""
