@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -20,7 +20,16 @@ from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
 from transfuse.randomness import Key
 
-FILLS = ("normal_", "uniform_", "zero_", "fill_", "copy_", "exponential_", "bernoulli_")
+FILLS = (
+    "normal_",
+    "uniform_",
+    "zero_",
+    "fill_",
+    "copy_",
+    "exponential_",
+    "bernoulli_",
+    "_no_grad_trunc_normal_",
+)
 """Operators that write all of their first tensor, whatever stood there."""
 
 
@@ -39,7 +48,7 @@ class _Done:
     @property
     def fills(self) -> int | None:
         """The memory of which nothing that stood there is read, if there is one."""
-        name = self.call.overloadpacket.__name__
+        name = getattr(self.call, "overloadpacket", self.call).__name__
         first = self.given[0] if self.given else None
         if name not in FILLS or not isinstance(first, Tensor) or not first.is_meta or not _covers(first):
             return None
@@ -122,8 +131,22 @@ def recorded(seed: int) -> Iterator[Recording]:
     Torch raises RuntimeError or NotImplementedError where a number of such a tensor is asked for.
     """
     recorder, recording = _Recorder(), Recording(seed)
-    with torch.device("meta"), recorder:
-        yield recording
+    skipped: Any = nn.init
+    truncated = skipped._no_grad_trunc_normal_
+
+    def noted(tensor: Tensor, *given: Any, **named: Any) -> Tensor:
+        """Torch leaves out this one, whose number of draws depends on what is drawn, where there is no memory."""
+        if tensor.is_meta:
+            recorder.done.append(_Done(truncated, (tensor, *given), named, tensor))
+            return tensor
+        return truncated(tensor, *given, **named)
+
+    skipped._no_grad_trunc_normal_ = noted
+    try:
+        with torch.device("meta"), recorder:
+            yield recording
+    finally:
+        skipped._no_grad_trunc_normal_ = truncated
     recording.done = recorder.done
 
 
