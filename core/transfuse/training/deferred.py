@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
-from transfuse.randomness import Key
 
 FILLS = (
     "normal_",
@@ -69,12 +68,8 @@ class _Recorder(TorchDispatchMode):
 
 @dataclass
 class Recording:
-    """What was done to tensors without memory while something was built.
+    """What was done to tensors without memory, and to torch's seed, while something was built."""
 
-    seed: from which torch's random numbers were drawn there.
-    """
-
-    seed: int
     done: list[_Done] = field(default_factory=list)
 
     def draw(self, wanted: dict[str, Tensor], hand_over: Callable[[str, Tensor], None]) -> None:
@@ -104,7 +99,6 @@ class Recording:
             return base.as_strided(leaf.shape, leaf.stride(), leaf.storage_offset())
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(self.seed)
             for i, step in enumerate(self.done):
                 inputs = set(map(_memory, _without_memory(step.given, step.named)))
                 made = step.call(*tree_map(real, step.given), **tree_map(real, step.named))
@@ -125,14 +119,14 @@ class Recording:
 
 
 @contextmanager
-def recorded(seed: int) -> Iterator[Recording]:
+def recorded() -> Iterator[Recording]:
     """While it is entered, tensors are made without memory, and what is done to them is noted.
 
     Torch raises RuntimeError or NotImplementedError where a number of such a tensor is asked for.
     """
-    recorder, recording = _Recorder(), Recording(seed)
+    recorder, recording = _Recorder(), Recording()
     skipped: Any = nn.init
-    truncated = skipped._no_grad_trunc_normal_
+    truncated, seed = skipped._no_grad_trunc_normal_, torch.manual_seed
 
     def noted(tensor: Tensor, *given: Any, **named: Any) -> Tensor:
         """Torch leaves out this one, whose number of draws depends on what is drawn, where there is no memory."""
@@ -141,17 +135,25 @@ def recorded(seed: int) -> Iterator[Recording]:
             return tensor
         return truncated(tensor, *given, **named)
 
-    skipped._no_grad_trunc_normal_ = noted
+    def seeded(number: int) -> Any:
+        recorder.done.append(_Done(_seed, (number,), {}, None))
+        return seed(number)
+
+    skipped._no_grad_trunc_normal_, torch.manual_seed = noted, seeded
     try:
         with torch.device("meta"), recorder:
             yield recording
     finally:
-        skipped._no_grad_trunc_normal_ = truncated
+        skipped._no_grad_trunc_normal_, torch.manual_seed = truncated, seed
     recording.done = recorder.done
 
 
 def _without_memory(*values: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_meta)
+
+
+def _seed(number: int) -> None:
+    torch.manual_seed(number)
 
 
 def _memory(tensor: Tensor) -> int:
@@ -164,11 +166,11 @@ def _covers(tensor: Tensor) -> bool:
     )
 
 
-def built(model: Callable[[], Model], seed: int) -> tuple[Model, Recording | None]:
+def built(model: Callable[[], Model]) -> tuple[Model, Recording | None]:
     """A model without memory, and how its weights are drawn; or in memory, None beside it, where a plugin asks for
-    numbers of its tensors while it is built. seed: the recipe's ``train.seed``."""
+    numbers of its tensors while it is built."""
     try:
-        with recorded(Key(seed).number("weights")) as recording:
+        with recorded() as recording:
             return model(), recording
     except (RuntimeError, NotImplementedError, TransfuseError):
         return model(), None
