@@ -70,7 +70,7 @@ def _digits() -> Digits:
 
 def digit(index: int) -> tuple[Item, ...]:
     """A real digit of 8×8 pixels as 16 positions, a square of 2×2 each, behind its name."""
-    caption, image = _digits().document("train", index % COUNT).items
+    caption, image = _digits().document("train", index % _digits().size("train")).items
     squares = image.data.reshape(4, 2, 4, 2).transpose(1, 3, 0, 2).reshape(WIDTH, 1, 16)
     return caption, Item("image", squares)
 

@@ -1,4 +1,4 @@
-"""Memory that training frees is kept for the next step, instead of going back to the system page by page."""
+"""Memory that a step frees is kept for the next one, instead of going back to the system page by page."""
 
 import ctypes
 import platform

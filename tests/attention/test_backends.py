@@ -138,7 +138,7 @@ def test_operator_registration_is_sound() -> None:
     T = len(columns["doc"])
     q, k, v = (torch.randn(2, T, 4).requires_grad_() for _ in range(3))
     plan = Tiles().plan(TRANSFUSION, columns, None, Request(q.device, q.dtype, 2, 2, 4, T, T))
-    args = (q, k, v, plan.table, plan.index, plan.bias, plan.kept)
+    args = (q, k, v, plan.table, plan.index, plan.bias, plan.kept, plan.rows)
     torch.library.opcheck(
         torch.ops.transfuse.tiles.default, args, test_utils=("test_schema", "test_faketensor")
     )

@@ -58,8 +58,9 @@ def test_no_tensor_of_a_square_is_made_forward_or_backward() -> None:
     plan = Tiles().plan(RULE, row(), None, request())
     q, k, v, grad = torch.randn(4, HEADS, T, WIDTH)
     with Largest() as largest:
-        _, weights = tile_kernel.forward(q, k, v, plan.table, plan.index, plan.bias, plan.kept)
-        tile_kernel.backward(grad, q, k, v, plan.table, plan.index, plan.bias, weights)
+        lists = plan.table, plan.index, plan.bias
+        _, weights = tile_kernel.forward(q, k, v, *lists, plan.kept, plan.rows)
+        tile_kernel.backward(grad, [q, k, v], HEADS, *lists, weights)
     assert 0 < largest.elements < T * T / 8
     with Largest() as dense:
         RULE.dense(row()) & torch.ones(T, T, dtype=torch.bool)

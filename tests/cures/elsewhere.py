@@ -32,6 +32,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "core/test_decoding.py",
     ),
     "tasks.py: data set {data.name} holds no task": (LIBRARY, "lab/test_tasks.py"),
+    "diagnosis.py": ("a run of one loss", "lab/test_diagnose.py"),
+    "train_codec.py: {role}: too much is lost": ("a word, and no error", "lab/test_ceilings.py"),
     "sheet.py: {option} {out}: not all": ("drawings of another's modality", "lab/test_sheet.py"),
     "sheet.py: {option} {out}: cannot": (LIBRARY, "lab/test_sheet.py"),
     "images.py: {self.folder / name}": (

@@ -181,6 +181,30 @@ def test_a_role_may_begin_with_what_the_language_model_has_learnt(lab: Lab, tmp_
         assert all(p is text[name] for name, p in model.backbone.weights("image"))
 
 
+def test_the_data_need_hold_nothing_of_what_is_inherited(lab: Lab, tmp_path: Path, cli: Callable) -> None:
+    section = {"name": "series", "train": 40, "heldout": 8}
+    data = open_section(section, lab.registry.plugins)
+    trainer = open_run(
+        lab.recipe(FROZEN), data, section, RunFolder(tmp_path / "run"), lab.registry.plugins, lab.said.append,
+        start=lab.first(),
+    )  # fmt: skip
+    assert set(trainer.model.modalities) == {"text", "image", "series"}
+    assert "loss_series" in trainer.step()
+    sets = [word for one in (*TINY, FROZEN) for word in ("--set", one)]
+    told = cli(
+        "train",
+        "series-pictures",
+        "--data",
+        "series;train=40;heldout=8",
+        "--from",
+        lab.first(),
+        "--dry-run",
+        *sets,
+    )
+    assert told.exit_code == 0, told.stderr
+    assert "image 0," in told.stdout  # none of its layers is trained
+
+
 def test_averaged_weights_are_what_it_begins_with(lab: Lab, tmp_path: Path) -> None:
     first = lab.first("train.ema=0.5")
     _, averaged = RunFolder(first).load(lab.registry.plugins)

@@ -1,7 +1,8 @@
 """Spoken digits for a model that knows pictures of them: what it takes for a trained model to be given speech.
 
-The first item of a document is given and has no loss: which kind of document comes is not to be learnt, since what
-speech would gain there, the documents that the model knows would lose.
+The first item of a spoken document is given and has no loss: which kind of document comes is not to be learnt, since
+what speech would gain there, the documents that the model knows would lose. Some of those stand between: there a new
+begin marker learns where it does not belong.
 """
 
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 from transfuse.plugin import DataSet, Document, Item, checked_index, checked_split, content_hash
+from transfuse_lab.datasets.digits import Digits
 
 from tf_speech.data import LICENCE, DateSettings, at_speed, prompts
 
@@ -17,14 +19,16 @@ FILES = {word: str(number) for number, word in enumerate(WORDS)}
 
 
 class SpokenSettings(DateSettings):
-    train: int = Field(default=1000, ge=10)
+    train: int = Field(default=2000, ge=10)
     """Documents to train on."""
     heldout: int = Field(default=100, ge=10)
     """Documents held out: the same ten recordings, at other speeds."""
+    pictures: bool = True
+    """Whether every second training document is a digit's word and its picture, as the model knows them."""
 
 
 class Spoken(DataSet):
-    """ "say seven" and its recording, or a recording and "say seven"."""
+    """Words, "say seven", and their recording, in either order; and pictures of digits between."""
 
     name = "spoken"
     reversed_share = 0.5
@@ -33,20 +37,24 @@ class Spoken(DataSet):
     def __init__(self, settings: SpokenSettings) -> None:
         self.sizes = {"train": settings.train, "heldout": settings.heldout}
         self.prompts = prompts(Path(settings.folder), FILES)
+        self.known = Digits() if settings.pictures else None
 
     def size(self, split):
         return self.sizes[checked_split(self.name, split)]
 
     def document(self, split, index, rng=None):
         number = 2 * checked_index(self.name, split, index, self.size(split)) + (split == "heldout")
-        word, draw = WORDS[index % len(WORDS)], np.random.default_rng(number)
-        wave = (draw.uniform(0.5, 1) * at_speed(self.prompts[word], draw.uniform(0.85, 1.15))).astype(
-            np.float32
-        )
+        source = f"spoken {split} {index}"
+        if self.known is not None and split == "train" and index % 2:
+            known = self.known.document("train", index // 2 % self.known.size("train"), rng)
+            return Document(known.items, number, source)
+        word, draw = WORDS[index // 2 % len(WORDS)], np.random.default_rng(number)
+        loud, speed = draw.uniform(0.5, 1), draw.uniform(0.85, 1.15)
+        wave = (loud * at_speed(self.prompts[word], speed)).astype(np.float32)
         items = (Item("text", f"say {word}", loss=False, droppable=True), Item("speech", wave))
         if rng is not None and rng.random() < self.reversed_share:
             items = (Item("speech", wave, loss=False, noised=False), Item("text", f"say {word}"))
-        return Document(items, number, f"spoken {split} {index}")
+        return Document(items, number, source)
 
     def identity(self):
         return {"name": self.name, "content": content_hash(self), "licence": LICENCE}

@@ -14,6 +14,7 @@ from transfuse_lab.device import AUTO, open_device
 from transfuse_lab.drawing.pair_grid import Pair, save_pairs
 from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.evaluation.run_record import run_record
+from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.output_paths import check_file
 from transfuse_lab.progress import say
 from transfuse_lab.report.figures import figures_of, show
@@ -41,6 +42,7 @@ def eval_command(
     if grid is not None:
         check_file("--grid", grid)
     there = open_device(device)
+    keep_freed_memory()
     registry = Registry.open(registry_file)
     metrics = registry.metrics()
     other = None if data is None else open_data(data, registry.plugins)

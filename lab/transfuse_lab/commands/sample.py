@@ -15,6 +15,7 @@ from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
 from transfuse_lab.commands.sample_output import check_place, output
 from transfuse_lab.device import open_device
+from transfuse_lab.memory import keep_freed_memory
 from transfuse_lab.progress import bar
 from transfuse_lab.runs.sampled import sampled_otherwise
 
@@ -25,6 +26,7 @@ def sample_command(arguments: SampleArguments) -> None:
     """``n`` samples for each prompt, or of what was given; a role is asked for, or what the model writes is taken."""
     check_place(arguments.out)
     device = open_device(arguments.device)
+    keep_freed_memory()
     folder = RunFolder(arguments.run)
     plugins = Registry.open().plugins
     recipe = sampled_otherwise(folder.recipe(plugins), arguments.overrides, plugins)

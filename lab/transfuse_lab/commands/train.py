@@ -33,7 +33,7 @@ from transfuse_lab.runs.sampling import sample
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.tracking import Tracking, open_trackers
-from transfuse_lab.runs.training import train
+from transfuse_lab.runs.training import inherited_facts, train
 
 
 def train_command(
@@ -146,16 +146,20 @@ def dry_run_command(chosen: RecipeOnData, start: Path | None = None, device: str
     recipe, data, _, registry = resolve(chosen)
     plugins = registry.plugins
     codecs = stored_codecs(data)
-    if start is not None:
-        recipe = as_before(recipe, RunFolder(start).recipe(plugins).dump())
+    run = None if start is None else RunFolder(start)
+    facts: dict[str, Any] = {}
+    if run is not None:
+        before = run.recipe(plugins)
+        recipe = as_before(recipe, before.dump())
+        facts = inherited_facts(run, before, recipe)
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
-    inherited = _inherited(start, recipe, plugins)
-    surveyed = survey(recipe, data, say, codecs)
-    for line in describe(surveyed.recipe, data, plugins, there, inherited).split("\n"):
+    surveyed = survey(recipe, data, say, codecs, facts)
+    for line in describe(surveyed.recipe, data, plugins, there, run).split("\n"):
         say(line)
     fitted = Forecast() if start is not None or surveyed.fitted else of_codecs(surveyed, there)
-    _say_time(fitted, of_training(surveyed, plugins, there, inherited), recipe.name)
+    trained = of_training(surveyed, plugins, there, _inherited(start, surveyed.recipe, plugins))
+    _say_time(fitted, trained, recipe.name)
 
 
 def resolve(chosen: RecipeOnData) -> tuple[Recipe, DataSet, dict[str, Any], Registry]:

@@ -1,14 +1,18 @@
 """What ``transfuse train --dry-run`` shows: shapes, parameters, memory, and one batch."""
 
+from collections.abc import Mapping
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor
+from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import ENDLESS, DataSet, restrict
-from transfuse.model.build import build, build_model
+from transfuse.modalities.modality import Modality
+from transfuse.model.build import build, build_model, fit_modalities
 from transfuse.registry.plugins import Plugins
-from transfuse.training import Inherited, Trainer
+from transfuse.training import Trainer, grow, inherit
 from transfuse.training.counts import flops, parameter_counts
 
 from transfuse_lab.runs.stored import restored, stored_codecs
@@ -20,15 +24,19 @@ def describe(
     data: DataSet,
     plugins: Plugins,
     device: torch.device | str = "cpu",
-    inherited: Inherited | None = None,
+    start: RunFolder | None = None,
 ) -> str:
     """A model with untrained codecs, or those that the data were encoded with, is put through one real batch, forward
     and backward; nothing is kept.
 
-    inherited: what it would have from a run that it begins from.
+    start: a run that it would begin from.
     """
-    data = restrict(data, recipe.modalities)
-    if (codecs := stored_codecs(data)) is None:
+    data, inherited = restrict(data, recipe.modalities), None
+    if start is not None:
+        there = start.recipe(plugins)
+        inherited = inherit(start, there, recipe)
+        model = grow(start, there, recipe, plugins, partial(_untrained, data)).to(device)
+    elif (codecs := stored_codecs(data)) is None:
         model = build(recipe, data, plugins, report=lambda line: None, effort=0.0).to(device)
     else:
         model = build_model(recipe, restored(recipe, codecs), plugins).to(device)
@@ -79,6 +87,10 @@ def describe(
     first = slice(row.bounds[0], row.bounds[1])
     lines.append(f"  first document ({row.sources[0]}): {spell(model.vocabulary, row.tokens[first])}")
     return "\n".join(map(visible_line, lines))
+
+
+def _untrained(data: DataSet, modalities: Mapping[str, Modality]) -> None:
+    fit_modalities(modalities, data, 0, lambda line: None, effort=0.0)
 
 
 def spell(vocabulary, tokens) -> str:

@@ -79,7 +79,8 @@ def of_training(
 
     Raises TransfuseError where the model cannot be built, or its mask shows what it may not (`Trainer.check_mask`).
     """
-    grids = {} if surveyed.fitted else _grids(surveyed)
+    known = () if inherited is None else inherited.roles
+    grids = {} if surveyed.fitted else {r: m for r, m in _grids(surveyed).items() if r not in known}
     for role, modality in grids.items():
         _seconds_of(modality, _sample(surveyed, role), 0.0)
     recipe = surveyed.recipe

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,16 +51,23 @@ class Surveyed:
     fitted: bool = False
 
 
-def survey(recipe: Recipe, data: DataSet, report: Report, codecs: Path | None = None) -> Surveyed:
+def survey(
+    recipe: Recipe,
+    data: DataSet,
+    report: Report,
+    codecs: Path | None = None,
+    inherited: Mapping[str, Any] = MappingProxyType({}),
+) -> Surveyed:
     """All documents are laid out by a recipe with codecs that are made and not trained: what takes a tokenizer and no
     more. Of pictures only the shapes are asked for. codecs: the folder of those that the data were encoded with.
+    inherited: by role that is taken from a run, its facts; the data need hold none of it.
 
     Raises TransfuseError where the recipe's parts do not go together, a training document cannot be laid out, or
     one does not fit a row and ``train.too_long`` is ``error``; it names how many, the first, and what helps. Reports
     what was chosen, training documents that will be skipped or cut, and held-out documents that evaluation will leave
     out.
     """
-    return survey_all({"": recipe}, data, report, codecs=codecs)[""]
+    return survey_all({"": recipe}, data, report, codecs=codecs, inherited=inherited)[""]
 
 
 def survey_all(
@@ -68,6 +76,7 @@ def survey_all(
     report: Report,
     bases: Mapping[str, Recipe] | None = None,
     codecs: Path | None = None,
+    inherited: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Surveyed]:
     """The same of recipes that are compared, by their names, which faults and reports begin with.
 
@@ -87,7 +96,7 @@ def survey_all(
             look = looks.setdefault(roles, _Look(restrict(data, roles)))
             if base := (bases or {}).get(name):
                 recipe = as_before(recipe, {"modalities": _chosen(base, look).dump()["modalities"]})
-            found[name] = _laid_out(_chosen(recipe, look, codecs), look, codecs)
+            found[name] = _laid_out(_chosen(recipe, look, codecs, inherited), look, codecs, inherited)
     longest = max(budget(each.recipe, each.lengths) for each in found.values())
     surveyed = {}
     for name, each in found.items():
@@ -157,11 +166,16 @@ def _grids(modalities: Mapping[str, Modality]) -> frozenset[str]:
     return frozenset(role for role, modality in modalities.items() if isinstance(modality, GridModality))
 
 
-def _chosen(recipe: Recipe, look: _Look, codecs: Path | None = None) -> Recipe:
+def _chosen(
+    recipe: Recipe,
+    look: _Look,
+    codecs: Path | None = None,
+    inherited: Mapping[str, Any] = MappingProxyType({}),
+) -> Recipe:
     """The recipe's modalities with what nobody set chosen."""
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    check_roles(modalities, look.data)
+    check_roles({role: own for role, own in modalities.items() if role not in inherited}, look.data)
     if codecs is None:
         found = look.firsts(_grids(modalities))
         firsts = {role: [raw for raw, _ in list(of.values())[:SHAPES]] for role, of in found.items()}
@@ -182,13 +196,21 @@ def _decoded_shapes(modalities: Mapping[str, Modality]) -> dict[str, list[np.nda
     }
 
 
-def _laid_out(recipe: Recipe, look: _Look, codecs: Path | None = None) -> "_Found":
+def _laid_out(
+    recipe: Recipe,
+    look: _Look,
+    codecs: Path | None = None,
+    inherited: Mapping[str, Any] = MappingProxyType({}),
+) -> "_Found":
     data, modalities = look.data, build_modalities(recipe)
     grids = _grids(modalities)
     if codecs is None:
         firsts = look.firsts(grids)
         for role, modality in modalities.items():
-            _fit(role, modality, data, list(firsts.get(role, {}).values()) if role in grids else None)
+            if role in inherited:
+                seam.call(modality, "restore", inherited[role])
+            else:
+                _fit(role, modality, data, list(firsts.get(role, {}).values()) if role in grids else None)
         shapes = {role: [raw for raw, _ in firsts[role].values()] for role in grids if role in firsts}
     else:
         modalities = restored(recipe, codecs)

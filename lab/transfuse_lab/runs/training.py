@@ -153,13 +153,14 @@ def _begin(
             f"restore them, or use another --out"
         )
     there = None if start is None else RunFolder(start).recipe(plugins)
+    facts: dict[str, Any] = {}
     if there is not None:
         recipe = as_before(recipe, there.dump())
-        inherit(RunFolder(start), there, recipe)  # what does not go together is told first
+        facts = inherited_facts(RunFolder(start), there, recipe)  # what does not go together is told first
     elif codecs is not None:
         recipe = as_before(recipe, fit_from(codecs))
     if not surveyed:
-        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None)
+        looked = survey(recipe, data, report, codecs if stored_codecs(data) else None, facts)
         recipe = looked.recipe
         if ready is not None:
             ready(looked)
@@ -194,6 +195,11 @@ def _begin(
             return None
         trainer.save(run)
     return trainer
+
+
+def inherited_facts(start: RunFolder, there: Recipe, recipe: Recipe) -> dict[str, Any]:
+    """By role that the recipe takes over from a run, what brings its modality back. Raises as `inherit`."""
+    return {role: start.description["modalities"][role] for role in inherit(start, there, recipe).roles}
 
 
 def _grown(

@@ -43,7 +43,7 @@ class BlockCase:
 
     def __init__(self, block: Chosen[Any], **settings: Any) -> None:
         self.block = block
-        self.settings = {"dim": 48, "layers": 2, "heads": 2, **settings}
+        self.settings: dict[str, Any] = {"dim": 48, "layers": 2, "heads": 2, **settings}
 
     @property
     def part(self) -> Backbone:
