@@ -44,8 +44,8 @@ class Noted(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         if name in FIRST:
             a, b = args[FIRST[name] : FIRST[name] + 2]
-            pair = (a, b.mT if name == "linear" else b)
-            self.products[name, *((x.shape, x.stride(), x.dtype) for x in pair)] += 1
+            b = b.mT if name == "linear" else b
+            self.products[name, (a.shape, a.stride(), a.dtype), (b.shape, b.stride(), b.dtype)] += 1
         return func(*args, **(kwargs or {}))
 
 
