@@ -41,7 +41,7 @@ SAMPLE = "sample run --prompt pet"
     "sample.py: --given {role}={value": ("sample run --given image=pets/p0.png", r"(image=@)FILE", "sample run --given {}pets/p0.png"),
     "sample.py: --tokens": (f"{SAMPLE} --want image --tokens 3 --out x.png", r"(leave it out)", f"{SAMPLE} --want image --out x.png"),
     "sample.py: --want {role}": (f"{SAMPLE} --want imgae --out x.png", r"did you mean '(\w+)'", SAMPLE + " --want {} --out x.png"),
-    "decoding.py: modality {want} has no shape": (f"{SAMPLE} --want image:9x9 --out x.png", r"known: (\w+)", SAMPLE + " --want image:{} --out x.png"),
+    "asked.py: modality {want} has no shape": (f"{SAMPLE} --want image:9x9 --out x.png", r"known: (\w+)", SAMPLE + " --want image:{} --out x.png"),
     "sample_output.py: --out is missing": (SAMPLE, r"such as (samples\.svg)", SAMPLE + " --out {}"),
     "sample_output.py: --out {out}: cannot": (f"{SAMPLE} --want image --out x.mp4", r"image \(.*(\.npy)\)", SAMPLE + " --want image --out x{}"),
     "sample_output.py: --out {out}: drawings": (f"{SAMPLE} --want text --out x.png", r"ends in (\.svg)", SAMPLE + " --want text --out x{}"),
