@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import transfuse_adapters.plugin
 import transfuse_lab.plugin
+from transfuse.testing import DATASET, DataSetCase
 from transfuse_lab.cli import app
 from transfuse_lab.datasets import captions, interleaved
 from transfuse_pictures.files import SUFFIXES
@@ -36,6 +37,14 @@ def test_every_block_runs_in_order_and_prints_what_it_says(
         elif language == "json":
             keys = [set(json.loads(line)) for line in text.splitlines()]
             assert any(all(told <= set(form.KEYS) for told in keys) for form in (captions, interleaved))
+
+
+def test_the_data_set_of_the_page_keeps_the_laws_of_data_sets() -> None:
+    (source,) = [text for language, text in blocks() if "(DataSet)" in text]
+    names: dict = {}
+    exec(compile(source, "docs/data.md", "exec"), names)
+    case = DataSetCase(names["Stripes"](), names["Stripes"]())
+    assert [found.text for found in DATASET.run(case) if found.status == "fails"] == []
 
 
 def test_the_kinds_of_pictures_on_the_page_are_those_that_are_read() -> None:

@@ -21,6 +21,7 @@ from transfuse.registry import Registry, hooks
 from transfuse.registry.files import packaged_file
 from transfuse.registry.hooks import HOOKS, PARTS_HOOKS
 from transfuse.registry.plugins import Plugins
+from transfuse.testing import DATASET, DataSetCase
 from transfuse.training.tracker import Measured
 from transfuse_image.patchers.patcher import Patcher
 
@@ -156,6 +157,8 @@ def test_the_data_set_has_documents() -> None:
     ids = {data.document(split, i).id for split in ("train", "heldout") for i in range(data.size(split))}
     assert len(ids) == 80
     assert set(data.raw("train", "text")) == {"across", "down"}
+    case = DataSetCase(data, built("transfuse_datasets"))
+    assert [o.text for o in DATASET.run(case) if o.status == "fails"] == []
 
 
 def test_the_metric_measures() -> None:

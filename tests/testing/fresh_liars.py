@@ -2550,7 +2550,7 @@ class OutlineOfAnother(Stripes):
         return Document(items, found.id, found.source)
 
 
-@liar("dataset", "an item's data is a list", "its-identity-is-json", at_first="elsewhere")
+@liar("dataset", "an item's data is a list", "raw-data-are-text-or-arrays", at_first="elsewhere")
 class ListsForArrays(Stripes):
     """Pictures are nested lists."""
 

@@ -161,6 +161,10 @@ SPANS: Mapping[str, tuple[dict[str, Any], str]] = {
         {"save": lambda self, raw, path: Blob.save(self, np.round(raw), path)},
         "files-give-back-what-was-saved",
     ),
+    "a bare error of a damaged file": (
+        {"load": lambda self, path: {}[path]},
+        "damaged-files-are-refused-in-a-line",
+    ),
     "draws words": ({"draw": lambda self, raw: "a picture"}, "raw-data-are-drawn"),
     "facts of numpy": ({"facts": lambda self: {"sizes": np.array(self.sizes)}}, "facts-are-json"),
     "forgets its labels": ({"facts": lambda self: {"sizes": []}}, "labels-are-restored"),
@@ -728,6 +732,10 @@ DATASETS: Mapping[str, tuple[dict[str, Any], str]] = {
     "other raw data": (
         {"raw": lambda self, split, role: iter(["1", "0"])},
         "raw-data-are-those-of-the-items",
+    ),
+    "data of several parts": (
+        _documents(lambda d, split, i: Document((Item("pair", ("a", KEPT)),), d.id, d.source)),
+        "raw-data-are-text-or-arrays",
     ),
     "no name": ({"identity": lambda self: {}}, "its-identity-is-json"),
     "a task of nothing": ({"tasks": ("text->sound",)}, "shares-and-tasks-are-lawful"),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from transfuse.attention import BUILT_IN
+from transfuse.datasets import content_hash
+from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
 from transfuse.modalities.objective import SpanObjective, TokenObjective
 from transfuse.registry.plugins import Plugins
@@ -25,6 +27,7 @@ from transfuse.testing import (
     SAMPLER,
     AttentionTests,
     CodecTests,
+    DataSetCase,
     DataSetTests,
     Failed,
     Kit,
@@ -39,11 +42,12 @@ from transfuse.testing import (
     SamplerTests,
     expect,
 )
+from transfuse.testing.kits.raw_data import shown_apart
 from transfuse.testing.modalities import Blob, Letters
 from transfuse_lab.datasets import open_data
 
 from tests.testing.fresh_liars import FRESH
-from tests.testing.liars import EVALUATION, Right
+from tests.testing.liars import EVALUATION, Numbers, Right
 from tests.testing.liars import KINDS as LYING
 from tests.tiny.models import SECTIONS, WORDS, picture
 from tests.tiny.strange_modalities import MaskedIds, Skip, Twins
@@ -160,6 +164,41 @@ def test_no_sampler_is_refused_by_either_objective(name: str, installed: Plugins
     for objective in ("ddpm", "flow"):
         case = SamplerCase(sampler, installed.choose("objective", objective).build())
         assert complaints(SAMPLER, case) == []
+
+
+class Varied(Numbers):
+    """Arrays vary from visit to visit, and are never in another order."""
+
+    def document(self, split, index, rng=None):
+        found = super().document(split, index)
+        text, blob = found.items
+        varied = blob.data + (0 if rng is None else rng.random(3))
+        return Document((text, Item("blob", varied)), found.id, found.source)
+
+
+def test_what_visits_vary_of_an_array_is_no_other_order() -> None:
+    assert complaints(DATASET, DataSetCase(Varied(), Varied())) == []
+
+
+def test_data_of_several_parts_are_one_failure() -> None:
+    class Pairs(Numbers):
+        def document(self, split, index, rng=None):
+            found = super().document(split, index)
+            return Document((Item("pair", ("a", np.arange(3.0) + found.id)),), found.id, found.source)
+
+        def identity(self):
+            return {"name": self.name, "content": content_hash(self)}
+
+    (complaint,) = complaints(DATASET, DataSetCase(Pairs(), Pairs()))
+    assert complaint.startswith(
+        "raw-data-are-text-or-arrays: numbers train 0: data of role 'pair' are of type tuple;"
+    )
+
+
+def test_texts_that_begin_alike_are_shown_where_they_differ() -> None:
+    there, here = shown_apart("V" * 90 + "A", "V" * 90 + "B")
+    assert "A" in there
+    assert "B" in here
 
 
 # -- the classes, in use

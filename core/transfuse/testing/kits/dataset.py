@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transfuse.datasets import ENDLESS, DataSet
-from transfuse.documents import Document, Item
+from transfuse.documents import Document, Encoded, Item
 from transfuse.modalities.raw import as_numbers
 from transfuse.testing.kits.raw_data import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
@@ -32,7 +32,11 @@ class DataSetCase:
     def documents(
         self, split: str, rng: np.random.Generator | None = None, most: int = READ
     ) -> list[Document]:
-        return [self.part.document(split, i, rng) for i in range(min(self.part.size(split), most))]
+        """The first of a split. Raises LeftOut where raw data of theirs are none: one check says so."""
+        found = [self.part.document(split, i, rng) for i in range(min(self.part.size(split), most))]
+        if strange := next(filter(None, map(_strange, found)), None):
+            raise LeftOut(strange)
+        return found
 
     def read(self) -> list[Document]:
         """The first documents of each split."""
@@ -56,6 +60,18 @@ def it_has_a_name_and_sizes(at: DataSetCase) -> None:
     sizes = {split: at.part.size(split) for split in at.part.splits}
     expect(all(isinstance(n, int) and n >= 0 for n in sizes.values()), f"the sizes are {sizes}")
     expect(sizes["train"] > 0, "there is no training document")
+
+
+@DATASET.check(
+    "change document so that each item's data are a string or a numeric array: several parts are columns of one, or"
+    " items of two roles"
+)
+def raw_data_are_text_or_arrays(at: DataSetCase) -> None:
+    """Every item's data are a string or an array of numbers, which can be hashed, packed and written to files."""
+    for split in at.part.splits:
+        for index in range(min(at.part.size(split), READ)):
+            strange = _strange(at.part.document(split, index))
+            expect(not strange, strange)
 
 
 @DATASET.check("change document so that it returns a Document with at least one item, each with data")
@@ -160,7 +176,7 @@ def as_many_visits_are_reversed_as_is_said(at: DataSetCase) -> None:
     counts = np.zeros(len(plain))
     for seed in range(visits):
         found = at.documents("train", np.random.default_rng(seed), most=12)
-        counts += [_order(a) != _order(b) for a, b in zip(plain, found, strict=True)]
+        counts += [_in_another_order(a, b) for a, b in zip(plain, found, strict=True)]
     most, mean = counts.max() / visits, counts.mean() / visits
     seen = f"reversed_share is {at.part.reversed_share}, {mean:.0%} of visits find another order than without rng"
     share = at.part.reversed_share
@@ -248,6 +264,7 @@ def raw_data_are_those_of_the_items(at: DataSetCase) -> None:
 @DATASET.check("change identity so that it is JSON with a name, and tells data sets of other content apart")
 def its_identity_is_json(at: DataSetCase) -> None:
     """identity comes back from JSON, is the same each time, and has the name."""
+    at.read()  # whose data can be hashed
     found: Any = at.part.identity()
     back = json.loads(json.dumps(found))
     expect(back == json.loads(json.dumps(at.part.identity())), "identity is another each time")
@@ -284,6 +301,20 @@ def heldout_documents_are_no_training_documents(at: DataSetCase) -> None:
         expect(few, f"{len(both)} documents of {split} are training documents too, such as {first}")
 
 
+def _strange(document: Any) -> str:
+    """What of a document's data is neither a text nor an array of numbers; empty where all are."""
+    for item in getattr(document, "items", ()):
+        array = isinstance(item.data, np.ndarray) and item.data.dtype.kind in "biuf"
+        if not array and not isinstance(item.data, (str, Encoded, type(None))):
+            of = (
+                f"array of {item.data.dtype}"
+                if isinstance(item.data, np.ndarray)
+                else type(item.data).__name__
+            )
+            return f"{document.source}: data of role {item.modality!r} are of type {of}"
+    return ""
+
+
 def _arrays(at: DataSetCase) -> list[np.ndarray]:
     """Those of the first training document, as it is read anew."""
     (document,) = at.documents("train", most=1)
@@ -297,9 +328,12 @@ def _outline(item: Item) -> tuple:
     return item.modality, item.loss, item.noised, item.droppable, kind
 
 
-def _order(document: Document) -> str:
-    """The items of a document in order, whatever their flags."""
-    return repr([(item.modality, np.asarray(item.data).tobytes()) for item in document.items])
+def _in_another_order(a: Document, b: Document) -> bool:
+    """Whether roles stand in another order, or the same data do; data that a visit varied say nothing."""
+    (one, these), (two, those) = (
+        ([i.modality for i in d.items], [np.asarray(i.data).tobytes() for i in d.items]) for d in (a, b)
+    )
+    return one != two or (these != those and sorted(these) == sorted(those))
 
 
 def _content(document: Document) -> str:

@@ -359,7 +359,7 @@ def long_spans_weigh_as_short_ones(at: ModalityCase) -> None:
     """The same error at every element costs the same in a span of twice the size."""
     spans = at.noised()
     if spans.target.dim() != 2 or at.predict(spans).shape != spans.target.shape:
-        raise LeftOut("its targets are no rows of numbers, which could be made longer")
+        raise LeftOut(f"it is tried on spans of one axis, and these are {list(spans.target.shape[1:])}")
     double = Noised(spans.x_t.repeat(1, 2), spans.t, spans.target.repeat(1, 2))
     short, long = (at.score(s.target + 1, s).sum for s in (spans, double))
     expect(

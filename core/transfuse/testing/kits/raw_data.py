@@ -76,10 +76,14 @@ RAW_DATA: Kit[RawDataCase] = Kit("modality")
 
 
 def off(found: Any, wanted: Any) -> float:
-    """How far raw data are from others: root mean square, as a share of the others' spread; ∞ where unlike."""
+    """How far raw data are from others: root mean square, as a share of the others' spread; ∞ where unlike.
+    Raises LeftOut where they are of one type that is neither text nor numbers, and look otherwise."""
     a, b = as_numbers(found), as_numbers(wanted)
     if a is None or b is None or isinstance(found, str) or isinstance(wanted, str):
-        return 0.0 if type(found) is type(wanted) and repr(found) == repr(wanted) else np.inf
+        same = type(found) is type(wanted)
+        if same and not is_raw(found) and repr(found) != repr(wanted):
+            raise LeftOut(f"data of type {type(found).__name__} cannot be compared")
+        return 0.0 if same and repr(found) == repr(wanted) else np.inf
     if a.shape != b.shape:
         return np.inf
     error = np.sqrt(np.mean(np.square(a.astype(float) - b.astype(float))))
@@ -88,7 +92,37 @@ def off(found: Any, wanted: Any) -> float:
 
 def shown(raw: Any) -> str:
     """Raw data in a few words."""
-    return f"an array {list(raw.shape)} of {raw.dtype}" if isinstance(raw, np.ndarray) else f"{raw!r:.40}"
+    if isinstance(raw, np.ndarray):
+        return f"an array {list(raw.shape)} of {raw.dtype}"
+    return f"{raw!r:.40}" + "…" * (len(repr(raw)) > 40)
+
+
+def shown_apart(a: Any, b: Any) -> tuple[str, str]:
+    """Two raw data in a few words each; texts that would be cut before they differ are shown from there on."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or shown(a) != shown(b):
+        return shown(a), shown(b)
+    one, two = repr(a), repr(b)
+    first = next(
+        (i for i, (x, y) in enumerate(zip(one, two, strict=False)) if x != y), min(len(one), len(two))
+    )
+    begin = max(0, first - 10)
+    return tuple(f"…{text[begin : begin + 40]}" for text in (one, two))  # type: ignore[return-value]
+
+
+def is_raw(raw: Any) -> bool:
+    """Whether it is text or numbers, as raw data are."""
+    return isinstance(raw, str) or as_numbers(raw) is not None
+
+
+@RAW_DATA.check(
+    "change encode and decode so that raw data are a string or a numeric array: several parts are columns of one, or"
+    " items of two roles"
+)
+def raw_data_are_text_or_numbers(at: RawDataCase) -> None:
+    """Raw data are a string or a numeric array."""
+    strange = next((raw for raw in at.raws if not is_raw(raw)), None)
+    seen = f"it was handed data of type {type(strange).__name__}, which cannot be hashed, packed or compared"
+    expect(strange is None, seen)
 
 
 @RAW_DATA.check("change fit and encode so that what fit has seen of the training split can be encoded")
@@ -194,7 +228,8 @@ def other_letters_are_refused_or_come_back(at: RawDataCase) -> None:
         raise LeftOut("its raw data are no texts")
     for text in (other for raw in texts for other in (raw.swapcase(), raw + "é☃")):
         back = at.back(text)
-        expect(back is None or back == text, f"{shown(text)} is taken without a word, and is {shown(back)}")
+        there, here = shown_apart(text, back)
+        expect(back is None or back == text, f"{there} is taken without a word, and is {here}")
 
 
 @RAW_DATA.check("change encode so that it raises TransfuseError for NaN, or leaves it for core to see")
@@ -229,11 +264,9 @@ def decoding_inverts_encoding(at: RawDataCase) -> None:
     stated = at.fitted.round_trip_error
     for raw, payload in zip(at.raws, at.payloads, strict=True):
         back = seam.call(at.fitted, "decode", payload)
-        far = off(back, raw)
-        expect(
-            far <= stated,
-            f"{shown(raw)} came back as {shown(back)}, off by {far:.2g} where {stated:g} is stated",
-        )
+        far, (there, here) = off(back, raw), shown_apart(raw, back)
+        seen = f", off by {far:.2g} where {stated:g} is stated" if np.isfinite(far) else ""
+        expect(far <= stated, f"{there} came back as {here}{seen}")
 
 
 @RAW_DATA.check("change decode so that it works on a copy of the payload")
@@ -280,7 +313,24 @@ def files_give_back_what_was_saved(at: RawDataCase) -> None:
             seam.call(at.fitted, "save", raw, path)
             found = seam.call(at.fitted, "load", path)
             most = EXACT if suffix in (".npy", ".txt") else FILES
-            expect(off(found, raw) <= most, f"{shown(raw)}, saved as {suffix}, was loaded as {shown(found)}")
+            there, here = shown_apart(raw, found)
+            expect(off(found, raw) <= most, f"{there}, saved as {suffix}, was loaded as {here}")
+
+
+@RAW_DATA.check("change load so that it raises TransfuseError naming the file where that holds no such data")
+def damaged_files_are_refused_in_a_line(at: RawDataCase) -> None:
+    """load of an empty file, or of random bytes, gives raw data or raises TransfuseError, and nothing else."""
+    random = np.random.default_rng(0).bytes(99)
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in seam.call(at.fitted, "suffixes"):
+            for what, content in {"an empty file": b"", "a file of random bytes": random}.items():
+                path = Path(folder) / f"raw{suffix}"
+                path.write_bytes(content)
+                try:
+                    at.fitted.load(path)
+                except Exception as error:
+                    name = type(error).__name__
+                    expect(isinstance(error, TransfuseError), f"load of {what} ({suffix}) raised {name}")
 
 
 @RAW_DATA.check("change draw so that it returns SVG as text, a PNG as bytes, or None")
