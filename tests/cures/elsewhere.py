@@ -105,8 +105,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "saving.py: {fresh} cannot be written": (RANKS, "training/test_resume.py"),
     "saving.py: {out} holds something": (RANKS, "training/test_resume.py"),
     "tracking.py": (PACKAGES, "adapters/test_trackers.py"),
-    "tensorboard.py": (PACKAGES, "adapters/test_trackers.py"),
-    "wandb.py": (PACKAGES, "adapters/test_trackers.py"),
     "examination.py": ("what a doctor advises: a run that is trained anew", "lab/test_examination.py"),
     "fid.py": (WEIGHTS, "adapters/test_fid.py"),
     "references.py": (WEIGHTS, "adapters/test_references.py"),
