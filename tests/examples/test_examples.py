@@ -4,7 +4,7 @@ sampled and evaluated by the commands that its README has."""
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
