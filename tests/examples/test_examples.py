@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from transfuse.errors import TransfuseError
+from transfuse_lab.runs.records import load_record
 
 from tests.tiny.packages import install
 
