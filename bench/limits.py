@@ -1,6 +1,7 @@
 """What stops training and generation short of the processor's peak: their own matrix products, at their shapes, alone.
 
-    python bench/limits.py --json limits.json [--only digits --only text_1] [--dtype bf16] [--write]
+    python bench/limits.py --json limits.json [--only digits --only text_1] [--dtype bf16]
+    python bench/limits.py --json limits.json --page    # the table of docs/performance.md, nothing measured
 
 Every product of a step is noted with its operands' shapes and strides, and each is then run alone, over and over, which
 is the best that can be had of it. If all else in a step took no time, FLOPs over the peak (a product of 1024³) would be
@@ -43,8 +44,8 @@ class Noted(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         if name in FIRST:
             a, b = args[FIRST[name] : FIRST[name] + 2]
-            pair = (a, b.mT if name == "linear" else b)
-            self.products[name, *((x.shape, x.stride(), x.dtype) for x in pair)] += 1
+            b = b.mT if name == "linear" else b
+            self.products[name, (a.shape, a.stride(), a.dtype), (b.shape, b.stride(), b.dtype)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -141,8 +142,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="the figures; what it has of others is kept")
     parser.add_argument("--only", action="append", choices=(*WORKLOADS, *GENERATION))
     parser.add_argument("--dtype", action="append", choices=tuple(measure.DTYPES))
-    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md from the file")
     given = parser.parse_args()
+    if given.page:
+        write("performance.md", "bench/limits.py", table(json.loads(given.json.read_text())))
+        return
     measure.pin()
     keep_freed_memory()
     found = json.loads(given.json.read_text()) if given.json.exists() else {}
@@ -152,8 +156,6 @@ def main() -> None:
             found.setdefault(workload, {})[dtype] = make(workload, dtype)
             print(workload, dtype, found[workload][dtype], flush=True)
             given.json.write_text(json.dumps(found, indent=1) + "\n")
-    if given.write:
-        write("performance.md", "bench/limits.py", table(found))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def rank(folder: str, pretrained: str) -> None:
         if world.size == 1:
             model, recording = build_model(recipe, modalities, registry.plugins), None
         else:
-            plugins, seed = registry.plugins, recipe.train.seed
-            model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False), seed)
+            plugins = registry.plugins
+            model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False))
         trainer = Trainer(recipe, model, data, ranks=world, recording=recording)
         begun = held()
         trainer.step()

@@ -9,6 +9,7 @@ Needs `pip install 'transfuse[huggingface]'`; imported on use.
 
 import hashlib
 from collections.abc import Mapping
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,11 @@ class HuggingFace(DataSet):
 
     def _raw(self, rows: Any) -> Any:
         """The columns asked for, pictures not decoded by others."""
-        from datasets import Image
-
+        image = import_datasets(self.path).Image
         rows = rows.select_columns(list(dict.fromkeys(self.columns.values())))
         for name, feature in rows.features.items():
-            if isinstance(feature, Image):
-                rows = rows.cast_column(name, Image(decode=False))
+            if isinstance(feature, image):
+                rows = rows.cast_column(name, image(decode=False))
         return rows
 
     def _value(self, value: Any, place: str) -> Any:
@@ -135,12 +135,17 @@ class HuggingFace(DataSet):
         return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def _opened(path: Path) -> dict[str, Any]:
-    """Data sets by split."""
+def import_datasets(path: Path) -> Any:
+    """The module, or the sentence that says how to get it."""
     try:
-        import datasets
+        return import_module("datasets")
     except ImportError as error:
         raise TransfuseError(f"data {path}: needs datasets: pip install 'transfuse[huggingface]'") from error
+
+
+def _opened(path: Path) -> dict[str, Any]:
+    """Data sets by split."""
+    datasets = import_datasets(path)
     try:
         if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(path))

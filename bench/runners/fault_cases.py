@@ -30,7 +30,8 @@ class Case:
 
     arguments: of the command line, given the folder. finished: of a folder that a kill left, how many records are
     whole, opened and looked at. bits: what must be equal in the end, by name. verified, read: the faults of a finished
-    folder, as verifying in full, and as using it, tell them. skipped: files that use does not read.
+    folder, as verifying in full, and as using it, tell them. skipped: files that use does not read. damaged: those
+    that are; of a run its description and its newest checkpoint, which the 6th step left.
     """
 
     name: str
@@ -52,6 +53,8 @@ def said(action: Callable[[], object]) -> list[str]:
             action()
         except TransfuseError as error:
             found.append(str(error))
+        except Exception as error:  # names nothing, whatever it says
+            found.append(f"a {type(error).__name__}, which is none of ours")
     return found + [str(one.message) for one in caught]
 
 
@@ -148,7 +151,7 @@ TRAIN = Case(
     lambda folder: said(lambda: use_run(folder)),
     lambda folder: said(lambda: use_run(folder)),
     re.compile(r"metrics\.jsonl$"),
-    re.compile(r"modalities\.json$|recipe\.json$|checkpoints/(\d*[1-9]\d*/.*|latest)$"),
+    re.compile(r"modalities\.json$|recipe\.json$|checkpoints/(6/.*|latest)$"),
 )
 
 
@@ -228,7 +231,7 @@ COMPARE = Case(
     lambda folder: said(lambda: [use_run(path) for path in sorted(folder.glob("runs/*"))]),
     lambda folder: said(lambda: [use_run(path) for path in sorted(folder.glob("runs/*"))]),
     re.compile(r"metrics\.jsonl$|record\.json$|report|compare\.json|log"),
-    re.compile(r"runs/[^/]*/(modalities\.json|recipe\.json|checkpoints/(\d*[1-9]\d*/.*|latest))$"),
+    re.compile(r"runs/[^/]*/(modalities\.json|recipe\.json|checkpoints/(6/.*|latest))$"),
 )
 
 CASES = {case.name: case for case in (PACK, TRAIN, TRAIN_CODEC, COMPARE)}

@@ -90,9 +90,10 @@ def through(
     if reasons := backend.supports(request):
         raise TransfuseError(f"{backend.name}: {'; '.join(reasons)}")
     generator = torch.Generator().manual_seed(0)
-    q, k, v, g = (torch.randn(heads, T, width, generator=generator).to(drawn) for _ in range(4))
-    inputs = [x.to(size.device, dtype).requires_grad_(grad) for x in (q, k, v)]
-    out = backend.attend(*inputs, backend.plan(mask, columns, None, request))
+    *drawn_inputs, g = (torch.randn(heads, T, width, generator=generator).to(drawn) for _ in range(4))
+    inputs = [x.to(size.device, dtype).requires_grad_(grad) for x in drawn_inputs]
+    q, k, v = inputs
+    out = backend.attend(q, k, v, backend.plan(mask, columns, None, request))
     seen = torch.from_numpy(mask.dense(columns).any(1).numpy())[None, :, None].to(out.device)
     out = torch.where(seen, out, 0.0)
     gradients = torch.autograd.grad(out, inputs, g.to(out)) if grad else ()

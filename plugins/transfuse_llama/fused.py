@@ -131,7 +131,8 @@ class _Norm(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return *_norm_back(grad, *ctx.saved_tensors, grad.dtype), None
+        even, scale, over = ctx.saved_tensors
+        return *_norm_back(grad, even, scale, over, grad.dtype), None
 
 
 class _SwiGLU(Function):

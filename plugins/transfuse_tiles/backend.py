@@ -54,7 +54,8 @@ _tiles_backward = torch.library.custom_op("transfuse::tiles_backward", backward,
 def _(grad, qkv, heads, table, index, bias, weights):
     if len(qkv) == 1:
         return [grad.new_empty(grad.shape[1], len(grad) + 2 * heads, grad.shape[2])]
-    return gradients(*qkv, grad.dtype)
+    q, k, v = qkv
+    return gradients(q, k, v, grad.dtype)
 
 
 def _keep(ctx, inputs, output) -> None:

@@ -26,7 +26,7 @@ def forward(
     """
     groups, dtype = len(q) // len(k), q.dtype
     weights, every = chunks(q, kept), entries(table)
-    ours = [entry for entry in every if entry.gathered]
+    ours, part = [entry for entry in every if entry.gathered], None
     if ours:
         part, block = gathered.forward(q, k, v, ours, index, bias, weights)
         if len(ours) == len(every) and len(part) == q.shape[1]:
@@ -37,7 +37,7 @@ def forward(
         out = _unwritten(q, k, v, every[0], index, groups)
         return _ungrouped(out, every[0], groups).to(dtype), weights
     out, k_t = _answers(q, every), k.mT
-    if ours:
+    if part is not None:
         positions = index[gathered.Lists.of(ours, len(q), len(k)).positions]
         out.transpose(0, 1).index_copy_(0, positions, part.to(wide))
     for entry in every[len(ours) :]:

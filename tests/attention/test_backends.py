@@ -178,6 +178,6 @@ def test_gradients_through_a_plan_made_without_them_are_refused() -> None:
     T = len(columns["doc"])
     q, k, v = (torch.randn(2, T, 8, requires_grad=True) for _ in range(3))
     request = Request(q.device, q.dtype, 2, 2, 8, T, T, requires_grad=False)
-    out = Tiles().attend(q, k, v, Tiles().plan(TRANSFUSION, columns, None, request))
+    out = Tiles().attend(q, k, v, Tiles().plan(TRANSFUSION, columns, columns, request))  # keys of their own
     with pytest.raises(TransfuseError, match="plan with requires_grad=True"):
         out.sum().backward()

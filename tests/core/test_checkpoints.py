@@ -165,9 +165,9 @@ def test_damaged_facts_are_named(run: Path, place: tuple[str, ...], value: objec
         checkpoints.load(run, plugins())
 
 
-@pytest.mark.parametrize("text", ["", "two", "2/../..", "-1"])
-def test_a_damaged_pointer_is_named(run: Path, text: str) -> None:
-    (run / "checkpoints" / "latest").write_text(text)
+@pytest.mark.parametrize("text", [b"", b"two", b"2/../..", b"-1", b"\xb2\n"])
+def test_a_damaged_pointer_is_named(run: Path, text: bytes) -> None:
+    (run / "checkpoints" / "latest").write_bytes(text)
     with pytest.raises(TransfuseError, match="checkpoints"):
         _ = RunFolder(run).checkpoint
 

@@ -23,15 +23,16 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "vocabulary.py: the vocabulary has no range": (LIBRARY, "core/test_sequence.py"),
     "vocabulary.py: the vocabulary has no marker": (LIBRARY, "core/test_sequence.py"),
     "config.py: label": (LIBRARY, "core/test_decoding.py"),
-    "decoding.py: this model has no modality": (LIBRARY, "core/test_decoding.py"),
-    "decoding.py: no modality of this model predicts what": (LIBRARY, "core/test_decoding.py"),
+    "asked.py: this model has no modality": (LIBRARY, "core/test_decoding.py"),
+    "asked.py: no modality of this model predicts what": (LIBRARY, "core/test_decoding.py"),
     "decoding.py: nothing to continue": (LIBRARY, "core/test_decoding.py"),
-    "decoding.py: no modality of this model predicts which": (LIBRARY, "core/test_decoding.py"),
-    "decoding.py: the model was never trained": (
+    "asked.py: no modality of this model predicts which": (LIBRARY, "core/test_decoding.py"),
+    "asked.py: the model was never trained": (
         "a model whose marker no training document has",
         "core/test_decoding.py",
     ),
     "tasks.py: data set {data.name} holds no task": (LIBRARY, "lab/test_tasks.py"),
+    "train_codec.py: {role}: too much is lost": ("a word, and no error", "lab/test_ceilings.py"),
     "sheet.py: {option} {out}: not all": ("drawings of another's modality", "lab/test_sheet.py"),
     "sheet.py: {option} {out}: cannot": (LIBRARY, "lab/test_sheet.py"),
     "images.py: {self.folder / name}": (

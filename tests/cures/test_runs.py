@@ -231,13 +231,13 @@ class TestCodecs:
         words = shlex.split(codecs.finds("next: transfuse (.*)").replace("RUN", "run"))
         codecs.works(*words)
 
-    @cures("train.py: {out} holds these codecs already")
+    @cures("train_codec.py: {out} holds these codecs already")
     def test_codecs_that_are_there(self, codecs: Situation) -> None:
         codecs.works(*self.command())
         codecs.delete(codecs.finds("(codecs) holds these codecs already; delete it"))
         assert "holds these" not in codecs.works(*self.command())
 
-    @cures("train.py: --out {out} holds a run")
+    @cures("train_codec.py: --out {out} holds a run")
     def test_codecs_for_the_folder_of_a_run(self, codecs: Situation) -> None:
         codecs.works(*codecs.train())
         codecs.refused(*self.command(out="run"))

@@ -132,24 +132,24 @@ class TestSamples:
 
 
 class TestEvaluations:
-    @cures("tasks.py: data set {data.name}: split 'heldout' holds nothing")
+    @cures("tasks.py: data set {data.name}: split {split} holds nothing")
     def test_nothing_held_out(self, s: Situation) -> None:
         s.pets(captions=False)
         line = '{"image": "p%d.png", "caption": "a", "split": "%s"}\n'
         s.write("pets/captions.jsonl", "".join(line % (i, "train") for i in range(6)))
         s.works(*s.train())
         s.refused("eval", "run")
-        assert s.finds('("split": "heldout")')
-        s.write("pets/captions.jsonl", "".join(line % (i, "train" if i < 4 else "heldout") for i in range(6)))
+        assert s.finds('("split": "test")')
+        s.write("pets/captions.jsonl", "".join(line % (i, "train" if i < 4 else "test") for i in range(6)))
         s.refused("eval", "run")
         s.works("eval", "run", s.finds("say (--data)"), "pets")
 
-    @cures("tasks.py: data set {data.name}: split 'heldout' holds nothing")
+    @cures("tasks.py: data set {data.name}: split {split} holds nothing")
     @pytest.mark.parametrize("way", ["call", "other"])
     def test_data_without_its_roles(self, run: Situation, way: str) -> None:
         run.pets(folder="photos", captions=False)
         line = '{"items": [{"photo": "p%d.png"}], "split": "%s"}\n'
-        documents = "".join(line % (i, ("train", "heldout")[i > 3]) for i in range(6))
+        documents = "".join(line % (i, ("train", "test")[i > 3]) for i in range(6))
         run.write("photos/documents.jsonl", documents)
         run.refused("eval", "run", "--data", "photos;images=[photo]")
         if way == "call":

@@ -1,6 +1,7 @@
 """Diagnoses: gradients whose angles are known, attention that is even, patchers that need no transformer, runs."""
 
 import json
+import shutil
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,8 @@ from transfuse_lab.evaluation.gradients import (
     layers_of,
 )
 from transfuse_lab.evaluation.interventions import bypasses
+
+from tests.tiny.recipes import sets
 
 ROWS, SIZE = 24, 3000
 
@@ -179,21 +182,20 @@ def test_the_command_leaves_figures_and_a_picture(
     assert "over training FLOPs" in picture
 
 
-def test_every_checkpoint_that_is_there(trained: Callable, cli: Callable, tmp_path: Path) -> None:
-    import shutil
-
+def test_every_checkpoint_that_is_there(
+    trained: Callable, cli: Callable, data_argument: str, tmp_path: Path
+) -> None:
     run = shutil.copytree(trained(), tmp_path / "run")
-    shutil.copytree(run / "checkpoints/8", run / "checkpoints/5")
+    more = sets("transfusion", "train.steps=10")
+    assert cli("train", "transfusion", "--data", data_argument, "--out", run, *more).exit_code == 0
     done = cli("diagnose", run, "--rows", "4", "--prompts", "4", "--every", "--split", "tune")
     assert done.exit_code == 0, done.output
-    assert len(json.loads((run / "diagnosis.json").read_text())) == 2
+    assert [one["step"] for one in json.loads((run / "diagnosis.json").read_text())] == [8, 10]
 
 
 def test_a_run_of_one_loss_says_so(
     small_recipe: Callable, cli: Callable, pictures: Path, tmp_path: Path
 ) -> None:
-    from tests.tiny.recipes import sets
-
     made = cli(
         "train", "transfusion", "--data", f"{pictures};channels=1", "--out", tmp_path, *sets(without="image")
     )

@@ -50,9 +50,8 @@ def test_two_processes_train_the_run_of_one(tmp_path: Path, data_argument: str) 
         assert here == pytest.approx(there, rel=1e-3)
     run = RunFolder(tmp_path / "two")
     assert len(list(run.checkpoint.folder.glob("shard-*.safetensors"))) == 6
-    assert sorted(path.name for path in run.path.iterdir()) == [
-        "checkpoints", "metrics.jsonl", "modalities.json", "recipe.json",
-    ]  # fmt: skip
+    left = {path.name for path in run.path.iterdir()} - {"speed.jsonl"}  # which a slow machine writes
+    assert left == {"checkpoints", "metrics.jsonl", "modalities.json", "recipe.json"}
     assert load(run.path)[1].training is False
     alone = train(tmp_path, 1, data_argument, "two", "train.steps=8")  # and on with it alone
     assert alone.wait(300) == 0

@@ -1,5 +1,6 @@
 """Steps that are not finite change nothing on any rank and are counted; jumps are noted; short memory is told."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -30,12 +31,16 @@ def test_a_row_that_is_not_finite(ranks: int) -> None:
         assert found["still"] == [2, 3], "no weight, moment or average moved"
         assert found["guard"] == each[0]["guard"]
         assert (found["guard"]["skipped"], found["guard"]["in_a_row"]) == (2, 0)
-        assert [(event["step"], event["event"], event["of"]) for event in found["events"]] == [
-            (2, "skipped", ["image"]), (3, "skipped", ["image"]),
-        ]  # fmt: skip
+        assert [(event["step"], event["event"]) for event in found["events"]] == [
+            (2, "skipped"),
+            (3, "skipped"),
+        ]
+        assert all("image" in event["of"] for event in found["events"]), "and what is read behind the image"
         assert found["events"][0]["documents"] == ["shapes train 3"], "and no other row's"
-        assert found["said"][0].startswith(
-            "step 2: the loss of image is not finite, and no weight was changed; the step holds shapes train 3"
+        assert re.match(
+            r"step 2: the loss of (text, )?image(, text)? is not finite, and no weight was changed; the step holds "
+            r"shapes train 3 …",
+            found["said"][0],
         )
         assert all("loss_image" in step for step in (found["steps"][1], found["steps"][4]))
 

@@ -297,7 +297,7 @@ class ArrayReader:
             self._look_at(shard)
         size, tail = int(self._sizes[number]) - 4, bytearray(4)
         plain = values.reshape(-1).view(np.uint8)
-        data = np.empty(size, np.uint8) if self.array.zstd else plain
+        data: Any = np.empty(size, np.uint8) if self.array.zstd else plain
         name, sum = f"{self.name}/{self.array.shard_name(shard)}", int(self._sums[number])
         found = self.place.read_into(name, int(self._offsets[number]), memoryview(data), memoryview(tail))
         if found != size + 4 or self._value(data) != sum or int.from_bytes(tail, "little") != sum:

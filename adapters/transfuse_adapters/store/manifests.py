@@ -32,7 +32,7 @@ class Stored(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$")
     kind: Literal["text", "array", "encoded"]
     dtype: str = Field(pattern=DTYPES)
-    payload: str = Field("", pattern=rf"^$|{DTYPES}")
+    payload: str = Field(default="", pattern=rf"^$|{DTYPES}")
 
     @property
     def array(self) -> str:

@@ -83,7 +83,7 @@ class Checkpoint:
 
     def check(self, *names: str) -> None:
         """Raises TransfuseError where one of these files, or any that it has if none is named, is damaged."""
-        for file in [f for name in names for f in self._files(name)] if names else self.state["files"]:
+        for file in [f for name in names for f in self._files(name) or ()] if names else self.state["files"]:
             check_file(self.folder / file, self.state["files"][file])
             self._checked.add(file)
 
@@ -93,14 +93,14 @@ class Checkpoint:
 
     def part(self, name: str) -> Part:
         """A file, or the files whose pieces stand for it; with the SHA-256 of each, None where it was checked."""
-        if not (files := self._files(name)):
+        if (files := self._files(name)) is None:
             raise TransfuseError(f"{self.folder / name} is missing: the checkpoint was written without it")
         sums = {f: None if f in self._checked else self.state["files"][f] for f in files}
         prefix = "" if name in files else f"{name.removesuffix('.safetensors')}/"
         return Part({self.folder / file: sum for file, sum in sums.items()}, prefix)
 
-    def _files(self, name: str) -> list[str]:
-        return self.state.get("parts", {}).get(name) or [f for f in self.state["files"] if f == name]
+    def _files(self, name: str) -> list[str] | None:
+        return self.state.get("parts", {}).get(name, [name] if name in self.state["files"] else None)
 
     def load_weights(self, model: Model, averaged: bool = False) -> None:
         """The weights as they were trained; ``averaged``: their moving average in the place of those that have one."""

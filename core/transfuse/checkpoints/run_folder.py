@@ -115,7 +115,7 @@ class RunFolder:
         pointer = self.path / "checkpoints" / "latest"
         if not pointer.is_file():
             return None
-        step = pointer.read_text(encoding="utf-8").strip()
+        step = pointer.read_text(encoding="utf-8", errors="replace").strip()
         if not step.isdecimal():
             raise TransfuseError(f"{pointer} is damaged: it should hold a step, not {step!r:.40}")
         return pointer.parent / step

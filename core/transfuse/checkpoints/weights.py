@@ -50,7 +50,7 @@ class Part:
     prefix: str = ""
 
     def __str__(self) -> str:
-        return str(next(iter(self.files)))
+        return str(next(iter(self.files), self.prefix))
 
     @contextmanager
     def checked(self) -> Iterator[None]:

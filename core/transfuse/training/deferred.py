@@ -12,15 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from transfuse.errors import TransfuseError
 from transfuse.model.model import Model
-from transfuse.randomness import Key
 
-FILLS = ("normal_", "uniform_", "zero_", "fill_", "copy_", "exponential_", "bernoulli_")
+FILLS = (
+    "normal_",
+    "uniform_",
+    "zero_",
+    "fill_",
+    "copy_",
+    "exponential_",
+    "bernoulli_",
+    "_no_grad_trunc_normal_",
+)
 """Operators that write all of their first tensor, whatever stood there."""
 
 
@@ -39,7 +47,7 @@ class _Done:
     @property
     def fills(self) -> int | None:
         """The memory of which nothing that stood there is read, if there is one."""
-        name = self.call.overloadpacket.__name__
+        name = getattr(self.call, "overloadpacket", self.call).__name__
         first = self.given[0] if self.given else None
         if name not in FILLS or not isinstance(first, Tensor) or not first.is_meta or not _covers(first):
             return None
@@ -60,12 +68,8 @@ class _Recorder(TorchDispatchMode):
 
 @dataclass
 class Recording:
-    """What was done to tensors without memory while something was built.
+    """What was done to tensors without memory, and to torch's seed, while something was built."""
 
-    seed: from which torch's random numbers were drawn there.
-    """
-
-    seed: int
     done: list[_Done] = field(default_factory=list)
 
     def draw(self, wanted: dict[str, Tensor], hand_over: Callable[[str, Tensor], None]) -> None:
@@ -95,7 +99,6 @@ class Recording:
             return base.as_strided(leaf.shape, leaf.stride(), leaf.storage_offset())
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(self.seed)
             for i, step in enumerate(self.done):
                 inputs = set(map(_memory, _without_memory(step.given, step.named)))
                 made = step.call(*tree_map(real, step.given), **tree_map(real, step.named))
@@ -116,19 +119,41 @@ class Recording:
 
 
 @contextmanager
-def recorded(seed: int) -> Iterator[Recording]:
+def recorded() -> Iterator[Recording]:
     """While it is entered, tensors are made without memory, and what is done to them is noted.
 
     Torch raises RuntimeError or NotImplementedError where a number of such a tensor is asked for.
     """
-    recorder, recording = _Recorder(), Recording(seed)
-    with torch.device("meta"), recorder:
-        yield recording
+    recorder, recording = _Recorder(), Recording()
+    skipped: Any = nn.init
+    truncated, seed = skipped._no_grad_trunc_normal_, torch.manual_seed
+
+    def noted(tensor: Tensor, *given: Any, **named: Any) -> Tensor:
+        """Torch leaves out this one, whose number of draws depends on what is drawn, where there is no memory."""
+        if tensor.is_meta:
+            recorder.done.append(_Done(truncated, (tensor, *given), named, tensor))
+            return tensor
+        return truncated(tensor, *given, **named)
+
+    def seeded(number: int) -> Any:
+        recorder.done.append(_Done(_seed, (number,), {}, None))
+        return seed(number)
+
+    skipped._no_grad_trunc_normal_, torch.manual_seed = noted, seeded
+    try:
+        with torch.device("meta"), recorder:
+            yield recording
+    finally:
+        skipped._no_grad_trunc_normal_, torch.manual_seed = truncated, seed
     recording.done = recorder.done
 
 
 def _without_memory(*values: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_meta)
+
+
+def _seed(number: int) -> None:
+    torch.manual_seed(number)
 
 
 def _memory(tensor: Tensor) -> int:
@@ -141,11 +166,11 @@ def _covers(tensor: Tensor) -> bool:
     )
 
 
-def built(model: Callable[[], Model], seed: int) -> tuple[Model, Recording | None]:
+def built(model: Callable[[], Model]) -> tuple[Model, Recording | None]:
     """A model without memory, and how its weights are drawn; or in memory, None beside it, where a plugin asks for
-    numbers of its tensors while it is built. seed: the recipe's ``train.seed``."""
+    numbers of its tensors while it is built."""
     try:
-        with recorded(Key(seed).number("weights")) as recording:
+        with recorded() as recording:
             return model(), recording
     except (RuntimeError, NotImplementedError, TransfuseError):
         return model(), None

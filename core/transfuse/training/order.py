@@ -140,7 +140,8 @@ def order_of(data: DataSet, key: Key, split: str = "train") -> Order | None:
         runs = whole.mixed(split)
         ends = np.cumsum([documents for documents, _, _ in runs]).tolist()
         if isinstance(data, Restriction):
-            ends = [bisect_left(range(size), end, key=lambda i: data.place(split, i)) for end in ends]
+            place = data.place
+            ends = [bisect_left(range(size), end, key=lambda i: place(split, i)) for end in ends]
         sizes = np.diff(ends, prepend=0).tolist()
         for number, (left, (documents, share, _)) in enumerate(zip(sizes, runs, strict=True)):
             if not left:

@@ -119,6 +119,7 @@ class Saver:
     def __init__(self, run: RunFolder, ranks: Ranks, kept: int = KEPT, every: int | None = None) -> None:
         self.run, self.ranks, self.kept, self.every = run, ranks, kept, every
         self._step, self._state = 0, {}
+        self._kinds: set[str] = set()
         self._writing: threading.Thread | None = None
         self._sums: dict[str, str] = {}
         self._failed: Exception | None = None
@@ -152,6 +153,7 @@ class Saver:
             name: KINDS.index(kind) + 1 for kind, tensors in kinds.items() for name in _names(kind, tensors)
         }
         self._step, self._state, self._sums, self._failed = step, dict(state), {}, None
+        self._kinds = set(kinds)
         writer = HuggingFaceStorageWriter(str(fresh), fqn_to_index_mapping=index, save_distributed=True)
         future: Any = async_save(named, storage_writer=writer, process_group=self.ranks.saving)
         mine = f"shard-{self.ranks.rank + 1:05}-"
@@ -184,10 +186,10 @@ class Saver:
             )
         if self.ranks.first:
             files = {name: sum for _, sums in told for name, sum in sorted(sums.items())}
-            parts = {
-                kind: names
+            parts = {  # an optimiser has nothing yet where a run begins
+                kind: [name for name in files if f"-model-{i:05}-of-" in name]
                 for i, kind in enumerate(KINDS, 1)
-                if (names := [name for name in files if f"-model-{i:05}-of-" in name])
+                if kind in self._kinds
             }
             write_checked(fresh / STATE, {"step": self._step, **self._state, "files": files, "parts": parts})
             shutil.rmtree(final, ignore_errors=True)

@@ -136,7 +136,7 @@ def carry_out(opened: OpenPlan, planner: Planner, runs: list[Run], dry: bool = F
         say(line)
     if dry or not todo:
         return
-    check_room("--out", opened.out, costs.size)
+    check_room("--out", opened.out, sum(costs.of(run).size for run in todo))
     common = {"registry": str(opened.registry_file) if opened.registry_file else None}
     jobs = jobs_of(todo, common)
     by_name = {run.name: costs.of(run).seconds for run in todo}

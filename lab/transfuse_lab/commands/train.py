@@ -66,9 +66,7 @@ def _train(
     keep_freed_memory()
     recipe, data, section, registry = resolve(chosen)
     plugins = registry.plugins
-    together.first_does(
-        data.identity
-    )  # reads all, so that a broken picture is told before anything is trained
+    together.first_does(data.identity)  # reads all: a broken picture is told before anything is trained
 
     def ready(surveyed: Surveyed) -> None:
         known = codecs is not None or start is not None or surveyed.fitted
@@ -89,7 +87,7 @@ def _train(
             out,
             open_trackers(track, out, plugins) if together.first else (),
             show_every if shown else 0,
-            lambda trainer: sample(trainer, data),
+            lambda trainer: sample(trainer, trainer.data),
         )
         trainer = train(
             recipe,
@@ -100,7 +98,7 @@ def _train(
             codecs=codecs,
             start=start,
             device=there,
-            ready=ready,
+            ready=ready if together.size == 1 else None,  # whose trial is of the whole model
             ranks=together,
             tracking=tracking,
         )

@@ -86,7 +86,7 @@ def _say_ceilings(roles: Collection[str], found: Sequence[Ceiling]) -> None:
             )
         elif low := [one.figure.name for one in own if one.too_low]:
             say(
-                f"{role}: too much is lost in {', '.join(low)} to compare anything: a ceiling is at least {ENOUGH:.0%} "
+                f"{role}: too much is lost to compare anything by {', '.join(low)}: a ceiling is at least {ENOUGH:.0%} "
                 f"of what untouched items reach; train the codec longer ({role}.codec.steps), or choose another"
             )
         else:

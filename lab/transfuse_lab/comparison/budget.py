@@ -14,7 +14,7 @@ from transfuse_lab.comparison.compare import names, trained
 from transfuse_lab.comparison.jobs import Job
 from transfuse_lab.comparison.keeping import PLACE, SECONDS, spent
 from transfuse_lab.comparison.plan_file import Plan
-from transfuse_lab.comparison.run import Run
+from transfuse_lab.comparison.run import Run, short_hash
 from transfuse_lab.progress import Bar, say
 from transfuse_lab.report.figures import number
 from transfuse_lab.runs.forecast import Forecast, in_time, of_codecs, of_training
@@ -30,11 +30,12 @@ FEW = 0.02
 
 @dataclass(frozen=True)
 class Expected:
-    """Core-seconds of training and evaluating one run, what it shares with a longer one left out."""
+    """Core-seconds of training and evaluating one run, what it shares with a longer one left out; bytes on the disk."""
 
     flops: float
     training: float
     evaluation: float
+    size: int = 0
 
     @property
     def seconds(self) -> float:
@@ -42,20 +43,16 @@ class Expected:
 
 
 class Costs:
-    """What runs are expected to cost: by a trial of a few steps of each kind, and by what evaluations took so far.
-
-    size: bytes on the disk, of all that is to be trained.
-    """
+    """What runs are expected to cost: by a trial of a few steps of each kind, and by what evaluations took so far."""
 
     def __init__(
         self, plan: Plan, surveyed: Mapping[str, Surveyed], plugins: Plugins, records: Sequence[RunRecord]
     ) -> None:
         self.plan, self.surveyed, self.plugins = plan, surveyed, plugins
-        self.size = 0
-        self._speeds: dict[str, float] = {}
+        self._told: dict[str, tuple[float, int]] = {}
         self._evaluations: dict[str, list[float]] = {}
         for one in records:
-            size, seconds = one.facts.get(PLACE, {}).get("size"), one.facts.get(SECONDS, 0.0)
+            size, seconds = one.facts.get(PLACE, {}).get("size"), float(one.facts.get(SECONDS) or 0.0)
             trained = one.metrics.get("training_seconds", seconds) * self._own_share(one)
             self._evaluations.setdefault(size, []).append(max(0.0, seconds - trained))
 
@@ -72,11 +69,16 @@ class Costs:
             flops = (run.recipe.train.flops or 0.0) * (run.recipe.train.cooldown if run.branch else 1.0)
         evaluations = self._evaluations.get(size) or [self.plan.sizes[size].evaluation]
         each = sum(evaluations) / len(evaluations) * (1 + len(run.also))
-        return Expected(flops, flops / self._speed(run.trunk) if flops else 0.0, each)
+        if not flops:
+            return Expected(0.0, 0.0, each)
+        speed, size = self._tried(run.trunk)
+        return Expected(flops, flops / speed, each, size)
 
-    def _speed(self, run: Run) -> float:
-        """FLOPs a second, measured once an entry."""
-        if run.entry not in self._speeds:
+    def _tried(self, run: Run) -> tuple[float, int]:
+        """FLOPs a second and bytes of a run, tried once of recipes that compute the same."""
+        dump = run.recipe.dump()
+        key = short_hash([dump["modalities"], dump["model"], dump["mask"], dump["train"]["budget"]])
+        if key not in self._told:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # as jobs have
             try:
@@ -86,9 +88,8 @@ class Costs:
             finally:
                 torch.set_num_threads(threads)
             budget = self.surveyed[run.entry].recipe.train.flops or 0.0
-            self._speeds[run.entry] = budget / max(told.core_seconds, 1e-9)
-            self.size += told.size
-        return self._speeds[run.entry]
+            self._told[key] = budget / max(told.core_seconds, 1e-9), told.size
+        return self._told[key]
 
     def codecs(self, runs: Sequence[Run]) -> float:
         """Core-seconds of the codecs that are not fit yet."""
@@ -96,7 +97,6 @@ class Costs:
         for run in runs:
             if run.codecs not in found and not has_codecs(run.codecs):
                 found[run.codecs] = of_codecs(self.surveyed[run.trunk.entry])
-                self.size += found[run.codecs].size
         return sum(one.seconds for one in found.values())
 
 

@@ -114,9 +114,9 @@ def _scaling(one: Scaling, chosen: Selected) -> dict[str, Any]:
     for arm, found in points.items():
         told["arms"][arm] = {"points": found, **_laws(found, shared, figure.better)}
     for lens in LENSES:
-        curves = [_curve(points[arm], lens, sign, shared) for arm in one.arms]
+        arm, other = (_curve(points[arm], lens, sign, shared) for arm in one.arms)
         try:
-            told["parity"][lens] = asdict(parity(*curves))
+            told["parity"][lens] = asdict(parity(arm, other))
         except TransfuseError as error:
             told["parity"][lens] = {"why": str(error)}
     return told

@@ -291,8 +291,9 @@ class Plan(Settings):
 
     def _tuning(self) -> Iterator[tuple[Loc, str]]:
         """Seeds that chose settings may not judge them."""
-        for name, group in self.groups.items() if self.tune else ():
-            if both := sorted({*group.seeds} & {*self.tune.seeds}):
+        choosing = {*self.tune.seeds} if self.tune else set[int]()
+        for name, group in self.groups.items():
+            if both := sorted({*group.seeds} & choosing):
                 yield (
                     ("groups", name, "seeds"),
                     f"has {both[0]}, which tuning uses: a seed that chose may not judge",

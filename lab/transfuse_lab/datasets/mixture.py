@@ -88,7 +88,7 @@ class Mixture(DataSet):
 
     def codec_folder(self) -> Path | None:
         """The codecs of the first data set that holds encoded documents; those of the others must be the same."""
-        folders = (source.codec_folder() for source in self.sources if hasattr(source, "codec_folder"))
+        folders = (getattr(source, "codec_folder", lambda: None)() for source in self.sources)
         return next((folder for folder in folders if folder is not None), None)
 
     def _size(self, source: DataSet, split: str) -> int:

@@ -28,6 +28,7 @@ class Interrupts:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if number == SAVE:
             self.asked = True
+            tell(f"\n{signal.Signals(number).name} heard: saving after this step, and going on")
             return
         if self.heard:
             raise KeyboardInterrupt

@@ -17,7 +17,8 @@ TOKENS = 32
 def sample(trainer: Trainer, data: DataSet) -> list[Drawn]:
     """The last item of the first held-out documents, asked for given those before it; with the averaged weights."""
     model, found = trainer.model, []
-    documents = [data.document("heldout", i) for i in range(min(PROMPTS, data.size("heldout")))]
+    split = trainer.recipe.eval.split
+    documents = [data.document(split, i) for i in range(min(PROMPTS, data.size(split)))]
     by_role: dict[str, list[Document]] = {}
     for document in documents:
         if document.items:

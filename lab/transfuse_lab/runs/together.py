@@ -32,8 +32,7 @@ def begin_together(run: RunFolder, data: DataSet, plugins: Plugins, ranks: Ranks
     recipe = run.recipe(plugins)
     modalities = build_modalities(recipe)
     restore_codecs(run.path / BEGUN, modalities)
-    seed = recipe.train.seed
-    model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False), seed)
+    model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False))
     if recording is None:
         model = build_model(recipe, modalities, plugins)
     trainer = Trainer(recipe, model, data, ranks=ranks, recording=recording)

@@ -114,7 +114,7 @@ def open_run(
     if ranks.size == 1:
         trainer = Trainer(recipe, run.build_model(recipe, plugins).to(device), data, inherited)
     else:
-        model, recording = built(lambda: run.build_model(recipe, plugins), recipe.train.seed)
+        model, recording = built(lambda: run.build_model(recipe, plugins))
         trainer = Trainer(recipe, model, data, inherited, ranks, recording, drawn=False)
     trainer.resume(sound_checkpoint(run, ranks))
     step = trainer.progress.step
@@ -170,9 +170,7 @@ def _begin(
             modalities, inherited = prepare(recipe, data, report, codecs, fits), None
             if apart:
                 leave_codecs(run, modalities)
-                model, _ = built(
-                    lambda: build_model(recipe, modalities, plugins, start=False), recipe.train.seed
-                )
+                model, _ = built(lambda: build_model(recipe, modalities, plugins, start=False))
             else:
                 model = build_model(recipe, modalities, plugins)
         else:

@@ -20,7 +20,7 @@ from transfuse_image.codecs.raw_images import check_image, training_images
 
 BUSY = 0.02
 """How far a pixel of a block must be from the block's mean, or the codebook is not learnt from it."""
-PLAIN, LEARNT = 500, 40_000
+PLAIN, LEARNT = 500, 150_000
 """Blocks that the codebook is learnt from, at most: without anything in them, and with."""
 
 
