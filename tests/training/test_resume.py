@@ -37,7 +37,7 @@ def check(kind: str, ranks: int, steps: int, folder: Path) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("kind", ["diffusion"])
 def test_from_every_step_the_same_bits(kind: str, ranks: int, tmp_path: Path) -> None:
-    check(kind, ranks, 6, tmp_path)
+    check(kind, ranks, 4, tmp_path)
 
 
 @pytest.mark.slow
