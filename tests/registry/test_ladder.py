@@ -50,7 +50,7 @@ def test_each_trains_and_is_evaluated(ladder: Registry, name: str, monkeypatch: 
     monkeypatch.setattr(transfuse.datasets, "EXCERPT", 60)
     data, said = open_data("scenes", ladder.plugins), []
     recipe = survey(small(ladder, name), data, said.append).recipe
-    trainer = Trainer(recipe, prepare(recipe, data, ladder.plugins, said.append), data)
+    trainer = Trainer(recipe, prepare(recipe, data, said.append), data)
     while not trainer.done:
         measured = trainer.step()
     assert {f"loss_{role}" for role in recipe.modalities} <= measured.keys()
