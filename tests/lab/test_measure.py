@@ -101,7 +101,9 @@ def test_a_figure_means_the_same_whatever_roles_a_recipe_has() -> None:
     """Its plain name is of the first of the data's tasks, whether or not this model was asked that."""
     one = evaluated(TASKS[2])
     measure(
-        MODEL, one, chosen(metric("good"), metric("once", AppliesTo(once_a_role=True, want_data="array")))
+        MODALITIES,
+        one,
+        chosen(metric("good"), metric("once", AppliesTo(once_a_role=True, want_data="array"))),
     )
     assert set(one.figures) == {"good[text->depth]", "once[depth]"}
     alone = evaluated(Task("image"))
