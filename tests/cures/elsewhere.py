@@ -93,7 +93,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "measure.py: {key}{place}": (AUTHOR, "lab/test_measure.py"),
     "plugin_contents.py: implements no such hook": (AUTHOR, "registry/test_plugins.py"),
     "plugin_contents.py: returned an unknown key": (AUTHOR, "registry/test_plugins.py"),
-    "registry.py: brings": (AUTHOR, "registry/test_registry.py"),
     "config_json.py": (MODEL, "core/test_pretrained.py"),
     "pretrained.py": (MODEL, "core/test_pretrained.py"),
     "diffusers.py": (MODEL, "adapters/test_diffusers.py"),

@@ -143,8 +143,9 @@ class TestOtherSettings:
         told = run.refused(*run.train("train.ema=0.9"))
         (keys,) = re.findall(r"under another ([^;]+);", told)
         new = {
-            "lr": "0.02", "warmup": "0.2", "final_lr": "0.5", "clip": "0.5", "budget": "200", "too_long": "skip",
-            "steps": "6", "flops": None, "look_ahead": "3", "save_every": "9",
+            "lr": "0.02", "warmup": "0.2", "final_lr": "0.5", "cooldown": "0.2", "clip": "0.5", "budget": "200",
+            "too_long": "skip", "steps": "6", "flops": None, "look_ahead": "3", "save_every": "9", "keep_last": "3",
+            "keep_every": "2", "skips": "1", "shard": "1",
         }  # fmt: skip
         attention, *keys = keys.split(", ")
         assert attention == "attention"

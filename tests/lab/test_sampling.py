@@ -197,6 +197,22 @@ def test_what_is_written_can_be_given_back(cli: Callable, run: Callable, tmp_pat
             np.testing.assert_array_equal(one.data, two.data)
 
 
+def test_a_save_that_makes_no_folder_finds_one(
+    cli: Callable, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever calls a modality's ``save`` makes the folder: for a document, a given item and a file alike."""
+    from tf_series.modality import Series
+
+    series = run("series-flow", "text", "series")
+    monkeypatch.setattr(Series, "save", lambda self, raw, path: path.write_bytes(b"own"), raising=False)
+    for out in ("docs", "new/deep/a.npy"):
+        asked = ("--prompt", "wave", "--want", "series:16", "--n", 2, "--out", tmp_path / out)
+        done = cli("sample", series, *asked)
+        assert done.exit_code == 0, done.stderr
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.npy"))
+    assert written == ["docs/0-1.npy", "docs/1-1.npy", "new/deep/a-0.npy", "new/deep/a-1.npy"]
+
+
 def test_roles_that_a_run_says_can_be_left_out_are_droppable(
     cli: Callable, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

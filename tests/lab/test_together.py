@@ -45,7 +45,8 @@ def test_two_processes_train_the_run_of_one(tmp_path: Path, data_argument: str) 
     assert two.returncode == 0, warned
     assert said.count("6 steps,") == 1, "the first alone says"
     one = train(tmp_path, 1, data_argument, "one", "train.steps=6")
-    assert one.wait(300) == 0
+    _, warned = one.communicate(timeout=300)
+    assert one.returncode == 0, warned
     for here, there in zip(log(tmp_path / "two"), log(tmp_path / "one"), strict=True):
         assert here == pytest.approx(there, rel=1e-3)
     run = RunFolder(tmp_path / "two")
@@ -54,7 +55,8 @@ def test_two_processes_train_the_run_of_one(tmp_path: Path, data_argument: str) 
     assert left == {"checkpoints", "metrics.jsonl", "modalities.json", "recipe.json"}
     assert load(run.path)[1].training is False
     alone = train(tmp_path, 1, data_argument, "two", "train.steps=8")  # and on with it alone
-    assert alone.wait(300) == 0
+    _, warned = alone.communicate(timeout=300)
+    assert alone.returncode == 0, warned
     assert len(log(tmp_path / "two")) == 8
 
 
@@ -62,13 +64,18 @@ def test_two_processes_train_the_run_of_one(tmp_path: Path, data_argument: str) 
 def test_asked_to_save_it_goes_on_and_interrupted_it_ends(tmp_path: Path, data_argument: str) -> None:
     run = train(tmp_path, 1, data_argument, "run", "train.steps=100000", "train.save_every=1e9")
     folder = tmp_path / "run"
-    reached(folder, 0)
-    time.sleep(0.5)
-    run.send_signal(SAVE or 0)
-    step = reached(folder, 1)
-    assert run.poll() is None, "it goes on"
-    run.send_signal(signal.SIGINT)
-    assert run.wait(60) == 130
+    try:
+        reached(folder, 0)
+        time.sleep(0.5)
+        run.send_signal(SAVE or 0)
+        step = reached(folder, 1)
+        assert run.poll() is None, "it goes on"
+        run.send_signal(signal.SIGINT)
+        _, warned = run.communicate(timeout=60)
+        assert run.returncode == 130, warned
+    finally:
+        run.kill()
+        run.communicate()
     assert reached(folder, step + 1) > step
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
+from transfuse.errors import TransfuseError
 from transfuse.registry.plugins import Plugins
 from transfuse.training.ranks import ALONE
 from transfuse.training.saving import export, sound_checkpoint

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.files import writing
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 
@@ -24,6 +26,13 @@ def check_place(out: Path | None) -> None:
         check_folder("--out", out)
     elif out is not None:
         check_file("--out", out, (out.suffix.lower(),))
+
+
+def _save(modality: Modality, raw: Any, path: Path) -> None:
+    """A modality's ``save``, in a folder that is there: modalities with a way of their own make none."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    seam.call(modality, "save", raw, path)
 
 
 def is_folder(out: Path) -> bool:
@@ -63,7 +72,7 @@ class FilesOutput(Output):
     def take(self, number: int, document: Document, given: int) -> None:
         super().take(number, document, given)
         path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}") if self.several else self.out
-        seam.call(self.modality, "save", document.items[-1].data, path)
+        _save(self.modality, document.items[-1].data, path)
         say(f"{self.want}: {path}")
 
 
@@ -85,7 +94,7 @@ class FolderOutput(Output):
             of = number if place >= given else "given"
             names[place] = name = f"{of}-{place}{seam.call(modality, 'suffix_for', item.data)}"
             if name not in self.written:
-                seam.call(modality, "save", item.data, self.out / name)
+                _save(modality, item.data, self.out / name)
             if place >= given:
                 say(f"{item.modality}: {self.out / name}")
             else:
