@@ -92,6 +92,18 @@ class TestDamage:
         assert run.finds("a lower (train.lr) and another --out")
         run.works(*run.train("train.lr=0.001", out="again"))
 
+    @cures("run_folder.py: : the modality has changed since")
+    def test_a_modality_that_has_changed(self, run: Situation) -> None:
+        """As where a plugin's next version has fewer ids than the run was trained with."""
+        file = Path("run/modalities.json")
+        found = read_checked(file, "run")
+        (row,) = (row for row in found["vocabulary"] if row["name"] == "text")
+        row["size"] += 1
+        write_checked(file, found)
+        assert "ids of 'text', and the recipe's modality now has" in run.refused("eval", "run")
+        assert run.finds("train into another --out")
+        run.works(*run.train(out="again"))
+
     @cures("run_folder.py: {self.path} holds no checkpoint", "run_folder.py: restore checkpoints/latest")
     @pytest.mark.parametrize("command", ["eval", "train"])
     def test_no_latest(self, run: Situation, command: str) -> None:

@@ -279,7 +279,7 @@ def test_a_sample_that_cannot_be_read_costs_itself_and_not_its_task(
     (good,) = whole.evaluations
     image, odd = model.modalities["image"], good.made[1]
     kept = [i for i in range(4) if not np.array_equal(good.made[i], odd)]
-    assert 1 not in kept and kept
+    assert kept
 
     decode, encode = image.decode, image.encode
 
@@ -308,7 +308,8 @@ def test_a_sample_that_cannot_be_read_costs_itself_and_not_its_task(
         assert found.figures[f"loss[{DRAW}]"] == whole.figures[f"loss[{DRAW}]"]
         ((name, reason),) = found.faults.items()
         assert name == f"{DRAW}, {4 - len(kept)} of 4 samples"
-        assert f"test {min({*range(4)} - {*kept})}: {DRAW}" in reason and told in reason
+        assert f"test {min({*range(4)} - {*kept})}: {DRAW}" in reason
+        assert told in reason
         assert left.tokens < good.tokens
     assert f"unreadable[{DRAW}]" not in whole.figures
 
