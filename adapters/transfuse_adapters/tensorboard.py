@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.plugin import Drawn, Measured, Tracker, TransfuseError
+from transfuse.plugin import Drawn, Measured, Tracker
+
+from transfuse_adapters.references import imported
 
 
 class TensorBoard(Tracker):
     """Units stand behind names, as TensorBoard has no place for them."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise TransfuseError(
-                f"tracker 'tensorboard' needs the package tensorboard ({error}): pip install tensorboard"
-            ) from None
-        self.writer: Any = SummaryWriter(str(folder))
+        made = imported("torch.utils.tensorboard", "tracker 'tensorboard'", "trackers").SummaryWriter
+        self.writer: Any = made(str(folder))
 
     def describe(self, recipe: Mapping[str, Any]) -> None:
         self.writer.add_text("recipe", f"```\n{json.dumps(recipe, indent=1)}\n```")

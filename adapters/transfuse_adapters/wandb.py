@@ -5,21 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.plugin import Drawn, Measured, Tracker, TransfuseError
+from transfuse.plugin import Drawn, Measured, Tracker
+
+from transfuse_adapters.references import imported
 
 
 class Wandb(Tracker):
     """Units are told once, in the run's configuration."""
 
     def __init__(self, run: Path, project: str, mode: str) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise TransfuseError(
-                f"tracker 'wandb' needs the package wandb ({error}): pip install wandb"
-            ) from None
-        self.wandb: Any = wandb
-        self.run: Any = wandb.init(
+        self.wandb = imported("wandb", "tracker 'wandb'", "trackers")
+        self.run: Any = self.wandb.init(
             project=project, name=run.name, id=run.name, dir=str(run), mode=mode, resume="allow"
         )
         self.units: dict[str, str] = {}

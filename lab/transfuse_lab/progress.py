@@ -8,6 +8,8 @@ from typing import Protocol
 
 from transfuse_lab.visible import visible_line, visible_lines
 
+SECONDS = 5  # between two lines
+
 
 class Bar(Protocol):
     """How far a long job has come, as it is shown."""
@@ -18,17 +20,17 @@ class Bar(Protocol):
 
 
 class Lines:
-    """A line each time another tenth is done."""
+    """A line when another tenth is done, at most one every ``SECONDS``: a short job shows none."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.shown, self.start = title, -1, time.monotonic()
+        self.title, self.tenth, self.start = title, 0, time.monotonic()
+        self.last = self.start
 
     def update(self, share: float, note: str) -> None:
-        tenth = int(share * 10)
-        if tenth > self.shown:
-            self.shown = tenth
-            seconds = time.monotonic() - self.start
-            say(f"{self.title}: {share:4.0%} after {seconds:.0f} s  {note}")
+        now, tenth = time.monotonic(), int(share * 10)
+        if tenth > self.tenth and now - self.last >= SECONDS:
+            self.tenth, self.last = tenth, now
+            say(f"{self.title}: {share:4.0%} after {now - self.start:.0f} s  {note}")
 
 
 class Unseen:

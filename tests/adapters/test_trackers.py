@@ -91,8 +91,11 @@ def test_wandb(tmp_path: Path, installed: Plugins, monkeypatch: pytest.MonkeyPat
     [
         ("tensorbord", r"did you mean 'tensorboard'"),
         ("tensorboard;folder", r"'folder' is no setting: write NAME;setting=value"),
-        ("tensorboard", r"^tracker 'tensorboard' needs the package tensorboard .*: pip install tensorboard"),
-        ("wandb", r"^tracker 'wandb' needs the package wandb .*: pip install wandb"),
+        (
+            "tensorboard",
+            r"^tracker 'tensorboard' needs torch.utils.tensorboard .*: pip install 'transfuse\[trackers\]'",
+        ),
+        ("wandb", r"^tracker 'wandb' needs wandb .*: pip install 'transfuse\[trackers\]'"),
     ],
 )
 def test_what_cannot_be(

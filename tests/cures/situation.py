@@ -74,7 +74,7 @@ class Situation:
         assert all(line.startswith(("  ", "error: ", "warning: ")) for line in more), done.stderr
         after = self._files()
         lost = [path for path, was in before.items() if after.get(path) != was and path.name not in but]
-        assert not lost, "lost or changed"
+        assert not lost, f"lost or changed: {lost}"
         return done.stderr[done.stderr.index(error) + len("error: ") :].strip()
 
     def _done(self, words: tuple[Any, ...]) -> Result:

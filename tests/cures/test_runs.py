@@ -92,6 +92,18 @@ class TestDamage:
         assert run.finds("a lower (train.lr) and another --out")
         run.works(*run.train("train.lr=0.001", out="again"))
 
+    @cures("run_folder.py: : the modality has changed since")
+    def test_a_modality_that_has_changed(self, run: Situation) -> None:
+        """As where a plugin's next version has fewer ids than the run was trained with."""
+        file = Path("run/modalities.json")
+        found = read_checked(file, "run")
+        (row,) = (row for row in found["vocabulary"] if row["name"] == "text")
+        row["size"] += 1
+        write_checked(file, found)
+        assert "ids of 'text', and the recipe's modality now has" in run.refused("eval", "run")
+        assert run.finds("train into another --out")
+        run.works(*run.train(out="again"))
+
     @cures("run_folder.py: {self.path} holds no checkpoint", "run_folder.py: restore checkpoints/latest")
     @pytest.mark.parametrize("command", ["eval", "train"])
     def test_no_latest(self, run: Situation, command: str) -> None:
@@ -133,8 +145,9 @@ class TestOtherSettings:
         told = run.refused(*run.train("train.ema=0.9"))
         (keys,) = re.findall(r"under another ([^;]+);", told)
         new = {
-            "lr": "0.02", "warmup": "0.2", "final_lr": "0.5", "clip": "0.5", "budget": "200", "too_long": "skip",
-            "steps": "6", "flops": None, "look_ahead": "3", "save_every": "9",
+            "lr": "0.02", "warmup": "0.2", "final_lr": "0.5", "cooldown": "0.2", "clip": "0.5", "budget": "200",
+            "too_long": "skip", "steps": "6", "flops": None, "look_ahead": "3", "save_every": "9", "keep_last": "3",
+            "keep_every": "2", "skips": "1", "shard": "1",
         }  # fmt: skip
         attention, *keys = keys.split(", ")
         assert attention == "attention"

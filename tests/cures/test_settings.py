@@ -13,7 +13,7 @@ VIEW = "{views: [{drop: [X], scale: 2}]}"
 @rows({
     "parts.py: unknown key, {did_you": (f"{DRY} model.dmi=32", MEANT, f"{DRY} model.{{}}=32"),
     "overrides.py: {SOURCE} {key}": (f"{DRY} modle.dim=32", MEANT, f"{DRY} {{}}.dim=32"),
-    "overrides.py: {SOURCE} {short(text)}": (f"{DRY} model.dim", r"such as model(\.dim=128)", f"{DRY} model{{}}"),
+    "overrides.py: {SOURCE} {short(text)}": (f"{DRY} model.dim", r"such as model(\.dim=64)", f"{DRY} model{{}}"),
     "overrides.py: is replaced": (f"{DRY} train.flops=1e6", "(give one)", "train transfusion FLOPS --dry-run"),
     "parts.py: unknown {noun(self.kind)} {name}, {hint}": (f"{DRY} image.objective=ddmp", MEANT, f"{DRY} image.objective={{}}"),
     "registry.py: unknown {what} {name.value}": (f"{VQ} mask=causl", MEANT, f"{VQ} mask={{}}"),

@@ -71,8 +71,8 @@ class TestLosses:
             real(trainer, made, means, finite and not wild)
 
         monkeypatch.setattr(Trainer, "_watch", watch)
-        changes = ("recipe.json", "modalities.json", "metrics.jsonl", "latest")
-        s.refused(*s.train("train.steps=8", "train.skips=0"), but=changes)
+        changes = ("recipe.json", "modalities.json", "metrics.jsonl", "events.jsonl", "speed.jsonl", "latest")
+        s.refused(*s.train("train.steps=8", "train.skips=0", "train.keep_last=3"), but=changes)
         assert setting in s.finds(r"lower (train\.lr or train\.clip)")
         told = s.works(*s.train("train.steps=8", f"{setting}=0.001"))
         assert "going on after step 5" in told, "the state was saved when it stopped"

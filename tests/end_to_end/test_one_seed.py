@@ -44,8 +44,10 @@ import json, sys
 from hashlib import sha256
 from pathlib import Path
 from transfuse.checkpoints import RunFolder
+from transfuse.checkpoints.checkpoint import OPTIMIZER
 import torch
 from transfuse.registry.plugins import Plugins
+from transfuse.training.optimizer import restore_optimizer
 def state(folder):
     run, plugins = RunFolder(folder), Plugins.load()
     model = run.build_model(run.recipe(plugins), plugins)

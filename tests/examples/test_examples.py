@@ -4,11 +4,14 @@ sampled and evaluated by the commands that its README has."""
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from transfuse.errors import TransfuseError
+from transfuse_lab.runs.records import load_record
 
 from tests.tiny.packages import install
 

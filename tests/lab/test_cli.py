@@ -213,9 +213,17 @@ class TestCommands:
         assert calls == [
             (
                 "train_command",
-                (RecipeOnData("transfusion", "digits", overrides), Path("d"), Path("c"), None, "cuda:1"),
+                (
+                    RecipeOnData("transfusion", "digits", overrides),
+                    Path("d"),
+                    Path("c"),
+                    None,
+                    "cuda:1",
+                    (),
+                    0,
+                ),
             ),
-            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")), "auto")),
+            ("dry_run_command", (RecipeOnData("transfusion", "digits", (), Path("r.yaml")), None, "auto")),
             ("train_codec_command", (RecipeOnData("transfusion", "digits"), Path("d"), "auto")),
         ]
 
@@ -251,7 +259,7 @@ class TestCommands:
         assert calls == [
             (
                 "eval_command",
-                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None),
+                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None, None),
             )
         ]
 

@@ -13,6 +13,7 @@ from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import EvalSettings
 from transfuse.documents import Document, Item
+from transfuse.errors import TransfuseError
 from transfuse.generation import generate
 from transfuse.metrics import Task
 from transfuse.model.model import Model
@@ -264,6 +265,53 @@ def test_a_task_that_cannot_be_put_costs_its_own_figures(
     assert [one.task for one in found.evaluations] == [CAPTION]
     assert "never trained to begin 'image'" in found.faults[str(DRAW)]
     assert "caption_accuracy" not in found.figures
+
+
+def test_a_sample_that_cannot_be_read_costs_itself_and_not_its_task(
+    small_recipe: Callable, fitted: Callable, shapes: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether decode refuses the ids, or encode what decode made of them; the others are what they were."""
+    recipe, data = small_recipe("chameleon"), shapes(train=9, test=4)
+    model = fitted(recipe, data)
+    Trainer(recipe, model, data).step()
+    settings = EvalSettings(tasks=[str(DRAW)])
+    whole = evaluate(model, data, 0, settings)
+    (good,) = whole.evaluations
+    image, odd = model.modalities["image"], good.made[1]
+    kept = [i for i in range(4) if not np.array_equal(good.made[i], odd)]
+    assert kept
+
+    decode, encode = image.decode, image.encode
+
+    def refuses(payload: np.ndarray) -> np.ndarray:
+        if np.array_equal(decode(payload), odd):
+            raise TransfuseError("these ids are no picture")
+        return decode(payload)
+
+    def refuses_raw(raw: np.ndarray) -> np.ndarray:
+        if np.array_equal(raw, odd):
+            raise TransfuseError("this is no picture")
+        return encode(raw)
+
+    for method, fake, told in (
+        ("decode", refuses, "these ids are no picture"),
+        ("encode", refuses_raw, "encode of what decode gave"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(image, method, fake)
+            found = evaluate(model, data, 0, settings)
+        (left,) = found.evaluations
+        np.testing.assert_array_equal(np.stack(left.made), np.stack([good.made[i] for i in kept]))
+        np.testing.assert_array_equal(np.stack(left.truth), np.stack([good.truth[i] for i in kept]))
+        assert left.given("text") == [good.given("text")[i] for i in kept]
+        assert found.figures[f"unreadable[{DRAW}]"] == 4 - len(kept)
+        assert found.figures[f"loss[{DRAW}]"] == whole.figures[f"loss[{DRAW}]"]
+        ((name, reason),) = found.faults.items()
+        assert name == f"{DRAW}, {4 - len(kept)} of 4 samples"
+        assert f"test {min({*range(4)} - {*kept})}: {DRAW}" in reason
+        assert told in reason
+        assert left.tokens < good.tokens
+    assert f"unreadable[{DRAW}]" not in whole.figures
 
 
 def test_the_samples_of_the_record_stand_beside_their_own_images(

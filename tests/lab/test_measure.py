@@ -20,12 +20,10 @@ RAW: dict[str, Any] = {
     "depth": np.ones((1, 4, 4)),
     "series": np.ones(5),
 }
-MODEL: Any = SimpleNamespace(
-    modalities={
-        role: SimpleNamespace(suffixes=(".png",) if np.ndim(raw) == 3 else (".npy", ".txt"))
-        for role, raw in RAW.items()
-    }
-)
+MODALITIES: Any = {
+    role: SimpleNamespace(suffixes=(".png",) if np.ndim(raw) == 3 else (".npy", ".txt"))
+    for role, raw in RAW.items()
+}
 ANY = AppliesTo()
 TASKS = tuple(map(Task.parse, ("text->image", "image->text", "text->depth", "text->series")))
 
@@ -85,7 +83,7 @@ def metric(name: str, applies_to: AppliesTo = ANY, value: Any = 1.0, key: str = 
 )
 def test_a_metric_gets_the_tasks_it_applies_to(applies_to: AppliesTo, tasks: list[str]) -> None:
     one = evaluated(*TASKS)
-    _, notes = measure(MODEL, one, chosen(metric("good", applies_to)))
+    _, notes = measure(MODALITIES, one, chosen(metric("good", applies_to)))
     names = ["good", *(f"good[{task}]" for task in tasks[1:])]
     assert list(one.figures) == names[: len(tasks)]
     assert one.faults == {}
@@ -95,7 +93,7 @@ def test_a_metric_gets_the_tasks_it_applies_to(applies_to: AppliesTo, tasks: lis
 def test_shapes_that_differ_are_no_business_of_a_metric_of_one_shape() -> None:
     one = evaluated(TASKS[3])
     one.evaluations[0].truth[1:] = [np.ones(7)] * 2  # type: ignore[index]
-    measure(MODEL, one, chosen(metric("good", AppliesTo(one_shape=True))))
+    measure(MODALITIES, one, chosen(metric("good", AppliesTo(one_shape=True))))
     assert one.figures == {}
 
 
@@ -103,11 +101,13 @@ def test_a_figure_means_the_same_whatever_roles_a_recipe_has() -> None:
     """Its plain name is of the first of the data's tasks, whether or not this model was asked that."""
     one = evaluated(TASKS[2])
     measure(
-        MODEL, one, chosen(metric("good"), metric("once", AppliesTo(once_a_role=True, want_data="array")))
+        MODALITIES,
+        one,
+        chosen(metric("good"), metric("once", AppliesTo(once_a_role=True, want_data="array"))),
     )
     assert set(one.figures) == {"good[text->depth]", "once[depth]"}
     alone = evaluated(Task("image"))
-    measure(MODEL, alone, chosen(metric("once", AppliesTo(once_a_role=True, want_data="array"))))
+    measure(MODALITIES, alone, chosen(metric("once", AppliesTo(once_a_role=True, want_data="array"))))
     assert set(alone.figures) == {"once"}
 
 
@@ -125,7 +125,7 @@ def test_a_figure_means_the_same_whatever_roles_a_recipe_has() -> None:
 )
 def test_a_metric_that_fails_costs_its_own_figure(liar: type[Metric], reason: str) -> None:
     one = evaluated(TASKS[0])
-    facts, _ = measure(MODEL, one, chosen(liar, metric("good")))
+    facts, _ = measure(MODALITIES, one, chosen(liar, metric("good")))
     assert one.figures == {"good": 1.0}
     assert list(one.faults) == ["bad"]
     assert one.faults["bad"].startswith(reason)
@@ -136,6 +136,6 @@ def test_a_figure_that_is_taken_stays_who_it_was() -> None:
     first, second = metric("a_first"), metric("b_second", key="a_first")
     second.figures = first.figures
     one = evaluated(TASKS[0])
-    measure(MODEL, one, chosen(first, second))
+    measure(MODALITIES, one, chosen(first, second))
     assert one.figures == {"a_first": 1.0}
     assert "is a figure of another metric" in one.faults["b_second"]

@@ -32,10 +32,11 @@ FIGURES = (
 )  # fmt: skip
 
 
-def drew(prompt: str, note: str | None = None, image: str = IMAGE) -> Sample:
+def drew(prompt: str, note: str | None = None, image: str = IMAGE, mistaken: bool | None = None) -> Sample:
     return Sample(
         task="text->image", given=(Shown(role="text", text=prompt),), made=Shown(role="image", drawing=image),
         truth=Shown(role="image", drawing=image), note=note,
+        mistaken=note not in (None, prompt) if mistaken is None else mistaken,
     )  # fmt: skip
 
 
@@ -238,6 +239,10 @@ def test_wrong_images_and_texts_are_marked() -> None:
     assert "is seven" in text
     right = run("transfusion", 0, samples=(drew("seven", "seven"), drew("six"), wrote("six", "six")))
     assert 'wrong"' not in page([right], {})
+    words = page([run("transfusion", 0, samples=(drew("seven", "thick", mistaken=False),))], {})
+    assert 'wrong"' not in words
+    assert "Marked:" not in words
+    assert 'alt="seven: thick"' in words
     assert "✓ six" in page([right], {})
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transfuse_lab import cli
-from transfuse_lab.progress import Lines, complain, say
+from transfuse_lab.progress import SECONDS, Lines, complain, say
 from transfuse_lab.report.html import join, tag
 from transfuse_lab.tables import print_table
 from transfuse_lab.visible import visible, visible_line, visible_lines
@@ -42,7 +42,9 @@ def test_plain_text_of_any_script_is_left_alone() -> None:
 
 def test_every_way_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     say(FORGED)
-    Lines("t").update(0.5, FORGED)
+    line = Lines("t")
+    line.last -= SECONDS
+    line.update(0.5, FORGED)
     out = capsys.readouterr().out.splitlines()
     assert out[0] == rf"{SHOWN}\nerror: all is lost"
     assert out[1].endswith(rf"{SHOWN}\nerror: all is lost")
@@ -52,6 +54,19 @@ def test_every_way_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     complain(f"error: {FORGED}")
     assert capsys.readouterr().err == f"error: {SHOWN}\n  error: all is lost\n"
     assert cli._plain(FORGED, UserWarning, "f", 1) == f"warning: {SHOWN}\n  error: all is lost\n"
+
+
+def test_without_a_terminal_lines_are_seconds_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("transfuse_lab.progress.time.monotonic", lambda: now)
+    line = Lines("look")
+    for i in range(101):  # 10 s in all
+        now = i / 10
+        line.update(i / 100, "")
+    shown = capsys.readouterr().out.splitlines()
+    assert [one.split()[1] for one in shown] == ["50%", "100%"]
 
 
 def test_a_drawn_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,5 +197,5 @@ def test_grids_that_do_not_divide_into_patches(installed: Plugins) -> None:
         TransfuseError, match="'image': a latent grid of 8x8 does not divide into patches of 3"
     ):
         built.fit([np.zeros((1, 8, 8), np.float32)], 0, lambda line: None)
-    with pytest.raises(TransfuseError, match="'image': the data holds nothing of it"):
+    with pytest.raises(TransfuseError, match="'image': the data hold nothing of it to train the codec on"):
         built.fit([], 0, lambda line: None)

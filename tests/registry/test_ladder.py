@@ -8,6 +8,7 @@ import pytest
 import transfuse.datasets
 from transfuse import Registry
 from transfuse.config.recipe import Recipe
+from transfuse.model.build import build_model
 from transfuse.registry.files import named_file
 from transfuse.training import Trainer
 from transfuse_lab.datasets import open_data
@@ -50,7 +51,8 @@ def test_each_trains_and_is_evaluated(ladder: Registry, name: str, monkeypatch: 
     monkeypatch.setattr(transfuse.datasets, "EXCERPT", 60)
     data, said = open_data("scenes", ladder.plugins), []
     recipe = survey(small(ladder, name), data, said.append).recipe
-    trainer = Trainer(recipe, prepare(recipe, data, ladder.plugins, said.append), data)
+    model = build_model(recipe, prepare(recipe, data, said.append), ladder.plugins)
+    trainer = Trainer(recipe, model, data)
     while not trainer.done:
         measured = trainer.step()
     assert {f"loss_{role}" for role in recipe.modalities} <= measured.keys()

@@ -99,7 +99,9 @@ class TestFaultsOfOnePlugin:
             return [Part("kl", dict, print)]  # type: ignore[arg-type]
 
         sentence = refusal(types.SimpleNamespace(transfuse_codecs=hookimpl(mistaken)))
-        assert sentence.startswith("plugin 'bad' fails in transfuse_codecs: part 'kl': settings must be")
+        assert sentence.startswith(
+            "plugin 'bad' fails in transfuse_codecs: part 'kl': settings must subclass"
+        )
 
 
 class TestSeveralPlugins:

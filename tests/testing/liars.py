@@ -1,6 +1,7 @@
 """Parts that break one law each, with the check that names it; and the honest parts that they are made from."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +41,7 @@ from transfuse.testing.modalities import Blob, Letters, StraightPath
 Liar = tuple[Kit, Any, str]
 BLOBS = [np.random.default_rng(i).normal(size=n).astype(np.float32) for i, n in enumerate((2, 4, 4, 2, 4))]
 TEXTS = ["abc", "de", "abca"]
+WORDS = ["abc", "bcd", "de", "ab", "abca"]
 
 
 def lie(base: type, **methods: Any) -> Any:
@@ -455,6 +457,78 @@ IDS: Mapping[str, tuple[dict[str, Any], str]] = {
 }
 
 
+class ByLength(Letters):
+    """Texts of the lengths that fit found, a label each: what is sampled is laid out as the blank of one."""
+
+    predicts_markers = False
+
+    def __init__(self) -> None:
+        super().__init__("words", predicts_markers=False)
+
+    def fit(self, raws, seed, report, effort=1.0):
+        self.lengths = sorted({len(raw) for raw in raws})
+
+    def facts(self):
+        return {"lengths": self.lengths}
+
+    def restore(self, facts):
+        self.lengths = facts["lengths"]
+
+    def encode(self, raw):
+        if not isinstance(raw, str) or len(raw) not in self.lengths or set(raw) - {*"abcdefgh"}:
+            raise TransfuseError(f"a word is {self.lengths} letters from a to h, not {raw!r:.40}")
+        return super().encode(raw)
+
+    def labels(self):
+        return tuple(map(str, self.lengths))
+
+    def blank(self, label):
+        return np.zeros(int(label), np.int64)
+
+    def spans(self, item, payload):
+        return [Span(payload, len(payload), str(len(payload)), loss=item.loss)]
+
+
+def _counts_letters(self: Any, item: Item, payload: np.ndarray) -> list[Span]:
+    """A column that holds at each position how many 'a' stand before it: true ids in training, a blank's after."""
+    (span,) = ByLength.spans(self, item, payload)
+    return [replace(span, columns={"seen": np.cumsum(np.pad(payload == 0, 1))})]
+
+
+def _moves_by_values(self: Any, span: Span, cursor: int) -> tuple[np.ndarray, int]:
+    return np.arange(span.positions) + cursor, cursor + span.positions + int(span.payload.sum())
+
+
+LABELLED: Mapping[str, tuple[dict[str, Any], str]] = {
+    "a column of its ids": (
+        {"spans": _counts_letters, "columns": lambda self: {"seen": Column.ID}},
+        "layouts-rest-on-the-label",
+    ),
+    "positions by its ids": ({"positions": _moves_by_values}, "layouts-rest-on-the-label"),
+    "lengths by its ids": (
+        {
+            "spans": lambda self, item, payload: [
+                Span(
+                    np.append(payload, payload[payload > 2]),
+                    len(payload) + (payload > 2).sum(),
+                    str(len(payload)),
+                    loss=item.loss,
+                )
+            ]
+        },
+        "layouts-rest-on-the-label",
+    ),
+    "decodes some ids alone": (
+        {"decode": lambda self, payload: Letters.decode(self, payload[payload < 5])},
+        "whatever-is-sampled-is-decoded",
+    ),
+    "falls over other ids": (
+        {"decode": lambda self, payload: "".join("abcde"[id] for id in payload)},
+        "whatever-is-sampled-is-decoded",
+    ),
+}
+
+
 # -- codecs
 
 
@@ -780,6 +854,12 @@ EVALUATION = Evaluation(
 
 KINDS: Mapping[str, tuple[Kit, type, Callable[[Any], Any], Mapping[str, tuple[dict[str, Any], str]]]] = {
     "spans": (MODALITY, Honest, lambda part: ModalityCase(part, [blob.copy() for blob in BLOBS]), SPANS),
+    "labelled ids": (
+        MODALITY,
+        ByLength,
+        lambda part: ModalityCase(part, WORDS, "same(doc) & le(idx)"),
+        LABELLED,
+    ),
     "ids": (MODALITY, Letters, lambda part: ModalityCase(part, TEXTS, "same(doc) & le(idx)"), IDS),
     "codecs": (CODEC, Halved, lambda part: RawDataCase(part, BLOBS), CODECS),
     "objectives": (OBJECTIVE, StraightPath, ObjectiveCase, OBJECTIVES),

@@ -181,6 +181,23 @@ def go_on(
     return found
 
 
+def go_on_and_fall_back(world: Ranks, folder: str, steps: int, settings: Sequence[str]) -> dict[str, Any]:
+    """`go_on`; then what was saved is damaged, and the run is opened once more: at which step."""
+    found, run = go_on(world, folder, steps, settings), RunFolder(Path(folder))
+    world.first_does(lambda: flip(run))
+    trainer = trainer_of(world, settings)
+    trainer.resume(sound_checkpoint(run, world))
+    return {**found, "fallen_back_to": trainer.progress.step}
+
+
+def flip(run: RunFolder) -> None:
+    """One bit of what the second rank saved last."""
+    (piece,) = run.checkpoint.folder.glob("shard-00002-model-00002-*")
+    data = bytearray(piece.read_bytes())
+    data[-3] ^= 1
+    piece.write_bytes(data)
+
+
 def sums(trainer: Trainer) -> str:
     """The bits of the whole weights, moments and averages, whoever holds them."""
     shards, own = trainer.shards, blake2b()

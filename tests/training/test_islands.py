@@ -44,12 +44,17 @@ def documents(draw: st.DrawFn, loss: bool) -> Document:
     return Document(items, draw(st.integers(1, 10**6)), "drawn")
 
 
+def cast(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Ids stay ids."""
+    return values.to(dtype) if values.is_floating_point() else values
+
+
 def measured(model: Model, row: Sequence[Document], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The sums of losses by modality, and the gradient of all of them together."""
     model.zero_grad(set_to_none=True)
     made = collate(join([model.layout.sequence(document) for document in row]), model.modalities, Key(0))
     groups = (
-        replace(g, x_t=g.x_t.to(dtype), t=g.t.to(dtype), target=g.target.to(dtype)) for g in made.groups
+        replace(g, x_t=cast(g.x_t, dtype), t=g.t.to(dtype), target=cast(g.target, dtype)) for g in made.groups
     )
     model.predictable[:] = True
     losses = model.losses(replace(made, groups=tuple(groups)))

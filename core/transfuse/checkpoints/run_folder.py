@@ -23,6 +23,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
 
 FORMAT = 1
+CHANGED = ": the modality has changed since; train into another --out"
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,8 @@ class RunFolder:
         with seam.at(path):
             for name, modality in modalities.items():
                 seam.call(modality, "restore", facts[name])
-            lacks = vocabulary_for(modalities, vocabulary).size - size
-        if lacks:
-            raise TransfuseError(f"{path} is damaged (its vocabulary lacks {lacks} ids): {CURE}")
+            if lacks := vocabulary_for(modalities, vocabulary, CHANGED).size - size:
+                raise TransfuseError(f"it is damaged (its vocabulary lacks {lacks} ids): {CURE}")
         return build_model(recipe, modalities, plugins, vocabulary, start=False)
 
     def write_description(self, recipe: Recipe, model: Model, facts: Mapping[str, Any] | None = None) -> None:

@@ -78,7 +78,7 @@ def read_tensors(part: Part) -> dict[str, Tensor]:
     """The inverse, pieces put together. Raises TransfuseError where a file is missing, damaged, or holds NaN."""
     with part.checked():
         if not part.prefix and len(part.files) == 1:
-            tensors = load_file(*part.files)
+            tensors = load_file(next(iter(part.files)))
         else:
             tensors = _joined([(name, first, piece[...]) for name, first, piece in part.pieces()])
     check_finite(part, tensors)

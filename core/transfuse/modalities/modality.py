@@ -112,16 +112,15 @@ class Modality(RawData, Interface):
 
     @abstractmethod
     def spans(self, item: Item, payload: np.ndarray) -> list[Span]:
-        """The spans an item becomes, in order; at least one.
+        """The spans an item becomes, in order; at least one. Of one label, all but their payloads is the same.
 
-        Noised and clean, an item must end alike, since what follows is predicted from its last position: the
-        last spans differ in nothing but, where there is just one, in being noised, and so do the cursors
-        after them. What sampling fills in is the first span.
+        Noised and clean, an item must end alike, since what follows is predicted from its last position: last
+        spans and cursors differ in nothing but, of a lone span, being noised. Sampling fills in the first span.
         """
 
     def columns(self) -> Mapping[str, Column]:
-        """Columns that its spans add, ids or flags. Every document has all columns of the recipe, so masks
-        may name them; where a span does not write one it holds no id, or no flag."""
+        """Columns that its spans add for masks, ids or flags; where no span writes one it holds no id or no flag.
+        They, lengths and positions rest on the label alone: decoding lays out ``blank(label)``, its ids unknown."""
         return {}
 
     def labels(self) -> tuple[str, ...]:

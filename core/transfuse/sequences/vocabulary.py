@@ -97,11 +97,13 @@ def end_marker(modality: str) -> str:
     return f"</{modality}>"
 
 
-def vocabulary_for(modalities: Mapping[str, Modality], recorded: Vocabulary | None = None) -> Vocabulary:
+def vocabulary_for(
+    modalities: Mapping[str, Modality], recorded: Vocabulary | None = None, cure: str = ""
+) -> Vocabulary:
     """A vocabulary with the ids and markers of each modality, in order.
 
-    recorded: a checkpoint's; what it lacks is added at its end, so that nothing is renumbered.
-    Raises TransfuseError where a modality has other ids or markers than were recorded.
+    recorded: a checkpoint's; what it lacks is added at its end. Raises TransfuseError, ending in ``cure``, where a
+    modality has other ids or markers than were recorded.
     """
     vocabulary = recorded or Vocabulary()
     known = {r.name: r for r in vocabulary.ranges} if recorded else {}
@@ -113,14 +115,13 @@ def vocabulary_for(modalities: Mapping[str, Modality], recorded: Vocabulary | No
         elif (known[name].size, known[name].labels) != (ids, labels):
             raise TransfuseError(
                 f"the vocabulary records {known[name].size} ids of {name!r}, and the recipe's modality now has "
-                f"{ids}{' or other markers' if labels else ''}"
+                f"{ids}{' or other markers' if labels else ''}{cure}"
             )
 
     for name, modality in modalities.items():
         if isinstance(modality, TokenModality):
             add(name, seam.call(modality, "codes"))
-        labels = seam.call(modality, "labels")
-        if labels:
+        if labels := seam.call(modality, "labels"):
             markers = (*(begin_marker(name, label) for label in labels), end_marker(name))
             add(f"{name}_markers", len(markers), markers)
     return vocabulary

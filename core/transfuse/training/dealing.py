@@ -19,18 +19,18 @@ def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
     >>> deal([5, 1, 3, 3], 2)
     [[0, 1], [2, 3]]
     """
-    costs = np.asarray(costs, float)
+    each = np.asarray(costs, float)
     most = -(-len(costs) // ranks)
     full = len(costs) - (most - 1) * ranks  # so many ranks have the most rows
     parts: list[list[int]] = [[] for _ in range(ranks)]
     loads = np.zeros(ranks)
-    for row in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+    for row in sorted(range(len(costs)), key=lambda i: (-each[i], i)):
         spare = sum(len(part) == most for part in parts) < full
         open_ranks = [r for r in range(ranks) if len(parts[r]) < most - (not spare)]
         rank = min(open_ranks, key=lambda r: (loads[r], r))
         parts[rank].append(row)
-        loads[rank] += costs[row]
-    _even_out(parts, loads, costs)
+        loads[rank] += each[row]
+    _even_out(parts, loads, each)
     return [sorted(part) for part in parts]
 
 

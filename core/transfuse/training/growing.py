@@ -66,7 +66,9 @@ class Inherited:
         if not isinstance(factor, float | int) or factor == 1:
             return None
         tables = dict.fromkeys((model.tokens.weight, model.unembed.weight))
-        return HeldRows([p for p in tables if p.requires_grad], self.ids, factor)
+        return HeldRows(
+            [p for p in tables if isinstance(p, nn.Parameter) and p.requires_grad], self.ids, factor
+        )
 
 
 def inherit(run: RunFolder, there: Recipe, recipe: Recipe) -> Inherited:
@@ -160,12 +162,13 @@ class _Place:
         try:
             return vocabulary_for(modalities, old)
         except TransfuseError as error:
-            sections = (
+            before, now = (
                 {role: r.modalities[role].dump() for role in inherited.roles}
                 for r in (self.there, self.recipe)
             )
             raise TransfuseError(
-                f"--from {self.run.path}: {error}: {differing(*sections)}; set these as that run does, or begin without"
+                f"--from {self.run.path}: {error}: {differing(before, now)}; set these as that run does, or begin "
+                f"without"
             ) from error
 
     def role(self, role: str, old: Modality, new: Modality) -> None:
@@ -182,9 +185,8 @@ class _Place:
     def block(self, role: str, old: Model, new: Model, placed: dict[Tensor, Tensor]) -> None:
         """What a role's positions go through, by the names it has where all roles share it."""
         before, now = dict(old.backbone.weights(role)), dict(new.backbone.weights(role))
-        blocks = differing(
-            *({"model": {"block": r.dump()["model"]["block"]}} for r in (self.there, self.recipe))
-        )
+        theirs, ours = ({"model": {"block": r.dump()["model"]["block"]}} for r in (self.there, self.recipe))
+        blocks = differing(theirs, ours)
         if fault := _unlike(before, now):
             raise TransfuseError(
                 f"--from {self.run.path}: {blocks or 'model.block'}: {fault}; say --set model.block as that run does, "

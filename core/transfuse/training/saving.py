@@ -131,7 +131,8 @@ class Saver:
 
     def begin(self, step: int, kinds: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Copies the tensors, and has them written. kinds: by name (`KINDS`), each rank's pieces as DTensors."""
-        from torch.distributed.checkpoint import HuggingFaceStorageWriter, async_save
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+        from torch.distributed.checkpoint.state_dict_saver import async_save
 
         self.finish(wait=True)
         fresh, final = self._fresh(step), self.run.path / "checkpoints" / str(step)

@@ -72,12 +72,12 @@ class Shards:
         for module in [*modules, model]:
             policy = rounded if mixed and module is not model else exact
             fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
-            assert isinstance(module, FSDPModule)
-            module.set_gradient_divide_factor(
+            divided = cast(FSDPModule, module)
+            divided.set_gradient_divide_factor(
                 1.0
             )  # losses are shares of the step's: their sum is its gradient
-            module.set_force_sum_reduction_for_comms(True)
-            module.set_reduce_scatter_unused_params(True)  # a modality may be absent on one rank alone
+            divided.set_force_sum_reduction_for_comms(True)
+            divided.set_reduce_scatter_unused_params(True)  # a modality may be absent on one rank alone
             prefix = f"{names[module]}." if names[module] else ""
             module.register_forward_pre_hook(partial(self._listen, prefix))
         for parameter in whole:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transfuse.config.parts import Chosen, noun
 from transfuse.config.recipe import Recipe
 from transfuse.datasets import DataSet, restrict
@@ -33,7 +34,7 @@ from transfuse_lab.evaluation.measure import may_mean
 from transfuse_lab.evaluation.tasks import ask, examples, roles_of, tasks_of
 from transfuse_lab.progress import say
 
-RAWS, PROMPTS = 24, 24
+RAWS, PROMPTS, LOOKED_AT = 24, 24, 256
 """So many raw data of a role are read, and so many prompts of a task."""
 KITS: dict[str, Kit[Any]] = {
     "modality": MODALITY,
@@ -158,7 +159,15 @@ class Material:
         return list(_opened(names, self.registry))
 
     def raws(self, data: DataSet, role: str) -> list[Any]:
-        return list(islice(data.raw("train", role), RAWS))
+        """Of the first ``LOOKED_AT`` two unlike ones of each shape, where there are two; then others."""
+        shapes: dict[Any, list[Any]] = {}
+        others: list[Any] = []
+        for raw in islice(data.raw("train", role), LOOKED_AT):
+            alike = shapes.setdefault(_shape(raw), [])
+            unlike = not alike or (len(alike) == 1 and not np.array_equal(raw, alike[0]))
+            (alike if unlike else others).append(raw)
+        pairs_first = sorted(shapes.values(), key=len, reverse=True)
+        return [*chain.from_iterable(pairs_first), *others][:RAWS]
 
     # -- parts
 
@@ -234,3 +243,8 @@ def _works(case: RawDataCase) -> bool:
         return bool(case.payloads)
     except TransfuseError:
         return False
+
+
+def _shape(raw: Any) -> Any:
+    """What raw data have in common that may be compared by their numbers or letters."""
+    return len(raw) if isinstance(raw, str) else raw.shape if isinstance(raw, np.ndarray) else type(raw)

@@ -82,4 +82,4 @@ def _moments(run: TrainedRun, every: bool) -> Iterator[Checkpoint]:
 def _load(run: TrainedRun, checkpoint: Checkpoint) -> None:
     checkpoint.load_weights(run.model)
     if run.recipe.train.ema:
-        checkpoint.load_average(run.model)
+        checkpoint.load_weights(run.model, averaged=True)

@@ -76,8 +76,11 @@ def _train(
         _say_time(fitted, trained, recipe.name)
 
     with locked(out) if together.first else nullcontext():
-        if latest := RunFolder(out).latest:  # going on writes another like it
-            check_room("--out", out, sum(file.stat().st_size for file in latest.glob("*")))
+        saved = [
+            sum(file.stat().st_size for file in folder.glob("*"))
+            for folder in (out / "checkpoints").glob("[0-9]*")
+        ]
+        check_room("--out", out, max(saved, default=0))  # going on writes another like them
         shown = show_every and together.size == 1
         if show_every and not shown:
             say(
@@ -113,7 +116,11 @@ def quiet_but_first(together: Ranks) -> Iterator[None]:
     if together.first:
         yield
         return
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
 

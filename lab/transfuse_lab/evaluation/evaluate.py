@@ -1,7 +1,7 @@
 """A trained model put to its tasks: what it makes of held-out prompts, and its losses; arrays, for metrics."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,21 +111,32 @@ def _put(
     report(f"{task}: {len(held)} held-out prompts{f', {len(seen)} of training documents' if seen else ''}"
            f"{', the most that eval.prompts allows' if len(held) == settings.prompts else ''}")  # fmt: skip
     nats, tokens = _losses_of_task(model, held, found)
+    modality, asked = model.modalities[task.want], len(held)
+    ids = task.want in model.token_modalities
     made = _made(model, held, seed, settings.dtype, lambda done: along(done / total, str(task)))
-    modality = model.modalities[task.want]
-    if task.want in model.token_modalities and task.given:
+    held, made, refused = _readable(model, held, made, found)
+    if ids and task.given:
         pairs = zip(made, held.truth, strict=True)
         same = [np.array_equal(_encoded(modality, a), _encoded(modality, b)) for a, b in pairs]
         found.add(
             Figure(f"exact_match[{task}]", f"Exact match, {task}", "", "higher", "percent", detail=True,
                    meaning=f"the share of held-out prompts whose {task.want} was made id by id as it is"),
-            sum(same) / len(same),
+            sum(same) / asked,
         )  # fmt: skip
+    if refused:
+        found.add(
+            Figure(f"unreadable[{task}]", f"Could not be read, {task}", "", "lower", "count", detail=True,
+                   meaning=f"how many of the {asked} held-out prompts were answered with a {task.want} that its own "
+                           "modality refuses; other figures of what was made leave them out, exact matches do not"),
+            refused,
+        )  # fmt: skip
+        nats, tokens = _nats(model, held) if ids else (0.0, 0)
     trained = None
     if seen is not None:
         drawn = _made(
-            model, seen, seed, settings.dtype, lambda done: along((len(held) + done) / total, str(task))
+            model, seen, seed, settings.dtype, lambda done: along((asked + done) / total, str(task))
         )
+        seen, drawn, _ = _readable(model, seen, drawn, found, "training ")
         trained = Evaluation(task, seen.prompts, seen.truth, drawn, "train")
     return Evaluation(
         task=task,
@@ -167,7 +178,7 @@ def _seen(data: DataSet, task: Task, held: Asked, most: int) -> Asked | None:
 
 
 def _made(model: Model, asked: Asked, seed: int, dtype: DType, done: Callable[[int], None]) -> list[Any]:
-    """What the model makes of each prompt, in the shape that the truth has."""
+    """What the model makes of each prompt, in the shape that the truth has; or the error that it ended in."""
     role = asked.task.want
     text = role == model.layout.marker_modality
     if text and not asked.task.given:
@@ -182,12 +193,56 @@ def _made(model: Model, asked: Asked, seed: int, dtype: DType, done: Callable[[i
     for label in dict.fromkeys(labels):
         places = [i for i in range(len(asked)) if labels[i] == label]
         questions = [asked.question(i) for i in places]
-        documents = generate_chunks(model, questions, replace(config, label=label), indices=places)
+        documents = _continued(model, questions, replace(config, label=label), places)
         for i, question, document in zip(places, questions, documents, strict=True):
-            made[i] = _last(document, question, role)
+            made[i] = document if isinstance(document, TransfuseError) else _last(document, question, role)
             finished += 1
             done(finished)
     return made
+
+
+def _continued(
+    model: Model, questions: Sequence[Document], config: GenerationConfig, places: Sequence[int]
+) -> Iterator[Document | TransfuseError]:
+    """What each becomes. Where something in a chunk is refused, it is halved until what is refused stands alone."""
+    done = 0
+    try:
+        for document in generate_chunks(model, questions, config, indices=places):
+            yield document
+            done += 1
+    except TransfuseError as error:
+        middle = (done + len(places)) // 2
+        if middle == done:
+            yield error
+            return
+        for part in (slice(done, middle), slice(middle, None)):
+            yield from _continued(model, questions[part], config, places[part])
+
+
+def _readable(
+    model: Model, asked: Asked, made: list[Any], found: Evaluated, of: str = ""
+) -> tuple[Asked, list[Any], int]:
+    """The prompts whose samples their modality takes, those samples, and how many it does not: any ids may be
+    sampled. The first fault is told with its prompt. Raises it where no sample can be read."""
+    role, faults = asked.task.want, dict[int, TransfuseError]()
+    for i, raw in enumerate(made):
+        try:
+            if isinstance(raw, TransfuseError):
+                raise raw
+            if role in model.token_modalities:
+                with seam.at(f"encode of what decode gave, {raw!r:.40}"):
+                    _encoded(model.modalities[role], raw)
+        except TransfuseError as error:
+            faults[i] = error
+    if faults:
+        first, error = next(iter(faults.items()))
+        if len(faults) == len(made):
+            raise error
+        name = f"{asked.task}, {len(faults)} of {len(made)} {of}samples"
+        found.faults[name] = f"the first, for the prompt of {asked.place(first)}: {error}"
+    kept = [i for i in range(len(asked)) if i not in faults]
+    left = replace(asked, instances=tuple(asked.instances[i] for i in kept))
+    return left, [made[i] for i in kept if i < len(made)], len(faults)
 
 
 def _encoded(modality: Modality, raw: Any) -> np.ndarray:
@@ -230,6 +285,12 @@ def _losses_of_task(model: Model, asked: Asked, found: Evaluated) -> tuple[float
             swapped.mean - own.mean,
         )  # fmt: skip
     return (own.total, int(own.count)) if ids else (0.0, 0)
+
+
+def _nats(model: Model, asked: Asked) -> tuple[float, int]:
+    """Of the wanted items, made of ids, given their prompts: nats and the number of ids."""
+    own = losses(model, [asked.answered(i) for i in range(len(asked))])[asked.task.want]
+    return own.total, int(own.count)
 
 
 def _spoken(task: Task) -> str:

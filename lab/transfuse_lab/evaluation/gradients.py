@@ -156,7 +156,8 @@ def _compared(
     layer: str, losses: tuple[str, str], products: np.ndarray, missing: np.ndarray, at: Sequence[int]
 ) -> Compared:
     rows = np.flatnonzero(~missing[at[0]] & ~missing[at[1]])
-    own = products[np.ix_(at, at, rows, rows)]
+    both = np.asarray(at)
+    own = products[np.ix_(both, both, rows, rows)]
     cosine, ratio = (jackknifed(own, index) for index in (0, 1))
     half = halves(own, np.random.default_rng(SEED))
     return Compared(layer, losses, cosine, ratio, half[0, 1], (half[0, 0], half[1, 1]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from transfuse.documents import Item
 from transfuse.errors import TransfuseError
 from transfuse.metrics import Evaluation, Task
 from transfuse.model.model import Model
@@ -16,7 +17,10 @@ SHOWN = 40  # of a task and a split
 
 
 def samples(model: Model, evaluated: Evaluated, notes: Mapping[Task, Sequence[str]]) -> Iterator[Sample]:
-    """What was made of held-out prompts, then of those that were trained on; each drawn by its own modality."""
+    """What was made of held-out prompts, then of those that were trained on; each drawn by its own modality.
+
+    A note is a mistake where it is not its prompt and all notes of the task are prompts of it, so that they answer.
+    """
     for one in evaluated.evaluations:
         yield from _samples(model, one, notes.get(one.task))
         if one.trained is not None:
@@ -24,15 +28,23 @@ def samples(model: Model, evaluated: Evaluated, notes: Mapping[Task, Sequence[st
 
 
 def _samples(model: Model, one: Evaluation, notes: Sequence[str] | None) -> Iterator[Sample]:
+    spoken = {_spoken(prompt) for prompt in one.prompts} if notes else set()
+    answers = notes is not None and set(notes) <= spoken
     for i in spread(one.prompts[: len(one)], SHOWN):
+        note = notes[i] if notes is not None and i < len(notes) else None
         yield Sample(
             task=str(one.task),
             given=tuple(shown(model, item.modality, item.data) for item in one.prompts[i]),
             made=shown(model, one.task.want, one.made[i]),
             truth=shown(model, one.task.want, one.truth[i]) if one.task.given else None,
-            note=notes[i] if notes is not None and i < len(notes) else None,
+            note=note,
+            mistaken=answers and note is not None and note != _spoken(one.prompts[i]),
             split="train" if one.split == "train" else "heldout",
         )
+
+
+def _spoken(prompt: Sequence[Item]) -> str:
+    return " + ".join(item.data if isinstance(item.data, str) else item.modality for item in prompt)
 
 
 def shown(model: Model, role: str, raw: Any) -> Shown:

@@ -45,7 +45,7 @@ def _drawings(task: str, entries: Entries, made: Sequence[Sample]) -> Html:
             card = _grid(swatch(entry, colour), rows, f"seed {run.seed}")
             (cards if run is runs[0] else more).append(card)
     note = "The first that each run made, none chosen by hand."
-    if any(one.note for one in made):
+    if any(one.mistaken for one in made):
         note += " Marked: a metric reads something else in it than the prompt."
     rest = (
         tag("details", tag("summary", "The other seeds"), tag("div", *more, class_="cards")) if more else None
@@ -95,13 +95,12 @@ def _spoken(prompt: Prompt) -> list[Html | str]:
 
 
 def _image(shown: Shown, sample: Sample | None = None) -> Html:
-    """A drawing, marked where the note on it is not its prompt; a text where there is no drawing."""
+    """A drawing with the note on it, marked where that is another prompt; a text where there is no drawing."""
     if shown.drawing is None:
         return tag("span", shown.text or "(empty)")
     asked = " + ".join(one.text or one.role for one in sample.given) if sample else shown.role
-    read = sample.note if sample else None
-    wrong = read is not None and read != asked
-    text = f"{asked}, read as {read}" if wrong else asked
+    read, wrong = (sample.note, sample.mistaken) if sample else (None, False)
+    text = f"{asked}, read as {read}" if wrong else asked if read in (None, asked) else f"{asked}: {read}"
     kinds = [word for word, is_so in (("plot", PLOT in shown.drawing[:60]), ("wrong", wrong)) if is_so]
     return tag("img", src=shown.drawing, alt=text, title=text, class_=" ".join(kinds) or None)
 

@@ -47,7 +47,7 @@ class Sample(_Value):
     """What was made of a prompt.
 
     task: such as ``text->image``. truth: what the document has. note: a metric's word on what was made, such as
-    what a classifier reads in it. split: which split the prompt is from.
+    what a classifier reads in it. mistaken: it is another prompt's word. split: which split the prompt is from.
     """
 
     task: str
@@ -55,6 +55,7 @@ class Sample(_Value):
     made: Shown
     truth: Shown | None = None
     note: str | None = None
+    mistaken: bool = False
     split: Literal["train", "heldout"] = "heldout"
 
 

@@ -175,7 +175,8 @@ def _chosen(
     """The recipe's modalities with what nobody set chosen."""
     modalities = build_modalities(recipe)
     check_columns(recipe.mask, Layout(modalities, Vocabulary()))
-    check_roles({role: own for role, own in modalities.items() if role not in inherited}, look.data)
+    if new := {role: own for role, own in modalities.items() if role not in inherited}:
+        check_roles(new, look.data)
     if codecs is None:
         found = look.firsts(_grids(modalities))
         firsts = {role: [raw for raw, _ in list(of.values())[:SHAPES]] for role, of in found.items()}

@@ -154,7 +154,7 @@ def _begin(
         )
     there = None if start is None else RunFolder(start).recipe(plugins)
     facts: dict[str, Any] = {}
-    if there is not None:
+    if start is not None and there is not None:
         recipe = as_before(recipe, there.dump())
         facts = inherited_facts(RunFolder(start), there, recipe)  # what does not go together is told first
     elif codecs is not None:

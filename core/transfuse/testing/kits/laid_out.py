@@ -213,6 +213,21 @@ def the_length_rests_on_the_shape(at: ModalityCase) -> None:
 
 
 @LAID_OUT.check(
+    "change spans and positions so that columns, rotary positions and lengths rest on the label alone: "
+    "an item is sampled as blank(label) is laid out"
+)
+def layouts_rest_on_the_label(at: ModalityCase) -> None:
+    """Payloads of one label have the columns, rotary positions and lengths of its blank."""
+    blanks = {label: _places(at, seam.payload(at.modality, "blank", label)) for label in at.labels}
+    for raw, payload in zip(at.raws, at.payloads, strict=True):
+        label = at.spans(payload)[0].label
+        blank = blanks.get(label) if label is not None else None
+        for what, there in (blank or {}).items():
+            here = _places(at, payload)[what]
+            expect(here == there, f"{shown(raw)} has {what} {here}, and blank({label!r}) {there}")
+
+
+@LAID_OUT.check(
     "change the recipe's mask, or spans and columns, so that no position sees the token it is to predict"
 )
 def nothing_sees_what_it_is_to_predict(at: ModalityCase) -> None:
@@ -233,6 +248,21 @@ def _lawful_mask(at: ModalityCase) -> None:
     missing = sorted(at.mask.columns - at.row().columns.keys())
     if missing:
         raise LeftOut(f"the mask reads columns of other modalities: {', '.join(missing)}")
+
+
+def _places(at: ModalityCase, payload: np.ndarray) -> dict[str, list]:
+    """Where a payload's spans stand: all that masks and rotary positions read."""
+    spans, cursor, found = at.spans(payload), 0, []
+    for span in spans:
+        own, cursor = seam.positions(at.modality, span, cursor)
+        found.append([*own.tolist(), cursor])
+    names = sorted({name for span in spans for name in span.columns})
+    columns = {f"the column {name!r}": [_written(span, name) for span in spans] for name in names}
+    return {"lengths": [span.length for span in spans], "rotary positions": found, **columns}
+
+
+def _written(span: Span, name: str) -> list | None:
+    return span.columns[name].tolist() if name in span.columns else None
 
 
 def _plain(span: Span) -> tuple:

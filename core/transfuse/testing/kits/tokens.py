@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.modality import TokenModality
 from transfuse.testing.kits.forward import close
@@ -12,6 +13,7 @@ from transfuse.testing.kits.raw_data import shown
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
 TOKENS: Kit[ModalityCase] = Kit("modality")
+MOST = 32  # payloads, of which ids are drawn in the shape
 
 
 def _codes(at: ModalityCase) -> int:
@@ -69,6 +71,25 @@ def spans_hold_all_ids(at: ModalityCase) -> None:
             np.array_equal(laid, payload.reshape(-1)),
             f"{payload.size} ids are laid out as {laid.size} others",
         )
+
+
+@TOKENS.check(
+    "change decode so that it gives what encode takes whatever the ids are, or raises TransfuseError: "
+    "any ids may be sampled",
+    of=TokenModality,
+)
+def whatever_is_sampled_is_decoded(at: ModalityCase) -> None:
+    """Of ids drawn evenly, as an untrained model draws them, decode gives raw data, or says why there are none."""
+    rng = np.random.default_rng(0)
+    for payload in [*at.payloads[:MOST], *(seam.payload(at.modality, "blank", label) for label in at.labels)]:
+        ids = rng.integers(0, _codes(at), payload.shape, payload.dtype)
+        seen = f"of sampled ids {ids.reshape(-1)[:8].tolist()} it gave"
+        try:
+            raw = at.modality.decode(ids)
+        except TransfuseError:
+            continue
+        with seam.at(f"{seen} {shown(raw)}, and encode said"):
+            seam.payload(at.modality, "encode", raw)
 
 
 @TOKENS.check(
