@@ -91,10 +91,7 @@ class Asked:
     def chunks(
         self, prompts: Iterable[tuple[Document, int]]
     ) -> Iterator[tuple[list[tuple[LaidPrompt, int]], int]]:
-        """The prompts laid out, as many at a time as the cache may hold, and its capacity a stream.
-
-        The same object is laid out once.
-        """
+        """The prompts, each object laid out once, as many at a time as the cache may hold; its capacity a stream."""
         room = self.config.tokens * self.open_ended
         if self.begins:
             longest = max(sum(s.positions for s in self.blank(*begun)[1]) for begun in self.begins.values())
