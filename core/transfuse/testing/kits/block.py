@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from transfuse import masks
 from transfuse.config.parts import Chosen
@@ -25,11 +24,10 @@ from transfuse.randomness import Key
 from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 from transfuse.sequences.vocabulary import END, vocabulary_for
+from transfuse.testing.kits.computing import near_in_bfloat16, nothing_left_on_the_cpu
 from transfuse.testing.kits.forward import close
-from transfuse.testing.kits.learning import DEVICE
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 from transfuse.testing.modalities import Blob, Letters, document
-from transfuse.testing.pretended import put
 from transfuse.training.recompute import recompute_layers
 
 BLOCK: Kit["BlockCase"] = Kit("block")
@@ -283,26 +281,14 @@ def recomputed_it_has_the_same_gradients(at: BlockCase) -> None:
              ability="bf16")  # fmt: skip
 def it_trains_in_bfloat16(at: BlockCase) -> None:
     """Under autocast to bfloat16 the loss is near that of float32, and has gradients."""
-    batch = at.batch()
-    with torch.no_grad():
-        wide = float(at.loss(at.model, batch))
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = at.loss(at.model, batch)
-    loss.backward()
-    at.model.zero_grad()
-    near = abs(float(loss.detach()) - wide) <= 0.1 * (abs(wide) + 1)
-    expect(near, f"a loss of {float(loss.detach()):.4g} in bfloat16, and {wide:.4g} in float32")
+    near_in_bfloat16(at)
 
 
 @BLOCK.check("change prepare and forward so that what they make goes where the vectors are and no value is read, or say"
              " does_not = {'device': reason}", ability="device")  # fmt: skip
 def it_trains_on_another_device(at: BlockCase) -> None:
     """Weights and batch on a device that is only pretended: nothing is left on the CPU, and no value is read."""
-    model = at.new_model().train()
-    batch = at.batch(model=model)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        put(model, mode, DEVICE)
-        at.loss(model, batch.to(DEVICE)).backward()
+    nothing_left_on_the_cpu(at)
 
 
 BLOCK.declared()

@@ -7,19 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch._dynamo import reset
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from transfuse.modalities import seam
 from transfuse.modalities.modality import SpanModality
+from transfuse.testing.kits.computing import near_in_bfloat16, nothing_left_on_the_cpu
 from transfuse.testing.kits.forward import close
 from transfuse.testing.kits.modality_case import ModalityCase
 from transfuse.testing.kits.runner import Kit, LeftOut, expect
-from transfuse.testing.pretended import put
 
 LEARNING: Kit[ModalityCase] = Kit("modality")
 STEPS = 30
-DEVICE = "meta"
-"""The name of the device that is pretended: where torch is built without CUDA it is the only one to be had."""
 
 
 @LEARNING.check(
@@ -144,26 +141,14 @@ def its_cost_is_a_number(at: ModalityCase) -> None:
                 " = {'bf16': reason}", ability="bf16")  # fmt: skip
 def it_trains_in_bfloat16(at: ModalityCase) -> None:
     """Under autocast to bfloat16 the loss is finite, near that of float32, and has gradients."""
-    batch = at.batch()
-    with torch.no_grad():
-        wide = float(at.loss(at.model, batch))
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = at.loss(at.model, batch)
-    loss.backward()
-    at.model.zero_grad()
-    near = abs(float(loss.detach()) - wide) <= 0.1 * (abs(wide) + 1)
-    expect(near, f"a loss of {float(loss.detach()):.4g} in bfloat16, and {wide:.4g} in float32")
+    near_in_bfloat16(at)
 
 
 @LEARNING.check("change embed, head and objective so that what they make goes where their weights are and no value is"
                 " read, or say does_not = {'device': reason}", ability="device")  # fmt: skip
 def it_trains_on_another_device(at: ModalityCase) -> None:
     """Weights and batch on a device that is only pretended: nothing is left on the CPU, and no value is read."""
-    model = at.new_model().train()
-    batch = at.batch(model=model)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        put(model, mode, DEVICE)
-        at.loss(model, batch.to(DEVICE)).backward()
+    nothing_left_on_the_cpu(at)
 
 
 @LEARNING.check("change embed, head and objective so that torch.compile can trace them, or say does_not = {'compile':"
