@@ -32,8 +32,8 @@ class Scenes(DataSet):
 
     Split ``train`` has no end, and the others are of `HELD_OUT`: ``tune`` and ``test`` as training's pairs are,
     ``unseen_pairs`` with colours and shapes that training never shows together, ``unseen_couples`` with pairs that it
-    never shows in one scene, and ``edits``. A document is a pure function of its split and
-    number. No training document shows a colour and shape of `UNSEEN`, or a couple of pairs that are kept apart.
+    never shows in one scene, and ``edits``. A document is a pure function of its split and number. No training document
+    shows a colour and shape of `UNSEEN`, and no caption or picture of one a couple of pairs that are kept apart.
     """
 
     name = "scenes"
