@@ -20,6 +20,7 @@ from transfuse_lab.commands.arguments import (
 )
 from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
+from transfuse_lab.commands.export import export
 from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.device import AUTO, check_device
@@ -277,15 +278,7 @@ def recipes(registry: RegistryFile = None) -> None:
     recipes_command(registry)
 
 
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
-) -> None:
-    """Copy a run, its newest checkpoint as whole files: what ranks wrote in pieces becomes one safetensors each."""
-    from transfuse_lab.commands.export import export_command
-
-    export_command(run, out)
+app.command()(export)
 
 
 @app.command()
