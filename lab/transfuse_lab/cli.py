@@ -71,9 +71,21 @@ app = typer.Typer(
 )
 
 
+def tell_version(asked: bool) -> None:
+    """And nothing else."""
+    if asked:
+        from importlib.metadata import version
+
+        say(f"transfuse {version('transfuse')}, torch {version('torch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Of transfuse and torch.", callback=tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Of all commands."""
 
