@@ -98,7 +98,7 @@ def test_a_sign_that_another_group_does_not_keep_counts_from_the_difference_on_t
     tmp_path: Path,
 ) -> None:
     groups = "  other: {sizes: [large], seeds: [0, 1, 2]}\n"
-    check = "  sign: {statistic: sign, figure: recall, group: other, other: main, size: large, wanted: %g, at_least: 0}\n"
+    check = "  sign: {statistic: sign, figure: recall, group: other, other: main, size: large, wanted: %g, at_least: 0}"
     for least, more, sign in ((0.06, 0.0, 1), (0.06, 0.4, -1), (0.5, 0.4, 0)):
         file = plan_file(tmp_path, PLAN.replace("hypotheses:", groups + "hypotheses:") + check % least)
         records = simulated(file.plan, {"two": -0.2})
