@@ -20,6 +20,7 @@ from transfuse_lab.commands.arguments import (
 )
 from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
+from transfuse_lab.commands.export import export
 from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.device import AUTO, check_device
@@ -70,9 +71,21 @@ app = typer.Typer(
 )
 
 
+def tell_version(asked: bool) -> None:
+    """And nothing else."""
+    if asked:
+        from importlib.metadata import version
+
+        say(f"transfuse {version('transfuse')}, torch {version('torch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Of transfuse and torch.", callback=tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Of all commands."""
 
@@ -277,15 +290,7 @@ def recipes(registry: RegistryFile = None) -> None:
     recipes_command(registry)
 
 
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
-) -> None:
-    """Copy a run, its newest checkpoint as whole files: what ranks wrote in pieces becomes one safetensors each."""
-    from transfuse_lab.commands.export import export_command
-
-    export_command(run, out)
+app.command()(export)
 
 
 @app.command()

@@ -102,6 +102,8 @@ class Backbone(Interface):
 
         model: the `Model` that this is the backbone of. Raises TransfuseError naming the folder where it does not fit.
         """
-        raise TransfuseError(
-            f"model.pretrained: blocks of this kind read no weights: {folder} is for block llama"
-        )
+        raise TransfuseError(f"model.pretrained: these blocks read no weights: {folder} is for block llama")
+
+    def save_pretrained(self, model: Any, folder: Path, longest: int) -> None:
+        """The inverse, for rows of at most ``longest`` positions. Raises TransfuseError where the model is no such."""
+        raise TransfuseError("these blocks are no language model for others to open: those of llama are")
