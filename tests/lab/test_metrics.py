@@ -95,14 +95,15 @@ def test_frechet_distance_to_held_out_images_with_a_floor_of_as_many_real_ones()
     assert metrics.FrechetDistance().compute(perfect)["frechet_distance"] < 1e-6
 
 
-def test_kernel_distance_tells_what_is_drawn_otherwise_and_is_about_nothing_of_what_is_alike() -> None:
+def test_kernel_distance_tells_what_is_drawn_otherwise_from_what_is_alike() -> None:
     compute = metrics.KernelDistance().compute
     judge = classifier_of(TRAINED_ON[1], TRAIN)
     made, real = judge.features(np.stack(DRAWN.made)), judge.features(TRUTH)
     assert compute(DRAWN) == {"kernel_distance": kernel_distance(made, real)}
     alike = replace(DRAWN, made=list(shades(HELDOUT)))
     one_sided = replace(DRAWN, made=list(shades(["dark"] * len(HELDOUT))))
-    assert abs(compute(alike)["kernel_distance"]) < 0.1 * compute(one_sided)["kernel_distance"]
+    # As many of each caption as are held out, and not as chance would have it: so it may lie well below 0.
+    assert compute(alike)["kernel_distance"] < 0.1 * compute(one_sided)["kernel_distance"]
 
 
 @pytest.mark.parametrize(
