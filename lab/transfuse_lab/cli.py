@@ -16,11 +16,11 @@ from transfuse_lab.commands.arguments import (
     SampleArguments,
     read_dtype,
     read_given,
-    recipe_on_data,
 )
 from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
 from transfuse_lab.commands.export import export
+from transfuse_lab.commands.mask_options import mask
 from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.device import AUTO, check_device
@@ -71,9 +71,21 @@ app = typer.Typer(
 )
 
 
+def tell_version(asked: bool) -> None:
+    """And nothing else."""
+    if asked:
+        from importlib.metadata import version
+
+        say(f"transfuse {version('transfuse')}, torch {version('torch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Of transfuse and torch.", callback=tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Of all commands."""
 
@@ -296,50 +308,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
-def mask(
-    expression: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[EXPR]", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option("--layout", help="The documents the mask is drawn over.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", metavar="RECIPE", help="Draw over this recipe's own layout, its mask too."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="Whose first documents --recipe lays out.")
-    ] = None,
-    overrides: Overrides = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
-    ] = None,
-    audited: Annotated[
-        str | None,
-        typer.Option(
-            "--audit", metavar="FILE.py:FUNCTION", help="Instead of EXPR: a mask of yours, audited."
-        ),
-    ] = None,
-    registry: RegistryFile = None,
-) -> None:
-    """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
-    on = recipe_on_data(recipe, data, overrides or (), registry)
-    if audited is not None:
-        from transfuse_lab.commands.audit import audit_command
-
-        lines, well = audit_command(audited, expression, layout, on, registry)
-    else:
-        from transfuse_lab.commands.mask import mask_command
-
-        lines, well = mask_command(expression, layout, out, registry, on).split("\n"), True
-    for line in lines:
-        say(line)
-    if not well:
-        raise typer.Exit(1)
+app.command()(mask)
 
 
 def main() -> None:

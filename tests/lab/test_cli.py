@@ -410,3 +410,11 @@ class TestArguments:
             "b": ("x", "delta(f, hi=1)"),
             "m": ("[1, 2]", "{a: 1, b: 2}"),
         }
+
+
+def test_versions_are_told() -> None:
+    from importlib.metadata import version
+
+    done = run("--version")
+    assert done.exit_code == 0
+    assert done.stdout.split() == ["transfuse", f"{version('transfuse')},", "torch", version("torch")]

@@ -8,18 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
+from typing import Any
 
 import pytest
 from transfuse.errors import TransfuseError
 from transfuse.registry import Registry
 from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
+from transfuse_lab.commands import compare
 from transfuse_lab.comparison import jobs
 from transfuse_lab.comparison.compare import share_done
 from transfuse_lab.comparison.plan import plan
 from transfuse_lab.comparison.run import Run
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.lock import locked
+from transfuse_lab.report.page import write_report
 from transfuse_lab.runs.records import load_record, save_record
 
 from tests.tiny.recipes import sets
@@ -54,10 +57,19 @@ def compared(
         *BOTH,
     )
     Here.started.clear()
+    pages: list[tuple[int, list[str]]] = []
+
+    def written(path: Path, records: list, *rest: Any, awaited: list[str]) -> None:
+        write_report(path, records, *rest, awaited=awaited)
+        pages.append((len(records), awaited))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", Here)
+        patch.setattr(compare, "write_report", written)
         done = cli(*command)
     assert done.exit_code == 0, (done.stderr, done.stdout)
+    # A page each time that a run has ended, which says what is not there yet.
+    assert pages == [(1, ["chameleon, seed 0"]), (2, []), (2, [])]
     assert done.stdout.splitlines()[-1] == f"report:  {out / 'report.html'}"
     assert "2 of 2 runs to do" in done.stdout
     assert "training: less than a minute on this machine (an estimate" in done.stdout

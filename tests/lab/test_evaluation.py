@@ -24,7 +24,7 @@ from transfuse.sequences.rows import join
 from transfuse.training.saving import write_checkpoint
 from transfuse.training.trainer import Trainer
 from transfuse_lab.evaluation.evaluate import evaluate
-from transfuse_lab.evaluation.losses import losses
+from transfuse_lab.evaluation.losses import loss_figures, losses
 from transfuse_lab.evaluation.tasks import ask
 from transfuse_lab.runs.records import data_uri, load_record
 from transfuse_lab.runs.trained import open_trained
@@ -35,7 +35,7 @@ from tests.tiny.runs import rewritten
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
     "generation_accuracy", "caption_accuracy", "caption_nll_token", "caption_nll_byte", "frechet_distance",
-    "reconstruction_error", "positions_per_second", "train_flops",
+    "kernel_distance", "heldout_loss_text_byte", "reconstruction_error", "positions_per_second", "train_flops",
 }  # fmt: skip
 DRAW, CAPTION = Task.parse("text->image"), Task.parse("image->text")
 ALL = EvalSettings()
@@ -144,7 +144,7 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     """The sum over a caption's tokens of −log p, image given and clean, and of its end."""
     held = asked(pictures, CAPTION)
     documents = [held.answered(i) for i in range(5)]
-    long = replace(documents[0], items=(documents[0].items[0], Item("text", "up down left right")))
+    long = replace(documents[0], items=(documents[0].items[0], Item("text", "up, übermütig down")))
     documents.append(long)
     by_hand = []
     with torch.no_grad():
@@ -162,6 +162,10 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     assert found.count == sum(count for _, count in by_hand)
     assert found.total == pytest.approx(sum(nats for nats, _ in by_hand), rel=1e-4)
     np.testing.assert_allclose(found.by_document, by_hand, rtol=1e-4)
+    figures = {figure.name: value for figure, value in loss_figures(model, documents)}
+    written = sum(len(document.items[-1].data.encode()) for document in documents)
+    assert figures["heldout_loss_text_byte"] == pytest.approx(found.total / written)
+    assert not any(name.startswith("heldout_loss_image_byte") for name in figures)
 
 
 def test_losses_of_spans_are_those_of_training_with_the_same_noise(model: Model, pictures: Path) -> None:

@@ -140,6 +140,13 @@ def test_it_is_written_to_its_place(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "report.html").read_text().startswith("<!doctype html>")
 
 
+def test_runs_that_have_not_ended_are_named() -> None:
+    told = "2 of 4 runs have not ended, and are not on this page yet: transfusion, seed 2, chameleon, seed 2."
+    assert told in page(pair(1), {}, awaited=["transfusion, seed 2", "chameleon, seed 2"])
+    assert "1 of 3 runs has not ended, and is not" in page(pair(1), {}, awaited=["x, seed 2"])
+    assert "not ended" not in page(pair(1), {})
+
+
 def test_a_page_without_runs_is_an_error() -> None:
     with pytest.raises(TransfuseError, match="no run to report on"):
         page([], {})

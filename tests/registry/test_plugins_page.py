@@ -30,8 +30,8 @@ PAGES = {path.stem: path.read_text() for path in DOCS.glob("hooks/*.md")}
 
 
 def example(hook: str) -> types.ModuleType:
-    """The plugin module on the hook's page."""
-    (source,) = re.findall(r"^```python\n(.*?)^```", PAGES[hook], flags=re.MULTILINE | re.DOTALL)
+    """The plugin module on the hook's page: all its Python."""
+    source = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGES[hook], flags=re.MULTILINE | re.DOTALL))
     module = types.ModuleType(f"page_{hook}")
     exec(compile(source, f"docs/hooks/{hook}.md", "exec"), module.__dict__)
     return module
@@ -167,6 +167,15 @@ def test_the_metric_measures() -> None:
     evaluation = Evaluation(Task("image", ("text",)), prompts, list(images), list(images + 0.5))
     metric = built("transfuse_metrics")
     assert metric.compute(evaluation) == {metric.figures[0].name: 0.5}
+
+
+def test_the_chance_of_a_metric_is_that_of_other_prompts() -> None:
+    metric = example("transfuse_metrics").BrightAsAsked()
+    prompts = [(Item("text", word),) for word in ("light one", "light two", "dark")]
+    real = [np.full((1, 4, 4), value) for value in (0.9, 0.9, 0.1)]
+    found = metric.compute(Evaluation(Task("image", ("text",)), prompts, real, real))
+    assert found == {"bright_as_asked": 1, "bright_as_asked_chance": pytest.approx(1 / 3)}
+    assert [figure.name for figure in metric.figures] == list(found)
 
 
 def test_the_tracker_is_told(tmp_path: Path) -> None:

@@ -146,18 +146,23 @@ def test_a_liar_is_refused_by_the_check_that_names_its_fault(name: str) -> None:
 
 OURS = {
     "llama": "llama",
+    "a small hidden width": "llama",
     "a stranger's": None,
     "each its own": "per-modality",
     "one its own, copied": {"name": "per-modality", "own": ["blob"], "start": "copied"},
     "timed": "timed",
+    "routed": "routed",
+    "routed to one of eight": {"name": "routed", "experts": 8},
+    "narrow": "narrow",
+    "axes": "axes",
 }
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_no_honest_block_is_refused(name: str, installed: Plugins) -> None:
-    plugins = tiny.plugins() if name == "timed" else installed
+    plugins = installed if "its own" in name else tiny.plugins()
     block = chosen(Honest) if OURS[name] is None else plugins.choose("block", OURS[name])
-    case = BlockCase(block)
+    case = BlockCase(block, hidden=8) if name == "a small hidden width" else BlockCase(block)
     assert [one.text for one in BLOCK.run(case) if one.status == "fails"] == []
 
 

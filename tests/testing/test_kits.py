@@ -42,7 +42,7 @@ from transfuse.testing import (
     SamplerTests,
     expect,
 )
-from transfuse.testing.kits.raw_data import shown_apart
+from transfuse.testing.kits.raw_case import shown_apart
 from transfuse.testing.modalities import Blob, Letters
 from transfuse_lab.datasets import open_data
 

@@ -87,12 +87,12 @@ class Timed(Stack):
 
 
 class Top1(nn.Module):
-    """Each position goes through the one of two feed-forwards that a router likes best (Switch, arXiv 2101.03961)."""
+    """Each position goes through the one feed-forward that a router likes best (Switch, arXiv 2101.03961)."""
 
-    def __init__(self, model: ModelSettings) -> None:
+    def __init__(self, model: ModelSettings, experts: int) -> None:
         super().__init__()
-        self.router = nn.Linear(model.dim, 2, bias=False)
-        self.experts = nn.ModuleList(FeedForward(model) for _ in range(2))
+        self.router = nn.Linear(model.dim, experts, bias=False)
+        self.experts = nn.ModuleList(FeedForward(model) for _ in range(experts))
 
     def forward(self, x: Tensor) -> Tensor:
         share, chosen = self.router(x).softmax(dim=-1).max(dim=-1)
@@ -103,14 +103,19 @@ class Top1(nn.Module):
         return out
 
 
+class RoutedSettings(Settings):
+    experts: int = 2
+    """Feed-forwards of a layer."""
+
+
 class Routed(Stack):
-    def __init__(self, settings: Settings, model: ModelSettings) -> None:
-        super().__init__(model, (Layer(model, Top1(model)) for _ in range(model.layers)))
+    def __init__(self, settings: RoutedSettings, model: ModelSettings) -> None:
+        super().__init__(model, (Layer(model, Top1(model, settings.experts)) for _ in range(model.layers)))
 
     def flops(self, modality: str) -> float:
-        """A position goes through one of the two."""
-        idle = sum(p.numel() for name, p in self.named_parameters() if "experts.1." in name)
-        return super().flops(modality) - 2.0 * idle
+        """A position goes through one of them."""
+        idle = [p for name, p in self.named_parameters() if "experts." in name and "experts.0." not in name]
+        return super().flops(modality) - 2.0 * sum(p.numel() for p in idle)
 
 
 class OwnFeedForward(nn.Module):
@@ -144,7 +149,8 @@ class Narrow(Stack):
             parameter.requires_grad_(f"experts.{marker_modality}." not in name)
 
     def prepare(self, row: RowContext) -> Any:
-        where = [torch.from_numpy(np.flatnonzero(row.modality == i)) for i in range(len(self.modalities))]
+        own = (np.flatnonzero(row.modality == i) for i in range(len(self.modalities)))
+        where = [torch.from_numpy(each).to(row.positions.device) for each in own]
         return rotary_tables(row, self.model), where
 
     def forward(self, x: Tensor, prepared: Any, t: Tensor, attend: Any) -> Tensor:
@@ -172,10 +178,8 @@ class Axes(Stack):
 
     def prepare(self, row: RowContext) -> Any:
         width = self.model.head_width // len(self.axes)
-        tables = [
-            rotary(torch.from_numpy(row.columns[axis])[:, None], width, self.model.rope_theta)
-            for axis in self.axes
-        ]
+        turned = [torch.from_numpy(row.columns[axis]).to(row.positions.device) for axis in self.axes]
+        tables = [rotary(each[:, None], width, self.model.rope_theta) for each in turned]
         return [torch.cat(each, dim=1) for each in zip(*tables, strict=True)]
 
 
@@ -183,7 +187,7 @@ class Axes(Stack):
 def transfuse_blocks() -> list[Part]:
     return [
         Part("timed", Settings, Timed),
-        Part("routed", Settings, Routed),
+        Part("routed", RoutedSettings, Routed),
         Part("narrow", Settings, Narrow),
         Part("axes", AxesSettings, Axes),
     ]

@@ -26,7 +26,7 @@ from transfuse.testing.kits.metric import METRIC, MetricCase
 from transfuse.testing.kits.modality import MODALITY
 from transfuse.testing.kits.modality_case import MASK, ModalityCase
 from transfuse.testing.kits.objective import OBJECTIVE, ObjectiveCase
-from transfuse.testing.kits.raw_data import RawDataCase
+from transfuse.testing.kits.raw_case import RawDataCase
 from transfuse.testing.kits.runner import Check, Kit
 from transfuse.testing.kits.sampler import SAMPLER, SamplerCase
 from transfuse.testing.modalities import StraightPath

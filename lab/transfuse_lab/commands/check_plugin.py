@@ -25,7 +25,7 @@ from transfuse.testing.kits.metric import METRIC, MetricCase
 from transfuse.testing.kits.modality import MODALITY
 from transfuse.testing.kits.modality_case import ModalityCase
 from transfuse.testing.kits.objective import OBJECTIVE, ObjectiveCase
-from transfuse.testing.kits.raw_data import RawDataCase
+from transfuse.testing.kits.raw_case import RawDataCase
 from transfuse.testing.kits.runner import Kit, LeftOut
 from transfuse.testing.kits.sampler import SAMPLER, SamplerCase
 

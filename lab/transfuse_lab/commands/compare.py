@@ -20,7 +20,7 @@ from transfuse_lab.comparison.compare import (
     train_and_evaluate,
 )
 from transfuse_lab.comparison.compare_json import write_comparison
-from transfuse_lab.comparison.jobs import cores
+from transfuse_lab.comparison.jobs import Job, cores
 from transfuse_lab.comparison.keeping import check_all_alike, records_of
 from transfuse_lab.comparison.plan import plan
 from transfuse_lab.comparison.run import Run
@@ -33,6 +33,7 @@ from transfuse_lab.output_paths import check_folder, check_room
 from transfuse_lab.progress import say
 from transfuse_lab.report.page import write_report
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.records import RunRecord
 from transfuse_lab.runs.survey import Surveyed, survey_all
 
 
@@ -98,17 +99,30 @@ def _compare(
     identity: dict[str, Any],
     places: list[str],
 ) -> None:
-    """places: a device for each run that is trained at once."""
+    """places: a device for each run that is trained at once. The page is written whenever a run has ended."""
     say(f"compare {', '.join(dict.fromkeys(run.entry for run in runs))} on {identity['name']}, seeds "
         f"{', '.join(map(str, settings.seeds))}: {len(todo)} of {len(runs)} runs to do, {len(places)} at once"
         f"{'' if places[0] == 'cpu' else ', on ' + ', '.join(places)}")  # fmt: skip
     common = {"registry": str(settings.registry) if settings.registry else None}
     fit_codecs(todo, common, places)
-    train_and_evaluate(todo, common, places)
-    records = list(records_of(runs).values())
     figures, page = settings.out / "compare.json", settings.out / "report.html"
+    left = {run.record_file: run.name for run in todo}
+
+    def report() -> list[RunRecord]:
+        """The page of the runs that have ended."""
+        found = list(records_of([run for run in runs if run.record_file not in left]).values())
+        masks = list(mask_pictures(runs))
+        write_report(page, found, identity, masks, settings.command, awaited=list(left.values()))
+        return found
+
+    def ended(job: Job) -> None:
+        for part in job.work["parts"]:
+            left.pop(Path(part["record"]))
+        report()
+
+    train_and_evaluate(todo, common, places, ended=ended)
+    records = report()
     write_comparison(figures, records, identity, settings.command)
-    write_report(page, records, identity, list(mask_pictures(runs)), settings.command)
     for line in table(records):
         say(line)
     say(f"figures: {figures}")

@@ -12,7 +12,7 @@ from transfuse.checkpoints import RunFolder, has_codecs
 from transfuse.files import read_json
 from transfuse.metrics import Figure
 
-from transfuse_lab.comparison.jobs import Job, Watch, run_all
+from transfuse_lab.comparison.jobs import Ended, Job, Watch, run_all
 from transfuse_lab.comparison.keeping import record_of
 from transfuse_lab.comparison.run import Run, mask_file
 from transfuse_lab.evaluation.statistics import Summary, by_entry, summaries
@@ -61,14 +61,16 @@ def train_and_evaluate(
     places: Sequence[str],
     watch: Watch | None = None,
     may_start: Callable[[Job], bool] = lambda job: True,
+    ended: Ended = lambda job: None,
 ) -> None:
     """Every run, to its record; those that branch off a run in one job with it. places: a device for each that is
-    trained at once. watch: instead of a bar. may_start: is asked of a job before it is started."""
+    trained at once. watch: instead of a bar. may_start: is asked of a job before it is started. ended: is told of
+    each whose records are there."""
     jobs = jobs_of(runs, common)
     if not jobs:
         return
     if watch is not None:
-        run_all(jobs, watch, places, may_start)
+        run_all(jobs, watch, places, may_start, ended)
         return
     with bar("train and evaluate") as progress:
         run_all(
@@ -76,6 +78,7 @@ def train_and_evaluate(
             lambda active, done: progress.update(share_done(jobs, active, done), names(active)),
             places,
             may_start,
+            ended,
         )
 
 

@@ -30,6 +30,8 @@ class Job:
     work: dict[str, Any]
 
 
+Ended = Callable[["Job"], None]
+"""Is told of each job that has ended well."""
 Watch = Callable[[Sequence["Job"], int], None]
 """Is told which jobs are at it, and how many have ended."""
 
@@ -39,8 +41,9 @@ def run_all(
     watch: Watch,
     places: Sequence[str] = (),
     may_start: Callable[[Job], bool] = lambda job: True,
+    ended: Ended = lambda job: None,
 ) -> None:
-    """Run every job; ``watch(active, done)`` is called once a second.
+    """Run every job; ``watch(active, done)`` is called once a second, and ``ended(job)`` once a job.
 
     places: a device for each job that runs at once, which the job is told; none: the CPU, as often as it has cores.
     may_start: is asked when a job's turn comes; one that may not is left out.
@@ -70,6 +73,7 @@ def run_all(
                 if process.returncode:
                     log = job.folder / "log.txt"
                     raise TransfuseError(f"{job.name} failed:\n{_tail(log)}\n  where in the code: {log}")
+                ended(job)
             watch(list(active.values()), done)
     finally:
         if active:

@@ -24,6 +24,17 @@ def title(entries: Sequence[str], data_name: str) -> str:
     return f"{' against '.join(entries)} on {data_name}"
 
 
+def not_yet(awaited: Sequence[str], records: Sequence[RunRecord]) -> list[str]:
+    """Of a page that is written before all runs have ended, which of them it does not have."""
+    if not awaited:
+        return []
+    several, named = len(awaited) > 1, ", ".join(awaited)
+    return [
+        f"{len(awaited)} of {len(awaited) + len(records)} runs {'have' if several else 'has'} not ended, and "
+        f"{'are' if several else 'is'} not on this page yet: {named}."
+    ]
+
+
 def sentences(entries: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """Of two entries or more, what a difference may come from; then one sentence a headline metric, and limits.
 

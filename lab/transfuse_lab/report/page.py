@@ -10,7 +10,7 @@ from transfuse.files import write_text
 
 from transfuse_lab.evaluation.statistics import by_entry
 from transfuse_lab.report import method, samples, sections
-from transfuse_lab.report.headline import sentences, title
+from transfuse_lab.report.headline import not_yet, sentences, title
 from transfuse_lab.report.html import Html, join, tag
 from transfuse_lab.report.masks import MaskPicture, mask_pictures
 from transfuse_lab.report.plan_findings import plan_findings
@@ -27,13 +27,15 @@ def write_report(
     masks: Sequence[MaskPicture] = (),
     command: str = "",
     found: Mapping[str, Any] | None = None,
+    awaited: Sequence[str] = (),
 ) -> None:
     """Writes the page, whole or not at all.
 
     data: the data set's identity. command: what reproduces it all. found: a plan's findings.
+    awaited: the names of runs that have not ended.
     Raises TransfuseError without a record, or for two of one entry and seed.
     """
-    write_text(path, page(records, data, masks, command, found) + "\n")
+    write_text(path, page(records, data, masks, command, found, awaited) + "\n")
 
 
 def page(
@@ -42,6 +44,7 @@ def page(
     masks: Sequence[MaskPicture] = (),
     command: str = "",
     found: Mapping[str, Any] | None = None,
+    awaited: Sequence[str] = (),
 ) -> str:
     """The page as text."""
     entries = by_entry(records)
@@ -49,7 +52,9 @@ def page(
         raise TransfuseError("report: there is no run to report on")
     name = title(list(entries), str(data.get("name", "data"))) if found is None else found["plan"]["title"]
     body = join(
-        sections.opening(name, sentences(entries) if found is None else [], entries),
+        sections.opening(
+            name, [*not_yet(awaited, records), *(sentences(entries) if found is None else [])], entries
+        ),
         Html("") if found is None else plan_findings(found),
         sections.table(entries),
         sections.curves(entries),

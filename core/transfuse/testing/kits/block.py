@@ -25,8 +25,7 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.rows import join
 from transfuse.sequences.vocabulary import END, vocabulary_for
 from transfuse.testing.kits.computing import near_in_bfloat16, nothing_left_on_the_cpu
-from transfuse.testing.kits.forward import close
-from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
+from transfuse.testing.kits.runner import Kit, LeftOut, close, expect, global_randomness_untouched
 from transfuse.testing.modalities import Blob, Letters, document
 from transfuse.training.recompute import recompute_layers
 
@@ -87,8 +86,8 @@ class BlockCase:
         t = torch.cat([group.t for group in batch.groups]) if batch.groups else x.new_empty(0)
         return model.backbone(x, model.prepare(batch), t, model.attend(batch.columns))
 
-    def vectors(self, batch: Batch) -> Tensor:
-        draw = torch.Generator().manual_seed(1)
+    def vectors(self, batch: Batch, seed: int = 1) -> Tensor:
+        draw = torch.Generator().manual_seed(seed)
         return torch.randn(len(batch), self.settings["dim"], generator=draw)
 
 
@@ -150,10 +149,11 @@ def attention_matters(at: BlockCase) -> None:
 @BLOCK.check("change prepare so that it turns queries and keys by row.positions, or say does_not = {'order': reason}",
              ability="order")  # fmt: skip
 def the_order_matters(at: BlockCase) -> None:
-    """What is said at other rotary positions is something else."""
+    """What is said at other rotary positions is something else; a block may read them in the column too."""
     batch = at.batch()
     plain = at.output(batch)
     batch.positions.mul_(2)
+    batch.columns["pos"] = 2 * batch.columns["pos"]
     expect(not close(at.output(batch), plain), "rotary positions twice as far apart change nothing")
 
 
@@ -171,13 +171,15 @@ def documents_of_a_row_do_not_meet(at: BlockCase) -> None:
 
 @BLOCK.check("change the block so that every weight is used, or leave out what is not")
 def every_weight_gets_a_gradient(at: BlockCase) -> None:
-    """After a few steps the losses have reached every weight."""
+    """After a few steps the losses have reached every weight; so that routers send something everywhere, outputs of
+    random vectors count as well."""
     model, touched = at.new_model().train(), set[str]()
     batch, optimizer = at.batch(model=model), torch.optim.SGD(model.trained(), lr=0.1)
     own = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
-    for _ in range(3):
+    for i in range(6):
         optimizer.zero_grad()
-        at.loss(model, batch).backward()
+        outputs = at.output(batch, at.vectors(batch, seed=10 + i), model) * at.vectors(batch)
+        (at.loss(model, batch) + outputs.mean()).backward()
         touched |= {name for name, p in own.items() if p.grad is not None and p.grad.any()}
         optimizer.step()
     expect(touched == own.keys(), f"no gradient reached {', '.join(sorted(own.keys() - touched)[:4])}")
@@ -256,9 +258,12 @@ def decoding_is_what_it_trained(at: BlockCase) -> None:
     with torch.no_grad():
         logits = at.model.logits(at.model(collate(row, at.model.modalities, Key(0), clean=True))[0])
     letters, start = at.model.vocabulary.range("letters"), len(at.model.layout.prompt(prompt)[0])
-    allowed = [*range(letters.start, letters.stop), at.model.vocabulary.marker(END)]
-    for place in range(start, len(row.tokens) - 1):  # the end was set by the number of letters
-        behind = float(logits[place - 1, allowed].max() - logits[place - 1, row.tokens[place]])
+    allowed = [at.model.vocabulary.marker(END), *range(letters.start, letters.stop)]
+    for place in range(
+        start, len(row.tokens) - 1
+    ):  # the end was set by the number of letters, of which one is least
+        may = allowed[place == start :]
+        behind = float(logits[place - 1, may].max() - logits[place - 1, row.tokens[place]])
         expect(behind < 1e-3, f"position {place} is written with {behind:.3g} nats less than the likeliest")
 
 

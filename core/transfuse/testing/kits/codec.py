@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from transfuse.modalities import seam
-from transfuse.testing.kits.raw_data import RAW_DATA, RawDataCase, shown
+from transfuse.testing.kits.raw_case import RawDataCase, shown
+from transfuse.testing.kits.raw_data import RAW_DATA
 from transfuse.testing.kits.runner import Kit, expect
 
 SAID: Kit[RawDataCase] = Kit("codec")

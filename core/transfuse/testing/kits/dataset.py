@@ -12,7 +12,7 @@ import numpy as np
 from transfuse.datasets import ENDLESS, DataSet
 from transfuse.documents import Document, Encoded, Item
 from transfuse.modalities.raw import as_numbers
-from transfuse.testing.kits.raw_data import off
+from transfuse.testing.kits.raw_case import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
 DATASET: Kit["DataSetCase"] = Kit("data set")

@@ -8,7 +8,7 @@ from transfuse.modalities import seam
 from transfuse.modalities.modality import Span, SpanModality
 from transfuse.sequences.item_checks import check_items
 from transfuse.testing.kits.modality_case import ModalityCase
-from transfuse.testing.kits.raw_data import shown
+from transfuse.testing.kits.raw_case import shown
 from transfuse.testing.kits.runner import Kit, LeftOut, expect
 from transfuse.training.mask_checks import check_leak, check_separate
 

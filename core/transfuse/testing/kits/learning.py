@@ -11,9 +11,8 @@ from torch._dynamo import reset
 from transfuse.modalities import seam
 from transfuse.modalities.modality import SpanModality
 from transfuse.testing.kits.computing import near_in_bfloat16, nothing_left_on_the_cpu
-from transfuse.testing.kits.forward import close
 from transfuse.testing.kits.modality_case import ModalityCase
-from transfuse.testing.kits.runner import Kit, LeftOut, expect
+from transfuse.testing.kits.runner import Kit, LeftOut, close, expect
 
 LEARNING: Kit[ModalityCase] = Kit("modality")
 STEPS = 30

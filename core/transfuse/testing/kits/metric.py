@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 from transfuse.metrics import Evaluation, Figure, Metric
-from transfuse.testing.kits.raw_data import off
+from transfuse.testing.kits.raw_case import off
 from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
 
 METRIC: Kit["MetricCase"] = Kit("metric")

@@ -23,7 +23,7 @@ from transfuse.sequences.batch import Batch, collate
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.rows import Row, join
 from transfuse.sequences.vocabulary import vocabulary_for
-from transfuse.testing.kits.raw_data import RawDataCase
+from transfuse.testing.kits.raw_case import RawDataCase
 from transfuse.testing.kits.runner import LeftOut
 from transfuse.testing.modalities import Letters
 
@@ -31,6 +31,8 @@ MASK = "same(doc) & (le(idx) | same(span))"
 """Where nobody names one: causal, and both ways within a span."""
 AT_ONCE = 3
 """Spans of one shape in a batch."""
+DRAWS = 8
+"""So many times are drawn for each span where a law is to hold at every time."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from transfuse.config.origin import told
 from transfuse.errors import TransfuseError, did_you_mean
 
 Status = Literal["ok", "fails", "does not", "left out"]
+CLOSE = 1e-4
+"""So far, absolute and as a share, may numbers be apart that are equal but for rounding."""
 
 
 class Case(Protocol):
@@ -40,6 +42,12 @@ def expect(holds: Any, seen: str) -> None:
     """Raises `Failed` with what was seen, where a law does not hold."""
     if not holds:
         raise Failed(seen)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal but for rounding."""
+    a, b = a.detach(), b.detach()
+    return a.shape == b.shape and bool(((a - b).abs() <= CLOSE * (1 + b.abs())).all())
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from transfuse.generation.decoding import generate
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Evaluate, SpanModality
 from transfuse.modalities.objective import broadcast_like
-from transfuse.testing.kits.forward import close
 from transfuse.testing.kits.modality_case import ModalityCase, seeds
-from transfuse.testing.kits.raw_data import off, shown
-from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
+from transfuse.testing.kits.raw_case import off, shown
+from transfuse.testing.kits.runner import Kit, LeftOut, close, expect, global_randomness_untouched
 
 SAMPLING: Kit[ModalityCase] = Kit("modality")
 

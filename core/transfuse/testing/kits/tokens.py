@@ -7,10 +7,9 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.modalities import seam
 from transfuse.modalities.modality import TokenModality
-from transfuse.testing.kits.forward import close
 from transfuse.testing.kits.modality_case import ModalityCase, seeds
-from transfuse.testing.kits.raw_data import shown
-from transfuse.testing.kits.runner import Kit, LeftOut, expect, global_randomness_untouched
+from transfuse.testing.kits.raw_case import shown
+from transfuse.testing.kits.runner import Kit, LeftOut, close, expect, global_randomness_untouched
 
 TOKENS: Kit[ModalityCase] = Kit("modality")
 MOST = 32  # payloads, of which ids are drawn in the shape
