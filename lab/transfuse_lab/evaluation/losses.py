@@ -128,14 +128,15 @@ def loss_figures(model: Model, documents: Sequence[Document]) -> Iterator[tuple[
         )  # fmt: skip
         if ids and (written := _written(documents, role)):
             yield (
-                Figure(f"heldout_loss_{role}_byte", f"… {role}, by byte", "nats a byte", "lower", detail=True,
+                Figure(f"heldout_loss_{role}_byte", f"Held-out loss, {role}, by byte", "nats a byte", "lower",
+                       detail=True,
                        meaning="the same nats over the UTF-8 bytes of the texts: comparable between tokenizers"),
                 one.total / written,
             )  # fmt: skip
         for level, span, mean in one.by_level() if not ids else ():
             yield (
-                Figure(f"heldout_loss_{role}_noise_{level}_of_{LEVELS}", f"… {role} with {span} noise", what, "lower",
-                       detail=True, meaning=f"the same where the share of noise is {span}"),
+                Figure(f"heldout_loss_{role}_noise_{level}_of_{LEVELS}", f"Held-out loss, {role}, {span} noise", what,
+                       "lower", detail=True, meaning=f"the same where the share of noise is {span}"),
                 mean,
             )  # fmt: skip
 

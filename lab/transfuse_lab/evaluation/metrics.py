@@ -131,7 +131,7 @@ class FrechetDistance(Metric):
             "Fréchet distance to held-out images (lower is better)",
         ),
         Figure(
-            "frechet_floor", "… of real training images", "", "", "number",
+            "frechet_floor", "Fréchet distance of real training images", "", "", "number",
             "the Fréchet distance of as many real training images, which the classifier has seen, to the held-out ones",
         ),
     )  # fmt: skip

@@ -26,7 +26,7 @@ TRAINING = (
     ),
     Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
     Figure(
-        "train_flops_without_output", "… without the output layer", "", "", "number",
+        "train_flops_without_output", "Training FLOPs without the output layer", "", "", "number",
         "the same without the output layer, whose share grows with the vocabulary and falls with the model's size",
         detail=True,
     ),
