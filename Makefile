@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Processes that share the tests.
 WORKERS ?= 2
 
-.PHONY: pilot science science-check demo test test-slow test-gpu lint docs constraints mutation clean
+.PHONY: pilot science science-check demo test test-slow test-gpu fuzz lint docs constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -35,6 +35,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# 100,000 inputs for each reader of what others write (tests/fuzz/targets.py), other ones each time: hours.
+fuzz: $(VENV)/.test
+	FUZZ=100000 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fuzz
 
 # What only a GPU can show; without one each says that it skips, and why.
 test-gpu: $(VENV)/.test

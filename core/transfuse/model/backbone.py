@@ -98,10 +98,7 @@ class Backbone(Interface):
         return 2.0 * sum(p.numel() for _, p in self.weights(modality) if p.dim() == 2)
 
     def load_pretrained(self, model: Any, folder: Path) -> None:
-        """Put the weights of the language model in a folder (``model.pretrained``) into these and the model's tables.
-
-        model: the `Model` that this is the backbone of. Raises TransfuseError naming the folder where it does not fit.
-        """
+        """A folder's language model into these and the `Model`'s tables. Raises TransfuseError if it does not fit."""
         raise TransfuseError(f"model.pretrained: these blocks read no weights: {folder} is for block llama")
 
     def save_pretrained(self, model: Any, folder: Path, longest: int) -> None:

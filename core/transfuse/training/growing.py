@@ -17,6 +17,7 @@ from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe, TrainSettings
 from transfuse.errors import TransfuseError
+from transfuse.files import CURE
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
@@ -104,7 +105,10 @@ def inherit(run: RunFolder, there: Recipe, recipe: Recipe) -> Inherited:
             f"--from {run.path}: train.lr_scale.{INHERITED}=0 leaves nothing to train, since that run has all roles of "
             f"the recipe: leave it out, or add a role"
         )
-    return Inherited(roles, Vocabulary.from_dump(run.description["vocabulary"]).size)
+    try:
+        return Inherited(roles, Vocabulary.from_dump(run.description["vocabulary"]).size)
+    except (LookupError, TypeError, ValueError) as error:
+        raise TransfuseError(f"{run.description_file} is damaged ({error!r}): {CURE}") from error
 
 
 def grow(
