@@ -14,6 +14,7 @@ SHAPES = "needs FlexAttention's shapes"
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "recipe.py: is {values": (MODEL, "core/test_pretrained.py"),
     "config_json.py: {setting}": (MODEL, "core/test_saved_language_model.py"),
+    "encoding.py: rank": (RANKS, "training/test_encoding.py"),
     "kv_cache.py: cache: stream": (LIBRARY, "attention/test_cache.py"),
     "kernel.py: tiles": (LIBRARY, "attention/test_backends.py"),
     "flex.py: flex": (LIBRARY, "attention/test_flex.py"),
