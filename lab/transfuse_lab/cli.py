@@ -21,7 +21,7 @@ from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
 from transfuse_lab.commands.export import export
 from transfuse_lab.commands.mask_options import mask
-from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
+from transfuse_lab.commands.options import DTYPE, Data, Device, DrawnBy, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.device import AUTO, check_device
 from transfuse_lab.progress import complain, say
@@ -186,14 +186,7 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="How samples are drawn: image.sampler.evaluations=20; repeatable.",
-        ),
-    ] = None,
+    overrides: DrawnBy = None,
     device: Device = AUTO,
     dtype: Annotated[str, DTYPE] = "float32",
 ) -> None:
@@ -231,6 +224,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="SPLIT", help="Whose documents: test, tune, or another of the data's."),
     ] = None,
+    overrides: DrawnBy = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
@@ -245,6 +239,7 @@ def evaluate(
         check_device(device),
         dtype and read_dtype(dtype),
         split,
+        tuple(overrides or ()),
     )
 
 

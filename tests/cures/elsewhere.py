@@ -110,6 +110,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "fid.py": (WEIGHTS, "adapters/test_fid.py"),
     "references.py": (WEIGHTS, "adapters/test_references.py"),
     "lm_eval.py": ("lm-eval's command line, not ours", "adapters/test_lm_eval.py"),
+    "glosses.py": ("Debian's mirrors, and files of theirs", "plugins/scenes/test_glosses.py"),
     "npm.py": (NETWORK, "data/test_npm.py"),
     "emoji.py": (NETWORK, "data/test_emoji.py"),
     "device.py: torch {torch.__version__}": (CUDA, "devices/test_device_option.py"),

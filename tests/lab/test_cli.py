@@ -259,7 +259,7 @@ class TestCommands:
         assert calls == [
             (
                 "eval_command",
-                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None, None),
+                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None, None, ()),
             )
         ]
 

@@ -134,6 +134,45 @@ def test_other_data_leave_the_runs_own_record_alone(
     assert (evaluated / "record.json").read_bytes() == before
 
 
+def test_samples_drawn_otherwise_leave_the_runs_own_record_alone(
+    evaluated: Path, cli: Callable, recipe: str
+) -> None:
+    sets = {"transfusion": "image.sampler.evaluations=7", "chameleon": "image.temperature=0"}[recipe]
+    key, _, value = sets.rpartition("=")
+    before, own = (evaluated / "record.json").read_bytes(), load_record(evaluated / "record.json")
+    done = cli("eval", evaluated, "--task", "text->image", "--set", sets)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    path = evaluated / f"record-{key.replace('.', '-')}-{value}.json"
+    assert f"all of it: {path}" in done.stdout
+    assert (evaluated / "record.json").read_bytes() == before
+    record = load_record(path)
+    assert record.facts["sampled_otherwise"] == [sets]
+    assert "sampled_otherwise" not in own.facts
+    there = record.settings["modalities"]
+    for step in key.split("."):
+        there = there[step]
+    assert there == int(value)
+    assert record.metrics["heldout_loss_text_byte"] == own.metrics["heldout_loss_text_byte"]
+    made = [[one.made for one in each.samples if one.task == "text->image"] for each in (own, record)]
+    assert len(made[0]) == len(made[1])
+    assert made[0] != made[1]
+    done = cli("eval", evaluated, "--set", "train.lr=1")
+    assert done.exit_code == 2
+    assert "--set train.lr: is settled by the training; of this run may be set: " in done.stderr
+
+
+def test_a_long_override_gives_its_record_a_name_that_a_file_can_have(
+    evaluated: Path, cli: Callable, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    for last in "12":
+        words = ("--task", "image->text", "--prompts", 2, "--set", f"text.temperature=1.{'0' * 250}{last}")
+        done = cli("eval", run, *words)
+        assert done.exit_code == 0, (done.stderr, done.exception)
+    assert len([*run.glob("record-text-temperature-1-*.json")]) == 2
+
+
 def asked(pictures: Path, task: Task, split: str = "test"):
     from transfuse_lab.datasets.folder import Folder
 

@@ -141,6 +141,19 @@ def test_what_is_inherited_stays_bit_for_bit_and_what_is_new_moves(
     } & set(trainer.optimizer.state) <= {trainer.model.unembed.weight}
 
 
+@pytest.mark.parametrize("block", ["shared", "series' own, drawn"])
+def test_frozen_it_loses_the_chance_that_it_gives_to_new_ids_and_nothing_else(
+    lab: Lab, block: str, tmp_path: Path
+) -> None:
+    begun = lab.old_losses(lab.begun(tmp_path / "run", *BLOCKS[block], FROZEN))
+    trainer = lab.train(tmp_path / "run", *BLOCKS[block], FROZEN)
+    after = lab.old_losses(trainer.model)
+    assert after["image"] == begun["image"]
+    assert after["text"] > begun["text"]
+    trainer.model.predictable[trainer.inherited.ids :] = False
+    assert lab.old_losses(trainer.model) == begun
+
+
 def test_a_run_that_froze_goes_on_as_if_it_had_not_stopped(lab: Lab, tmp_path: Path) -> None:
     sets = (*OWN, FROZEN, "train.ema=0.9")
     whole = lab.train(tmp_path / "whole", *sets, "train.steps=6", start=lab.first())

@@ -186,7 +186,7 @@ def _begin(
         facts = {
             "data": data.identity(),
             "data_section": section,
-            "plugins": versions(plugins),
+            "plugins": plugins.versions,
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
             MADE_BY: [made_by()],
@@ -207,12 +207,6 @@ def droppable_roles(data: DataSet) -> list[str]:
     """The roles whose items guidance may leave out, as the first training documents mark them, sorted."""
     documents = (data.document("train", index) for index in range(min(LOOKED_AT, data.size("train"))))
     return sorted({item.modality for document in documents for item in document.items if item.droppable})
-
-
-def versions(plugins: Plugins) -> dict[str, str]:
-    """Each loaded plugin's distribution and version."""
-    loaded = (contents.plugin for contents in plugins.loaded)
-    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
 def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> dict[str, list[Any]]:
