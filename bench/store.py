@@ -104,12 +104,16 @@ def rate(folder: Path, kind: str, size: int) -> dict[str, float]:
             for array, each in zip(flat, bounds, strict=True):
                 np.array(array[block * BLOCK * each : (block + 1) * BLOCK * each])
 
+    ends = [np.array(file[: BLOCK * each]).view(np.uint8) for file, each in zip(flat, bounds, strict=True)]
+    sums = timed(lambda: [checksums().value(end) for end in ends], 0.2)
+    of_sums = sum(end.nbytes for end in ends)
     size = len(blocks) * BLOCK * sum(r.dtype.itemsize * each for r, each in zip(readers, bounds, strict=True))
     seconds, others = timed(ours), timed(memmap)
     return {
         "store_bytes_a_second": size / seconds,
         "memmap_bytes_a_second": size / others,
         "ratio": others / seconds,
+        "checksum_bytes_a_second": of_sums / sums,
         "documents_a_second": len(blocks) * BLOCK / seconds,
     }
 
@@ -286,9 +290,11 @@ def table(found: dict[str, dict[str, float]], faults: dict[str, Any]) -> str:
         if name.startswith("rate"):
             ours, others = (one[f"{whose}_bytes_a_second"] / 1e9 for whose in ("store", "memmap"))
             kind = name.removeprefix("rate, ")
+            sums = one.get("checksum_bytes_a_second")
+            checked = f"; a checksum alone {sums / 1e9:.1f}" if sums else ""
             rows.append((
                 f"{kind}: shuffled blocks of 1,024, checked and copied out, over numpy's memmap",
-                f"{one['ratio']:.2f}x ({ours:.1f} of {others:.1f} GB/s)",
+                f"{one['ratio']:.2f}x ({ours:.1f} of {others:.1f} GB/s{checked})",
             ))  # fmt: skip
     if one := found.get("training"):
         told = (

@@ -52,7 +52,7 @@ def test_the_marks_of_a_document_begin_and_end_a_text(kit: Kit, tmp_path: Path) 
     language_model("llama", tmp_path / "first")
     model = moved(started(recipe_of(tmp_path / "first"), kit))
     model.backbone.save_pretrained(model, tmp_path / "saved", 64)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     weight, marks = theirs.get_input_embeddings().weight, model.vocabulary.range("document")
     for id, label in (
         (theirs.config.bos_token_id, "<document>"),

@@ -75,6 +75,13 @@ def test_every_method_of_the_interface_is_on_the_page() -> None:
     assert left <= {"flops", "suffix_for"}
 
 
+@pytest.mark.parametrize("name", ["waves", "copies", "sets"])
+def test_its_modalities_and_its_data_set_pass_the_kits(name: str, registry: Registry, cli: Callable) -> None:
+    done = cli("plugins", "check", name)
+    assert done.exit_code == 0, [line for line in done.stdout.splitlines() if "FAILS" in line]
+    assert re.search(r"^modality \w+: \d+ holds", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", [*RECIPES, "waves-sets"])
 def test_it_trains_and_draws_both_lengths(name: str, model: Callable, registry: Registry) -> None:
     assert registry.faults() == []

@@ -38,6 +38,7 @@ def smaller(name: str, folder: Path) -> Path:
         text = re.sub(pattern, instead, text)
     path = folder / name
     path.write_text(text)
+    shutil.copy(RESULTS / "scenes-easy.yaml", folder)
     return path
 
 

@@ -46,7 +46,9 @@ from transfuse.testing import (
 from transfuse.testing.kits.raw_case import shown_apart
 from transfuse.testing.kits.runner import Check
 from transfuse.testing.modalities import Blob, Letters
+from transfuse_lab.commands import check_plugin
 from transfuse_lab.datasets import open_data
+from transfuse_lab.datasets.digits import Digits
 
 from tests.testing.fresh_liars import FRESH
 from tests.testing.liars import EVALUATION, Numbers, Right
@@ -405,6 +407,20 @@ def test_parts_that_nothing_can_be_tried_with_are_said(
     assert "modality masked_vq, as 'image', on digits" in told
     assert "  declared  decoding-inverts-encoding: round trip: what an autoencoder loses" in told
     assert cli("plugins", "check", "serie").stderr.startswith("error: no plugin 'serie' is loaded; ")
+
+
+def test_data_sets_that_cannot_be_read_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, installed: Plugins
+) -> None:
+    """As one whose files nobody has fetched: other plugins are checked without it."""
+
+    class Unfetched(Digits):
+        def document(self, split: str, index: int, rng: np.random.Generator | None = None) -> Document:
+            raise TransfuseError("its files are not there")
+
+    found = {"unfetched": Unfetched(), "digits": Digits()}
+    monkeypatch.setattr(check_plugin, "open_data", lambda name, plugins: found[name])
+    assert list(check_plugin.opened(found, installed)) == [found["digits"]]
 
 
 # -- the page

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class Progress:
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "Progress":
         """What ``asdict`` gave. Raises ValueError where it is no such."""
-        return cls(**{one.name: number(saved[one.name], type(one.default)) for one in fields(cls)})
+        return cls(**{name: number(saved[name], type(own)) for name, own in asdict(cls()).items()})
 
     def share(self, recipe: Recipe) -> float:
         """The share of the recipe's budget that is spent."""

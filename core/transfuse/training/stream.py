@@ -17,12 +17,10 @@ from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
-from transfuse.training.encoding import encode_together, worth_dealing
+from transfuse.training.encoding import Content, encode_together, worth_dealing
 from transfuse.training.order import Order, order_of
 from transfuse.training.ranks import ALONE, Ranks
 
-Content = tuple[str, bytes]
-"""A role, and a hash of raw data."""
 KEPT, KEPT_BYTES = 50_000, 2**30  # payloads, and of what size in all
 BAD = 100  # records that are not what was written, at which a run stops
 IDS = 200_000  # of documents, which are compared
@@ -136,8 +134,7 @@ class Stream:
                 content = self._content(document, index) if item.modality in self._dealt else None
                 if content is not None and content not in self._payloads:
                     wanted.setdefault(content, (document, index))
-        payloads = encode_together(self.layout, [*wanted.values()], self.ranks)
-        for content, payload in zip(wanted, payloads, strict=True):
+        for content, payload in encode_together(self.layout, wanted, self.ranks).items():
             self._keep(content, payload)
 
     @cached_property

@@ -69,3 +69,9 @@ def test_what_no_model_gets_right():
     asked = Evaluation(Task.parse("frame+frame->frame"), prompts, truth=[frames[2]], made=[frames[2]])
     found = FrameError().compute(asked)
     assert found["frame_error"] == found["frame_error_moved"] == 0 < found["frame_error_repeated"]
+    assert found["frame_error_repeated"] == pytest.approx(2 * found["frame_error_empty"])
+    assert found["frame_placed"] == found["frame_placed_moved"] == 1
+    bounced = Evaluation(asked.task, [(prompts[0][1], Item("frame", frames[2]))], [frames[3]], [frames[2]])
+    found = FrameError().compute(bounced)
+    assert found["frame_placed"] == found["frame_placed_moved"] == 0
+    assert found["frame_error_moved"] == pytest.approx(2 * found["frame_error_empty"])

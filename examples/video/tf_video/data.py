@@ -35,7 +35,7 @@ def clip(picture: np.ndarray, start: tuple[int, int], step: tuple[int, int], fra
 
 
 class Clips(DataSet):
-    """Caption and frames, or frames and caption. A held-out clip shows a digit of 297 that no training clip shows."""
+    """Caption and frames, or frames and caption. A held-out clip shows a digit of 299 that no training clip shows."""
 
     name = "clips"
     reversed_share = 0.4

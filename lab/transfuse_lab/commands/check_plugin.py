@@ -17,6 +17,7 @@ from transfuse.metrics import Evaluation, Metric
 from transfuse.modalities.objective import Sampler, SpanObjective, TokenObjective
 from transfuse.registry import Registry
 from transfuse.registry.plugin_contents import PluginContents
+from transfuse.registry.plugins import Plugins
 from transfuse.testing.kits.attention import ATTENTION, AttentionCase
 from transfuse.testing.kits.block import BLOCK, BlockCase
 from transfuse.testing.kits.codec import CODEC
@@ -156,7 +157,7 @@ class Material:
             return [open_data(self.data, plugins)]
         names = [name for kind, name in self.plugin.parts if kind == "dataset"]
         names += [name for name in plugins.parts("dataset") if name not in names]
-        return list(_opened(names, self.registry))
+        return list(opened(names, plugins))
 
     def raws(self, data: DataSet, role: str) -> list[Any]:
         """Of the first ``LOOKED_AT`` two unlike ones of each shape, where there are two; then others."""
@@ -229,12 +230,15 @@ class Material:
         raise LeftOut("no data set here has a task that it applies to: give one by --data")
 
 
-def _opened(names: Iterable[str], registry: Registry) -> Iterator[DataSet]:
+def opened(names: Iterable[str], plugins: Plugins) -> Iterator[DataSet]:
+    """Those that open and can be read."""
     for name in names:
         try:
-            yield open_data(name, registry.plugins)
+            data = open_data(name, plugins)
+            roles_of(data)
         except TransfuseError:
-            continue  # it needs settings, or has not been built
+            continue  # it needs settings, or has not been built or fetched
+        yield data
 
 
 def _works(case: RawDataCase) -> bool:

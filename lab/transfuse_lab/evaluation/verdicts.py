@@ -27,8 +27,8 @@ class Finding:
     mean: of the differences, in units of the figure; better is positive. sd: of one difference.
     low, high: the 95 % t interval. p: two-sided, of no difference; holm: the same, corrected for the hypotheses
     that were stated together. inside: the 90 % interval lies within ± margin, so the difference is not beyond it
-    (two one-sided tests at 5 %). detectable: the true difference that so many seeds find in four cases of five, even if
-    it is the smallest of p that Holm looks at first. The interval is not corrected.
+    (two one-sided tests at 5 %). detectable: the true difference that so many seeds find in four cases of five, at
+    the level that Holm asks of the smallest p. The interval is not corrected.
     verdict: ``seen`` (beyond zero, to the stated side), ``contrary`` (beyond zero, to the other), ``not seen``
     (inside the margin), ``undecided``. Where the interval is beyond zero and inside the margin too, it is seen.
     """
