@@ -154,6 +154,7 @@ def test_a_record_that_is_not_of_its_run_is_made_again(
     assert done.exit_code == 0, done.stderr
     assert "it is made again" in done.stdout
     assert f"{path}" in done.stdout
+    assert "evaluation comes on top, less than a minute by the runs that have ended" in done.stdout
     after = load_record(path)
     assert after.metrics["generation_accuracy"] == before.metrics["generation_accuracy"]
     assert (after.entry, after.seed, after.settings) == (before.entry, before.seed, before.settings)
