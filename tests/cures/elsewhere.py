@@ -139,6 +139,7 @@ NO_CURE: tuple[str, ...] = (
     "headline.py", "choices.py", "plugin.py: principal components", "data_set.py: made by this program", "edits.py",
     "html.py", "samples.py: {asked}", "compare.py: train and evaluate", "survey.py: look at",
     "results_page.py", "plan_findings.py", "compare_plan.py: plan's results",
-    "new_plugin.py: `transfuse compare", "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
+    "new_plugin.py: `transfuse compare",
+    "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
 )  # fmt: skip
 """What looks like one and is none."""
