@@ -62,7 +62,8 @@ class CodeGrid(GridModality):
         self.views = guidance.views_dropped
 
     def columns(self) -> Mapping[str, Column]:
-        return PLACES
+        """Of grids that have rows and columns; known once it is fit."""
+        return PLACES if not self.sizes or any(len(sides) == len(PLACES) for sides in self.sizes) else {}
 
 
 class VQ(CodeGrid, TokenModality):
