@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Processes that share the tests.
 WORKERS ?= 2
 
-.PHONY: pilot science science-check demo test test-slow test-gpu lint docs constraints mutation clean
+.PHONY: pilot science science-check demo test test-slow test-gpu fuzz lint docs constraints mutation clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -36,6 +36,10 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
+# 100,000 inputs for each reader of what others write (tests/fuzz/targets.py), other ones each time: hours.
+fuzz: $(VENV)/.test
+	FUZZ=100000 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/fuzz
+
 # What only a GPU can show; without one each says that it skips, and why.
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest tests/devices tests/gpu -rs
@@ -52,9 +56,14 @@ science: $(VENV)/.lab
 	$(BIN)/transfuse tune docs/results/prereg-scenes.yaml
 	$(BIN)/transfuse compare --plan docs/results/prereg-scenes.yaml
 
-# Known answers of the instrument, each shown to fail on a planted fault; half an hour.
+# Known answers of the instrument, each shown to fail on a planted fault (docs/known-answers.md); half an hour.
+ANSWERS = tests/core/test_flops.py tests/core/test_markov.py tests/core/test_weights_drawn.py \
+	tests/end_to_end/test_one_seed.py tests/end_to_end/test_plan.py tests/lab/test_pilot_checks.py \
+	tests/lab/test_search.py tests/plugins/diffusion/test_known_scores.py tests/plugins/scenes/test_data_set.py \
+	tests/plugins/scenes/test_grammar.py tests/plugins/test_unet_patcher.py tests/training/test_resume.py
 science-check: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow tests/science
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ANSWERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow tests/science
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

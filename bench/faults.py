@@ -8,9 +8,10 @@ write, rename or fsync under that folder; then what lies there is opened and loo
 which has to end in the same bits as one that was never killed. Then files of the finished folder are flipped in one
 bit, truncated, deleted, exchanged with another, or filled with zeros; verifying in full and reading have to name each.
 
-Written are ``kills``, ``lost`` (finished records that were gone after a kill, or re-runs that ended in other bits),
-``corruptions``, and ``silent`` (damages that nobody named; wrong states that opened after a kill). Processes are
-forked from this one, so POSIX alone.
+Written after each case, beside the cases that stand in the file already, so that nothing is lost of a run that is cut
+and ``--cases`` may do one at a time: ``kills``, ``lost`` (finished records that were gone after a kill, or re-runs that
+ended in other bits), ``corruptions``, and ``silent`` (damages that nobody named; wrong states that opened after a
+kill). Processes are forked from this one, so POSIX alone.
 """
 
 import argparse
@@ -22,12 +23,16 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from runners.fault_cases import CASES, Case, files_of
 from runners.killing import Kill, forked
 from transfuse.errors import TransfuseError
+from transfuse.files import write_text
 
+say = partial(print, flush=True)
+TOLD = ("kills", "lost", "corruptions", "silent")
 DAMAGES = ("flipped", "truncated", "deleted", "swapped", "zeroed")
 
 
@@ -139,21 +144,23 @@ def main() -> None:
     cases = [CASES[name] for name in given.cases.split(",")]
     kills = given.kills or (10 if given.quick else 200)
     tries = given.corruptions or (40 if given.quick else 500)
-    rng, total, by_case = random.Random(given.seed), Counter[str](), dict[str, dict[str, int]]()
+    by_case: dict[str, dict[str, int]] = {}
+    if given.json and given.json.is_file():
+        by_case = json.loads(given.json.read_text())["cases"]
+    figures = dict[str, int]()
     with tempfile.TemporaryDirectory() as home:
         for case, share, damages in zip(
             cases, _shares(kills, len(cases)), _shares(tries, len(cases)), strict=True
         ):
-            found = killed(case, Path(home), share, rng, print)
-            found += damaged(case, Path(home), damages, rng, print)
-            told = ("kills", "lost", "corruptions", "silent")
-            by_case[case.name] = {name: found[name] for name in told}
-            print(case.name, by_case[case.name], flush=True)
-            total += found
-    figures = {name: total[name] for name in ("kills", "lost", "corruptions", "silent")}
-    print(figures)
-    if given.json:
-        given.json.write_text(json.dumps(figures | {"cases": by_case}, indent=1) + "\n")
+            rng = random.Random(f"{given.seed} {case.name}")  # of a case alone the same as among others
+            found = killed(case, Path(home), share, rng, say)
+            found += damaged(case, Path(home), damages, rng, say)
+            by_case[case.name] = {name: found[name] for name in TOLD}
+            say(f"{case.name} {by_case[case.name]}")
+            figures = {name: sum(each[name] for each in by_case.values()) for name in TOLD}
+            if given.json:
+                write_text(given.json, json.dumps(figures | {"cases": by_case}, indent=1) + "\n")
+    say(str(figures))
     sys.exit(bool(figures["lost"] or figures["silent"]))
 
 

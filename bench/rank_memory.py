@@ -5,6 +5,7 @@
 A model of 36 M weights (12 layers of width 512), a step of 4 rows of 256 positions. Resident memory at its peak
 (Linux), over what the process held when all was imported and the tokenizer fit; what a rank's weights, gradients, two
 moments and averages come to by arithmetic stands beside it. From a folder: the weights are read from a Llama folder.
+From a run: the averages of one of the same shape, as `train --from` begins.
 """
 
 import argparse
@@ -15,13 +16,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from pages import write
+from training_step import Drawn
+from transfuse.checkpoints import RunFolder
+from transfuse.model.build import build, build_modalities, build_model, fit_modalities
 from transfuse.registry import Registry
-from transfuse.training import Trainer
+from transfuse.training import Trainer, write_checkpoint
 from transfuse.training.deferred import built
+from transfuse.training.growing import TakenOver
 from transfuse.training.ranks import ranks
+from transfuse_lab.runs.together import read_pretrained
 
 SETTINGS = (
     "image=null", "text.vocab=257", "model.dim=512", "model.layers=12", "model.heads=8", "train.rows=4",
@@ -30,11 +37,8 @@ SETTINGS = (
 MIB, SIZES = 1 << 20, (1, 2)
 
 
-def rank(folder: str, pretrained: str) -> None:
-    """One process of several: its peak, written down."""
-    from training_step import Drawn
-    from transfuse.model.build import build_modalities, build_model, fit_modalities
-
+def rank(folder: str, pretrained: str, start: str) -> None:
+    """One process of several: its peak, written down. pretrained, start: a folder that it begins from, or nothing."""
     registry, data = Registry.open(), Drawn("digits")
     settings = [*SETTINGS, *([f"model.pretrained={pretrained}"] if pretrained else [])]
     settings = [s for s in settings if not (pretrained and s.startswith("model.") and "pretrained" not in s)]
@@ -44,14 +48,16 @@ def rank(folder: str, pretrained: str) -> None:
     import torch.distributed.fsdp  # what is imported is in neither figure
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = held()
+    before, plugins = held(), registry.plugins
     with ranks(torch.device("cpu")) as world:
-        if world.size == 1:
-            model, recording = build_model(recipe, modalities, registry.plugins), None
-        else:
-            plugins = registry.plugins
-            model, recording = built(lambda: build_model(recipe, modalities, plugins, start=False))
-        trainer = Trainer(recipe, model, data, ranks=world, recording=recording)
+        begin = None
+        if start:
+            begin = TakenOver(RunFolder(Path(start)), recipe, recipe, plugins).fill
+        elif pretrained:
+            begin = partial(read_pretrained, folder=Path(pretrained))
+        make = partial(build_model, recipe, modalities, plugins, start=False)
+        model, recording = (make(), None) if world.size == 1 else built(make)
+        trainer = Trainer(recipe, model, data, None, world, recording, begin=begin)
         begun = held()
         trainer.step()
         numbers = sum(part.numel() for part in trainer.shards.trained.values())
@@ -68,13 +74,23 @@ def held(line: str = "VmHWM") -> int:
     return int(next(each for each in lines if each.startswith(line)).split()[1]) * 1024
 
 
-def measured(size: int, pretrained: str) -> dict[str, float]:
+def run_of(folder: Path) -> None:
+    """A run of the same shape, as it was drawn."""
+    registry, data = Registry.open(), Drawn("digits")
+    recipe = registry.recipe("transfusion", SETTINGS)
+    model = build(recipe, data, registry.plugins, lambda line: None)
+    run = RunFolder(folder)
+    run.write_description(recipe, model)
+    write_checkpoint(run, 1, model, average=dict(model.named_parameters()))
+
+
+def measured(size: int, pretrained: str, start: str) -> dict[str, float]:
     """The most of any rank, in MiB."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
         free.close()
-        words = [sys.executable, __file__, "--rank", folder, pretrained]
+        words = [sys.executable, __file__, "--rank", folder, pretrained, start]
         given = {
             "WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
@@ -109,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rank", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--rank", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     if given.rank:
@@ -117,9 +133,15 @@ def main() -> None:
         return
     lines = ["| | one process | 2 ranks |", "|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
-        llama(Path(folder))
-        for title, pretrained in (("drawn", ""), ("from a folder", folder)):
-            found = [measured(size, pretrained) for size in SIZES]
+        lm, run = Path(folder) / "lm", Path(folder) / "run"
+        llama(lm)
+        run_of(run)
+        for title, *begun in (
+            ("drawn", "", ""),
+            ("from a folder", str(lm), ""),
+            ("from a run", "", str(run)),
+        ):
+            found = [measured(size, *begun) for size in SIZES]
             for key, what in (
                 ("begun", "begun, at most"),
                 ("step", "in a step, at most"),

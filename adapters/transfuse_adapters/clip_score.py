@@ -48,7 +48,7 @@ class ClipScore(Metric):
             "the CLIP that the registry names; values of other CLIPs cannot be compared",
             "CLIP score (higher is better)",
         ),
-        Figure("clip_score_real", "… of the real images", "", "", "number", "the same of the real held-out images"),
+        Figure("clip_score_real", "CLIP score of real images", "", "", "number", "the same of real held-out images"),
     )  # fmt: skip
 
     def __init__(self, settings: ClipScoreSettings) -> None:

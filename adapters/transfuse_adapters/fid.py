@@ -50,7 +50,7 @@ class Fid(Metric):
             "names; it grows as images get fewer, so that only values of as many images can be compared",
             "FID (lower is better)",
         ),
-        Figure("fid_images", "… of so many images made", "", "", "count", "how many images FID was computed from"),
+        Figure("fid_images", "Images made for FID", "", "", "count", "how many images FID was computed from"),
     )  # fmt: skip
 
     def __init__(self, settings: FidSettings) -> None:

@@ -10,7 +10,6 @@ Needs `pip install 'transfuse[huggingface]'`; imported on use.
 import hashlib
 from collections.abc import Mapping
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from transfuse.plugin import (
     checked_index,
     checked_split,
     did_you_mean,
-    in_either_order,
 )
+
+from transfuse_adapters import samples
 
 HELDOUT = ("heldout", "validation", "valid", "dev", "test")
 HELDOUT_SHARE = 10  # every so-manyth row, where no split is one of these
-LONGEST_TEXT, LARGEST_VALUE = 100_000, 64 * 2**20  # characters, bytes
 USUAL = {"text": ("text", "caption"), "image": ("image", "picture", "img")}
 
 
@@ -41,7 +40,7 @@ class HuggingFace(DataSet):
     Raises TransfuseError where nothing of the kind is there, or a column is not.
     """
 
-    reversed_share = 0.2
+    reversed_share = samples.REVERSED_SHARE
 
     def __init__(
         self,
@@ -87,11 +86,8 @@ class HuggingFace(DataSet):
             items = [Item(role, self._value(row[column], place)) for role, column in self.columns.items()]
         except (TransfuseError, ValueError, TypeError, OSError, KeyError) as error:
             raise RecordError(f"{place} (row {number}): {str(error)[:300]}") from error
-        if len(items) > 1 and isinstance(items[0].data, str):
-            items[0] = Item(items[0].modality, items[0].data, droppable=True)
         of_heldout = self._rows["heldout"] is not self._rows["train"] and split == "heldout"
-        plain = Document(tuple(items), number + of_heldout * len(self._rows["train"]), place)
-        return in_either_order(plain, self.reversed_share, rng)
+        return samples.document(items, number + of_heldout * len(self._rows["train"]), place, rng)
 
     def document_roles(self, split: str, index: int) -> list[str]:
         return list(self.columns)
@@ -116,21 +112,16 @@ class HuggingFace(DataSet):
 
     def _value(self, value: Any, place: str) -> Any:
         if isinstance(value, str):
-            if len(value) > LONGEST_TEXT:
-                raise ValueError(f"a text of {len(value):,} characters, more than {LONGEST_TEXT:,}")
-            return value
+            return samples.text(value)
         if isinstance(value, dict) and "bytes" in value:
-            from transfuse_pictures.files import decode_image
-
             body = value["bytes"]
-            if not isinstance(body, bytes) or len(body) > LARGEST_VALUE:
+            if not isinstance(body, bytes) or len(body) > samples.LARGEST:
                 raise ValueError(
                     "a picture that lies in a file elsewhere, or is too large; embed it in the data set"
                 )
-            size = None if self.side is None else (self.side, self.side)
-            return decode_image(BytesIO(body), place, self.channels, size).astype(np.float32) / 255
+            return samples.picture(body, place, self.channels, self.side)
         array = np.asarray(value)
-        if array.dtype.kind not in "biuf" or array.nbytes > LARGEST_VALUE:
+        if array.dtype.kind not in "biuf" or array.nbytes > samples.LARGEST:
             raise ValueError(f"a {type(value).__name__}, neither text, picture nor numbers of one shape")
         return array.astype(np.float32) if array.dtype == np.float64 else array
 

@@ -24,11 +24,10 @@ from transfuse.plugin import (
     TransfuseError,
     checked_index,
     checked_split,
-    in_either_order,
 )
 
-LARGEST_MEMBER = 64 * 2**20  # bytes
-LONGEST_TEXT = 100_000  # characters
+from transfuse_adapters import samples
+
 MOST_SAMPLES = 50_000_000
 HELDOUT_SHARE = 0.1
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
@@ -46,7 +45,7 @@ class TarShards(DataSet):
     Raises TransfuseError naming shard and member where anything in the headers is wrong.
     """
 
-    reversed_share = 0.2
+    reversed_share = samples.REVERSED_SHARE
 
     def __init__(
         self,
@@ -99,11 +98,8 @@ class TarShards(DataSet):
         first, last = self._firsts[split][place : place + 2].tolist()
         key = self._keys[split][place]
         items = [self._item(key, *entry) for entry in self._members[split][first:last].tolist()]
-        if len(items) > 1 and isinstance(items[0].data, str):
-            items[0] = Item(items[0].modality, items[0].data, droppable=True)
         number = index if split == "train" else self.size("train") + index
-        return in_either_order(Document(tuple(items), number, f"{self.name} {split} {index} ({key})"),
-                               self.reversed_share, rng)  # fmt: skip
+        return samples.document(items, number, f"{self.name} {split} {index} ({key})", rng)
 
     def document_roles(self, split: str, index: int) -> list[str]:
         place = checked_index(self.name, split, index, self.size(split))
@@ -140,16 +136,10 @@ class TarShards(DataSet):
 
     def _decoded(self, body: bytes, suffix: str, place: str) -> Any:
         if suffix.rpartition(".")[2] in PICTURES:
-            from transfuse_pictures.files import decode_image
-
-            size = None if self.side is None else (self.side, self.side)
-            return decode_image(BytesIO(body), place, self.channels, size).astype(np.float32) / 255
+            return samples.picture(body, place, self.channels, self.side)
         if suffix.rpartition(".")[2] == "npy":
             return _array(body)
-        text = body.decode("utf-8")
-        if len(text) > LONGEST_TEXT:
-            raise ValueError(f"more than {LONGEST_TEXT:,} characters")
-        return text
+        return samples.text(body.decode("utf-8"))
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, list[tuple[str, int, int]]]]:
@@ -185,9 +175,9 @@ def _checked(shard: Path, member: tarfile.TarInfo, size: int) -> tuple[str, str]
         raise TransfuseError(f"{place}: its name leads elsewhere; such a shard is not read")
     if not member.isreg() or member.sparse is not None:
         raise TransfuseError(f"{place}: is a link, a device or sparse; such a shard is not read")
-    if member.size > LARGEST_MEMBER:
+    if member.size > samples.LARGEST:
         raise TransfuseError(
-            f"{place}: {member.size:,} bytes, more than the {LARGEST_MEMBER:,} that are read"
+            f"{place}: {member.size:,} bytes, more than the {samples.LARGEST:,} that are read"
         )
     if member.offset_data + member.size > size:
         raise TransfuseError(f"{place}: the shard ends in it; fetch it again")

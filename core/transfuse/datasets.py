@@ -25,8 +25,8 @@ class DataSet(ABC):
     A data set holds raw data and no randomness of its own: what varies from visit to visit (which
     of caption and image comes first) is drawn from the generator it is handed.
 
-    splits: their names. ``tune`` is to choose settings by, ``test`` to judge by; where there is ``heldout`` instead,
-        a `Restriction` deals its documents to the two in turn.
+    splits: their names, ``("train", "heldout")`` unless it says others. ``tune`` is to choose settings by, ``test`` to
+        judge by; where there is ``heldout`` instead, a `Restriction` deals its documents to the two in turn.
     reversed_share: the share of visits that read a document's items in reverse order.
     tasks: what a model of it is to be asked, such as ``text->image``; none named: what its documents suggest.
     """

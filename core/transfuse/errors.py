@@ -32,7 +32,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     'known: image, text'
     """
     names = sorted(known)
-    close = get_close_matches(word, names, n=1)
-    if close:
+    if close := get_close_matches(word, names, n=1):
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if names else "none is known"

@@ -16,11 +16,12 @@ from transfuse_lab.commands.arguments import (
     SampleArguments,
     read_dtype,
     read_given,
-    recipe_on_data,
 )
 from transfuse_lab.commands.compare_options import compare, tune
 from transfuse_lab.commands.data_group import data_app
-from transfuse_lab.commands.options import DTYPE, Data, Device, Overrides, RegistryFile, RunFolder
+from transfuse_lab.commands.export import export
+from transfuse_lab.commands.mask_options import mask
+from transfuse_lab.commands.options import DTYPE, Data, Device, DrawnBy, Overrides, RegistryFile, RunFolder
 from transfuse_lab.commands.plugins_group import plugins_app
 from transfuse_lab.device import AUTO, check_device
 from transfuse_lab.progress import complain, say
@@ -70,9 +71,21 @@ app = typer.Typer(
 )
 
 
+def tell_version(asked: bool) -> None:
+    """And nothing else."""
+    if asked:
+        from importlib.metadata import version
+
+        say(f"transfuse {version('transfuse')}, torch {version('torch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the code an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Of transfuse and torch.", callback=tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Of all commands."""
 
@@ -173,14 +186,7 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Equal seeds, equal samples.")] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="How samples are drawn: image.sampler.evaluations=20; repeatable.",
-        ),
-    ] = None,
+    overrides: DrawnBy = None,
     device: Device = AUTO,
     dtype: Annotated[str, DTYPE] = "float32",
 ) -> None:
@@ -218,6 +224,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="SPLIT", help="Whose documents: test, tune, or another of the data's."),
     ] = None,
+    overrides: DrawnBy = None,
 ) -> None:
     """Evaluate a trained run on the held-out data: every task, its metrics, and losses."""
     from transfuse_lab.commands.evaluate import eval_command
@@ -232,6 +239,7 @@ def evaluate(
         check_device(device),
         dtype and read_dtype(dtype),
         split,
+        tuple(overrides or ()),
     )
 
 
@@ -277,15 +285,7 @@ def recipes(registry: RegistryFile = None) -> None:
     recipes_command(registry)
 
 
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there.")],
-) -> None:
-    """Copy a run, its newest checkpoint as whole files: what ranks wrote in pieces becomes one safetensors each."""
-    from transfuse_lab.commands.export import export_command
-
-    export_command(run, out)
+app.command()(export)
 
 
 @app.command()
@@ -303,50 +303,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
-def mask(
-    expression: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[EXPR]", help="Such as 'same(doc) & le(idx)', or a mask's name in the registry."
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option("--layout", help="The documents the mask is drawn over.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", metavar="RECIPE", help="Draw over this recipe's own layout, its mask too."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="Whose first documents --recipe lays out.")
-    ] = None,
-    overrides: Overrides = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also a picture: PNG or SVG.")
-    ] = None,
-    audited: Annotated[
-        str | None,
-        typer.Option(
-            "--audit", metavar="FILE.py:FUNCTION", help="Instead of EXPR: a mask of yours, audited."
-        ),
-    ] = None,
-    registry: RegistryFile = None,
-) -> None:
-    """Draw a mask over a layout, or a recipe's over its documents, with pairs, density, slices and intervals."""
-    on = recipe_on_data(recipe, data, overrides or (), registry)
-    if audited is not None:
-        from transfuse_lab.commands.audit import audit_command
-
-        lines, well = audit_command(audited, expression, layout, on, registry)
-    else:
-        from transfuse_lab.commands.mask import mask_command
-
-        lines, well = mask_command(expression, layout, out, registry, on).split("\n"), True
-    for line in lines:
-        say(line)
-    if not well:
-        raise typer.Exit(1)
+app.command()(mask)
 
 
 def main() -> None:

@@ -122,6 +122,7 @@ METRICS = {
     "caption_accuracy": ("CaptionAccuracy", "held-out images captioned exactly"),
     "caption_nll": ("CaptionLikelihood", "nats a token and a byte of held-out captions"),
     "frechet_distance": ("FrechetDistance", "generated to held-out images, in the classifier's features"),
+    "kernel_distance": ("KernelDistance", "the same without a bias: a few hundred images do"),
     "reconstruction_error": ("ReconstructionError", "the image codec's squared error a pixel"),
     "own_image_rank": ("OwnImageRank", "where a prompt's own picture ranks, seen from the drawn one"),
 }

@@ -1,15 +1,23 @@
-"""What the config.json of a pretrained language model says of its architecture, as the backbone's settings."""
+"""The config.json of a language model: its architecture as the backbone's settings, and the other way round."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transfuse.config.recipe import ModelSettings
 from transfuse.config.validation import InvalidSettings, short
-from transfuse.errors import did_you_mean
+from transfuse.errors import TransfuseError, did_you_mean
 from transfuse.files import read_mapping
 
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 CONFIG_CAP = 1 << 20  # bytes
+SCALING = {
+    "factor": "factor",
+    "low": "low_freq_factor",
+    "high": "high_freq_factor",
+    "original": "original_max_position_embeddings",
+}
+"""What `RopeScaling` calls its settings, and what they are called there."""
 LANGUAGE_MODEL = "language model (config.json, safetensors, tokenizer.json)"
 """What a folder of one holds."""
 
@@ -50,6 +58,56 @@ def architecture(folder: Path) -> dict[str, Any]:
     }
 
 
+def config_json(s: ModelSettings, ids: int, longest: int) -> dict[str, Any]:
+    """The inverse, as transformers 4 writes it and 5 reads it too.
+
+    ids: of the tokenizer; the marks of a document's begin and end follow them. longest: positions of a row that it was
+    trained on. Raises TransfuseError naming the setting that no architecture of `ARCHITECTURES` has.
+    """
+    if s.post_norm:
+        raise _unsaid("model.post_norm=true", "their norms stand before each half")
+    if s.qk_norm and s.qkv_bias:
+        raise _unsaid("model.qk_norm=true with model.qkv_bias=true", "Qwen2 has the one and Qwen3 the other")
+    if s.rope != ("pos",):
+        raise _unsaid(f"model.rope=[{', '.join(s.rope)}]", "their rotary positions have one axis")
+    kind = "Qwen3" if s.qk_norm else "Qwen2" if s.qkv_bias else "Llama"
+    scaling = s.rope_scaling
+    stretched = None
+    if scaling is not None:
+        stretched = {
+            "rope_type": "llama3",
+            **{theirs: getattr(scaling, ours) for ours, theirs in SCALING.items()},
+        }
+        longest = max(longest, int(scaling.original * scaling.factor))
+    return {
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": kind.lower(),
+        "vocab_size": ids + 2,
+        "bos_token_id": ids,
+        "eos_token_id": ids + 1,
+        "hidden_size": s.dim,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.key_value_heads,
+        "head_dim": s.head_width,
+        "intermediate_size": s.swiglu_width,
+        "hidden_act": "silu",
+        "rms_norm_eps": s.norm_eps,
+        "attention_bias": False,
+        "tie_word_embeddings": s.tied,
+        "max_position_embeddings": longest,
+        "rope_theta": s.rope_theta,
+        "rope_scaling": stretched,
+        "torch_dtype": "float32",
+    }
+
+
+def _unsaid(setting: str, why: str) -> TransfuseError:
+    return TransfuseError(
+        f"{setting}: no config.json of {', '.join(ARCHITECTURES)} can say so ({why}): train without it to export"
+    )
+
+
 def _unserved(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Keys that say what the backbone does not do, and why."""
     for key in ("attention_bias", "mlp_bias"):
@@ -79,13 +137,9 @@ def _kind(rope: Mapping[str, Any]) -> Any:
 
 
 def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
-    names = {
-        "factor": "factor", "low": "low_freq_factor", "high": "high_freq_factor",
-        "original": "original_max_position_embeddings",
-    }  # fmt: skip
     if _kind(rope) != "llama3":
         return None
-    return {ours: rope[theirs] for ours, theirs in names.items() if theirs in rope}
+    return {ours: rope[theirs] for ours, theirs in SCALING.items() if theirs in rope}
 
 
 def _refused(path: Path, key: str, value: Any, why: str) -> InvalidSettings:

@@ -18,6 +18,7 @@ from transfuse.plugin import Attend, Backbone, ModelSettings, RowContext, Settin
 from transfuse_llama.config_json import architecture
 from transfuse_llama.fused import RMSNorm, computed_in, project, swiglu
 from transfuse_llama.pretrained import load_pretrained
+from transfuse_llama.saved import save_pretrained
 
 QueryKeyValue = tuple[Float[Tensor, "H n d"], Float[Tensor, "G n d"], Float[Tensor, "G n d"]]
 Tables = tuple[Float[Tensor, "T d/2"], Float[Tensor, "T d/2"]]
@@ -148,6 +149,9 @@ class Llama(Backbone):
 
     def load_pretrained(self, model: Model, folder: Path) -> None:
         load_pretrained(model, folder)
+
+    def save_pretrained(self, model: Model, folder: Path, longest: int) -> None:
+        save_pretrained(model, folder, longest)
 
 
 def rotary_tables(row: RowContext, s: ModelSettings) -> Tables:

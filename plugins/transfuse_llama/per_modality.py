@@ -29,6 +29,7 @@ from transfuse_llama.fused import RMSNorm
 from transfuse_llama.llama import LlamaBlock, draw_weights, rotary_tables
 from transfuse_llama.position_groups import PositionGroups
 from transfuse_llama.pretrained import load_pretrained
+from transfuse_llama.saved import save_pretrained
 
 
 class PerModalitySettings(Settings):
@@ -100,6 +101,9 @@ class PerModality(Backbone):
     def load_pretrained(self, model: Model, folder: Path) -> None:
         load_pretrained(model, folder)
         self._start()
+
+    def save_pretrained(self, model: Model, folder: Path, longest: int) -> None:
+        save_pretrained(model, folder, longest)
 
     @torch.no_grad()
     def begin(self, modality: str) -> None:

@@ -1,6 +1,7 @@
 """The data set `scenes`: captioned pictures, edits and captions alone, as many as one likes; each by its number."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from transfuse.documents import Document, Item
 from transfuse.randomness import Key
 
 from transfuse_scenes import edits
+from transfuse_scenes.glosses import read_glosses
 from transfuse_scenes.grammar import PRESETS, UNSEEN, Count, Description, Grammar, Listing, caption
 from transfuse_scenes.scenes import realise
 from transfuse_scenes.settings import BLOCK, ScenesSettings
@@ -23,6 +25,9 @@ from transfuse_scenes.world import PAIRS, render
 
 HELD_OUT = {"tune": 512, "test": 512, "unseen_pairs": 512, "unseen_couples": 512, "edits": 256}
 """How many documents each set that is kept apart has."""
+OTHERWISE: dict[str, Literal["edit", "gloss"]] = {"edits": "edit", "glosses": "gloss"}
+"""What a set that is kept apart has, but pairs."""
+WORDNET = "; glosses: WordNet 3.0, Princeton University, under its own licence"
 NUMBERED = 1 << 41
 """Ids of held-out documents begin here, a set after another."""
 
@@ -32,8 +37,9 @@ class Scenes(DataSet):
 
     Split ``train`` has no end, and the others are of `HELD_OUT`: ``tune`` and ``test`` as training's pairs are,
     ``unseen_pairs`` with colours and shapes that training never shows together, ``unseen_couples`` with pairs that it
-    never shows in one scene, and ``edits``. A document is a pure function of its split and
-    number. No training document shows a colour and shape of `UNSEEN`, or a couple of pairs that are kept apart.
+    never shows in one scene, ``edits``, and ``glosses`` where there are any. A document is a pure function of its split
+    and number. No training document shows a colour and shape of `UNSEEN`, and no caption or picture of one a couple of
+    pairs that are kept apart.
     """
 
     name = "scenes"
@@ -43,12 +49,17 @@ class Scenes(DataSet):
 
     def __init__(self, settings: ScenesSettings) -> None:
         self.settings, self.grammar = settings, PRESETS[settings.preset]
+        self.sizes, self.glosses = dict(HELD_OUT), dict[str, tuple[str, ...]]()
+        if settings.glosses is not None:
+            self.glosses["train"], self.glosses["glosses"] = read_glosses(Path(settings.glosses))
+            self.sizes["glosses"] = len(self.glosses["glosses"])
+            self.splits = ("train", *self.sizes)
 
     def size(self, split: str) -> int:
-        return HELD_OUT.get(checked_split(self.name, split, self.splits), ENDLESS)
+        return self.sizes.get(checked_split(self.name, split, self.splits), ENDLESS)
 
     def tasks_in(self, split: str) -> tuple[str, ...]:
-        return ("image+text->image",) if split == "edits" else self.tasks
+        return {"edits": ("image+text->image",), "glosses": ("text",)}.get(split, self.tasks)
 
     def period(self, split: str) -> int:
         return BLOCK
@@ -57,9 +68,13 @@ class Scenes(DataSet):
         checked_index(self.name, split, index, self.size(split))
         key = Key(0)
         own = key.rng(f"scenes {self.settings.preset} {split}", index)
-        number = index if split == "train" else NUMBERED + list(HELD_OUT).index(split) * ENDLESS + index
+        number = index if split == "train" else NUMBERED + list(self.sizes).index(split) * ENDLESS + index
         source = f"scenes {split} {index}"
         kind = self._kind(split, index)
+        if kind == "gloss":
+            texts = self.glosses[split]
+            text = texts[index if split == "glosses" else own.integers(len(texts))]
+            return Document((Item("text", text),), number, source)
         if kind == "edit":
             return Document(_edit(self.grammar, own), number, source)
         description = DRAWN.get(split, Grammar.draw)(self.grammar, own)
@@ -70,24 +85,25 @@ class Scenes(DataSet):
         pair = Document((text, Item("image", render(realise(shown, own)))), number, source)
         return in_either_order(pair, self.reversed_share, rng)
 
-    def _kind(self, split: str, index: int) -> Literal["pair", "edit", "caption"]:
+    def _kind(self, split: str, index: int) -> Literal["pair", "edit", "caption", "gloss"]:
         if split != "train":
-            return "edit" if split == "edits" else "pair"
+            return OTHERWISE.get(split, "pair")
         left = BLOCK - index % BLOCK
         if left <= self.settings.captions:
-            return "caption"
+            return "gloss" if self.glosses and left % 2 else "caption"
         return "edit" if left <= self.settings.captions + self.settings.edits else "pair"
 
     def document_roles(self, split: str, index: int) -> list[str]:
-        kind = self._kind(split, index)
-        return {"pair": ["text", "image"], "edit": ["image", "text", "image"], "caption": ["text"]}[kind]
+        return {"pair": ["text", "image"], "edit": ["image", "text", "image"]}.get(
+            self._kind(split, index), ["text"]
+        )
 
     def identity(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            **self.settings.model_dump(mode="json"),
+            **self.settings.model_dump(mode="json", exclude={"glosses"}),  # whose words are among the content
             "content": content_hash(_First(self)),
-            "licence": "made by this program, and free to use",
+            "licence": f"made by this program, and free to use{WORDNET if self.glosses else ''}",
         }
 
 

@@ -109,11 +109,16 @@ def apply(edit: Edit, scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def done(edit: Edit, before: Scene, after: Scene) -> tuple[bool, bool]:
-    """Whether the thing is as the instruction wants it, and whether all else is as it was; jitter does not matter."""
+    """Whether the thing is as the instruction wants it, and whether all else is as it was; jitter does not matter.
+
+    The thing itself may have stayed as it was, so a copy of the picture keeps all else.
+    """
     rest = sorted(thing.told for thing in before if thing.pair != edit.pair)
     things = [thing for thing in after if thing.pair == edit.target]
-    others = sorted(thing.told for thing in after if thing.pair != edit.target)
     old = next((thing for thing in before if thing.pair == edit.pair), None)
+    others = sorted(
+        thing.told for thing in after if thing.pair != edit.target and (old is None or thing.told != old.told)
+    )
     if edit.kind == "remove":
         return not things, others == rest
     if len(things) != 1:

@@ -19,10 +19,14 @@ class ScenesSettings(Settings):
     edits: int = Field(3, ge=0, le=BLOCK)
     """Of every 20 training documents, edits: a picture, an instruction, the picture after it."""
     captions: int = Field(5, ge=0, le=BLOCK)
-    """Of every 20 training documents, captions without a picture."""
+    """Of every 20 training documents, texts without a picture: captions, and glosses where there are any."""
     shuffled: bool = False
     """Whether training's pictures are of other captions than their own: a control, in which nothing is to be learnt of
     one from the other. Edits tell words by what they do, so it wants ``edits`` 0."""
+
+    glosses: str | None = None
+    """A folder with WordNet's data files: then every other text without a picture is a gloss of theirs, and the split
+    ``glosses`` holds some that are kept apart."""
 
     @model_validator(mode="after")
     def _room(self) -> "ScenesSettings":

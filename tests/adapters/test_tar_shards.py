@@ -12,7 +12,8 @@ from PIL import Image
 from transfuse import TransfuseError
 from transfuse.errors import RecordError
 from transfuse.registry.plugins import Plugins
-from transfuse_adapters.tar_shards import LARGEST_MEMBER, TarShards
+from transfuse_adapters.samples import LARGEST
+from transfuse_adapters.tar_shards import TarShards
 from transfuse_lab.datasets import open_data
 
 
@@ -115,7 +116,7 @@ def test_names_and_kinds_that_are_tricks_are_refused(
 
 def test_a_member_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
     info = tarfile.TarInfo("1.txt")
-    info.size = LARGEST_MEMBER + 1
+    info.size = LARGEST + 1
     (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(1024))
     with pytest.raises(TransfuseError, match="more than the"):
         TarShards(tmp_path)

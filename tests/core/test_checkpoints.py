@@ -20,7 +20,7 @@ from transfuse.training.optimizer import optimizer_tensors, restore_optimizer
 from transfuse.training.saving import write_checkpoint
 
 from tests.tiny.models import SECTIONS, Kit, picture, plugins
-from tests.tiny.runs import NAMES, adam, back, recipe_of, same, save, train
+from tests.tiny.runs import NAMES, adam, back, recipe_of, rewritten, same, save, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,6 +183,33 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_the_weights_that_differ(
         RunFolder(run).checkpoint.load_weights(deep)
     with pytest.raises(TransfuseError, match="have no place in the recipe's model"):
         RunFolder(run).checkpoint.load_weights(kit.model("text"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (("modalities", "text", "waves"), 3, "modalities.text.waves: unknown key"),
+        (("modalities", "text", "vocab"), 3, "modalities.text: vocab must be at least 256"),
+        (("modalities", "text", "kind"), "prose", "modalities.text: unknown modality 'prose'"),
+        (("model", "depth"), 3, "model.depth: unknown key"),
+    ],
+)
+def test_a_recipe_that_todays_plugins_do_not_take_names_the_versions_that_took_it(
+    run: Path, place: tuple[str, ...], value: object, fault: str
+) -> None:
+    def older(recipe: dict, described: dict) -> None:
+        for step in place[:-1]:
+            recipe = recipe[step]
+        recipe[place[-1]] = value
+        described["plugins"] = {**plugins().versions, "text": "tf-text 0.1", "gone": "tf-gone 2"}
+
+    rewritten(run, older)
+    with pytest.raises(TransfuseError, match=rf"recipe\.json: {fault}") as refused:
+        checkpoints.load(run, plugins())
+    made = str(refused.value).splitlines()[-1]
+    assert made.startswith(
+        "This run was made with tf-gone 2 (now none), tf-text 0.1 (now plugin 'text'): install that again, "
+    )
 
 
 def test_a_refused_checkpoint_changes_no_weight(run: Path, kit: Kit) -> None:

@@ -13,6 +13,8 @@ SHAPES = "needs FlexAttention's shapes"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "recipe.py: is {values": (MODEL, "core/test_pretrained.py"),
+    "config_json.py: {setting}": (MODEL, "core/test_saved_language_model.py"),
+    "encoding.py: rank": (RANKS, "training/test_encoding.py"),
     "kv_cache.py: cache: stream": (LIBRARY, "attention/test_cache.py"),
     "kernel.py: tiles": (LIBRARY, "attention/test_backends.py"),
     "flex.py: flex": (LIBRARY, "attention/test_flex.py"),
@@ -108,6 +110,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "fid.py": (WEIGHTS, "adapters/test_fid.py"),
     "references.py": (WEIGHTS, "adapters/test_references.py"),
     "lm_eval.py": ("lm-eval's command line, not ours", "adapters/test_lm_eval.py"),
+    "glosses.py": ("Debian's mirrors, and files of theirs", "plugins/scenes/test_glosses.py"),
     "npm.py": (NETWORK, "data/test_npm.py"),
     "emoji.py": (NETWORK, "data/test_emoji.py"),
     "device.py: torch {torch.__version__}": (CUDA, "devices/test_device_option.py"),
@@ -136,6 +139,7 @@ NO_CURE: tuple[str, ...] = (
     "headline.py", "choices.py", "plugin.py: principal components", "data_set.py: made by this program", "edits.py",
     "html.py", "samples.py: {asked}", "compare.py: train and evaluate", "survey.py: look at",
     "results_page.py", "plan_findings.py", "compare_plan.py: plan's results",
+    "new_plugin.py: `transfuse compare",
     "survey.py: have their text cut", "stores.py: pack {source.name}", "training.py: train {recipe.name}",
 )  # fmt: skip
 """What looks like one and is none."""

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from transfuse.files import digest, read_checked, write_checked
 from transfuse_image.codecs import autoencoder_training
 from transfuse_lab.lock import locked
+from transfuse_text.modality import TextSettings
 
 from tests.cures.situation import Situation, cures
 from tests.tiny.recipes import sets
+from tests.tiny.runs import rewritten
 
 
 @pytest.fixture
@@ -103,6 +106,34 @@ class TestDamage:
         assert "ids of 'text', and the recipe's modality now has" in run.refused("eval", "run")
         assert run.finds("train into another (--out)") == "--out"
         run.works(*run.train(out="again"))
+
+    @cures("This run was made with")
+    @pytest.mark.parametrize("way", ["default", "again"])
+    @pytest.mark.parametrize("version", ["transfuse 0.0", None])
+    def test_a_setting_that_its_plugin_no_longer_has(
+        self, run: Situation, monkeypatch: pytest.MonkeyPatch, version: str | None, way: str
+    ) -> None:
+        def older(recipe: dict[str, Any], described: dict[str, Any]) -> None:
+            recipe["modalities"]["text"]["waves"] = 3
+            described["plugins"]["text"] = version or described["plugins"]["text"]
+
+        rewritten(Path("run"), older)
+        sample = ("sample", "run", "--prompt", "pet", "--out", "x.png")
+        for command in (("eval", "run"), sample, ("doctor", "run"), run.train()):
+            told = run.refused(*command)
+            assert "run/recipe.json: modalities.text.waves: unknown key, " in told
+            assert ("transfuse 0.0 (now transfuse " if version else "of the same versions: install") in told
+        if way == "again":
+            run.works(*run.train(out=run.finds("train again with another --(out)")))
+            return
+        assert run.finds("let its plugin take the setting .a field with a (default)")
+
+        class Mended(TextSettings):
+            waves: int = 5
+
+        monkeypatch.setattr("transfuse_text.plugin.TextSettings", Mended)
+        run.works("eval", "run")
+        run.works(*sample)
 
     @cures("run_folder.py: {self.path} holds no checkpoint", "run_folder.py: restore checkpoints/latest")
     @pytest.mark.parametrize("command", ["eval", "train"])

@@ -169,7 +169,7 @@ def test_chunks_and_shards_are_of_the_stated_size(tmp_path: Path) -> None:
     document = Document((Item("image", np.zeros((1, 1024, 1024), np.float32)),))
     pack(Listed(document, replace(document, id=1)), tmp_path / "big.zarr")
     array = zarr.open_array(str(tmp_path / "big.zarr"), path="part-000000/data_image", mode="r")
-    assert (array.chunks, array.shards) == ((2**17,), (2**21,))
+    assert (array.chunks, array.shards) == ((2**15,), (2**21,))
     assert [type(codec).__name__ for codec in array.compressors] == ["ZstdCodec", "Crc32cCodec"]
 
 

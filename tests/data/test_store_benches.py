@@ -37,6 +37,7 @@ def test_nothing_is_lost_and_nothing_stays_unsaid(
     assert 0 < found["kills"] <= kills
 
 
+@pytest.mark.slow
 def test_reading_is_measured_on_stores_of_both_kinds(tmp_path: Path) -> None:
     out = tmp_path / "store.json"
     done = run("store.py", "--only", "rate", "--megabytes", 4, "--json", out)

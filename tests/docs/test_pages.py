@@ -59,7 +59,7 @@ def test_the_readme_ends_in_the_tree_and_no_package_or_folder_is_missing() -> No
 
 
 def test_the_front_page_leads_to_every_page_but_those_of_hooks() -> None:
-    linked = set(re.findall(r"\]\(([\w/]+\.md)\)", (ROOT / "docs/index.md").read_text()))
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/index.md").read_text()))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     assert linked == {page for page in pages if not page.startswith("hooks/")} - {"index.md"}
 

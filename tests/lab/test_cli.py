@@ -259,7 +259,7 @@ class TestCommands:
         assert calls == [
             (
                 "eval_command",
-                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None, None),
+                (Path("d"), Path("g.png"), ("text->image",), 3, Path("r.yaml"), None, "auto", None, None, ()),
             )
         ]
 
@@ -410,3 +410,11 @@ class TestArguments:
             "b": ("x", "delta(f, hi=1)"),
             "m": ("[1, 2]", "{a: 1, b: 2}"),
         }
+
+
+def test_versions_are_told() -> None:
+    from importlib.metadata import version
+
+    done = run("--version")
+    assert done.exit_code == 0
+    assert done.stdout.split() == ["transfuse", f"{version('transfuse')},", "torch", version("torch")]

@@ -17,7 +17,7 @@ from transfuse.registry.files import packaged_file
 from transfuse.registry.plugins import Plugins
 from transfuse_lab.commands import compare
 from transfuse_lab.comparison import jobs
-from transfuse_lab.comparison.compare import share_done
+from transfuse_lab.comparison.compare import share_done, time_left
 from transfuse_lab.comparison.plan import plan
 from transfuse_lab.comparison.run import Run
 from transfuse_lab.comparison.settings import ComparisonSettings
@@ -154,6 +154,7 @@ def test_a_record_that_is_not_of_its_run_is_made_again(
     assert done.exit_code == 0, done.stderr
     assert "it is made again" in done.stdout
     assert f"{path}" in done.stdout
+    assert "evaluation comes on top, less than a minute by the runs that have ended" in done.stdout
     after = load_record(path)
     assert after.metrics["generation_accuracy"] == before.metrics["generation_accuracy"]
     assert (after.entry, after.seed, after.settings) == (before.entry, before.seed, before.settings)
@@ -412,6 +413,12 @@ class TestJobs:
         worker.work({"kind": "fit", "folder": str(tmp_path), "registry": None})
         other.join()
         assert order == ["saved", "begun"]
+
+    def test_the_time_left_is_told_once_there_is_enough_to_tell_it_by(self) -> None:
+        assert time_left(600, 0.0, 0.04) == ""
+        assert time_left(600, 0.0, 0.25) == "about 30 minutes left: "
+        assert time_left(600, 0.5, 0.75) == "about 10 minutes left: ", "what was done before took none of it"
+        assert time_left(600, 0.0, 1.0) == "less than a minute left: "
 
     def test_shares(self, tmp_path: Path) -> None:
         work = {"recipe": {"train": {"flops": 100.0}}}

@@ -24,7 +24,7 @@ from transfuse.sequences.rows import join
 from transfuse.training.saving import write_checkpoint
 from transfuse.training.trainer import Trainer
 from transfuse_lab.evaluation.evaluate import evaluate
-from transfuse_lab.evaluation.losses import losses
+from transfuse_lab.evaluation.losses import loss_figures, losses
 from transfuse_lab.evaluation.tasks import ask
 from transfuse_lab.runs.records import data_uri, load_record
 from transfuse_lab.runs.trained import open_trained
@@ -35,7 +35,7 @@ from tests.tiny.runs import rewritten
 RECIPES = ("transfusion", "chameleon")
 METRICS = {
     "generation_accuracy", "caption_accuracy", "caption_nll_token", "caption_nll_byte", "frechet_distance",
-    "reconstruction_error", "positions_per_second", "train_flops",
+    "kernel_distance", "heldout_loss_text_byte", "reconstruction_error", "positions_per_second", "train_flops",
 }  # fmt: skip
 DRAW, CAPTION = Task.parse("text->image"), Task.parse("image->text")
 ALL = EvalSettings()
@@ -134,6 +134,45 @@ def test_other_data_leave_the_runs_own_record_alone(
     assert (evaluated / "record.json").read_bytes() == before
 
 
+def test_samples_drawn_otherwise_leave_the_runs_own_record_alone(
+    evaluated: Path, cli: Callable, recipe: str
+) -> None:
+    sets = {"transfusion": "image.sampler.evaluations=7", "chameleon": "image.temperature=0"}[recipe]
+    key, _, value = sets.rpartition("=")
+    before, own = (evaluated / "record.json").read_bytes(), load_record(evaluated / "record.json")
+    done = cli("eval", evaluated, "--task", "text->image", "--set", sets)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    path = evaluated / f"record-{key.replace('.', '-')}-{value}.json"
+    assert f"all of it: {path}" in done.stdout
+    assert (evaluated / "record.json").read_bytes() == before
+    record = load_record(path)
+    assert record.facts["sampled_otherwise"] == [sets]
+    assert "sampled_otherwise" not in own.facts
+    there = record.settings["modalities"]
+    for step in key.split("."):
+        there = there[step]
+    assert there == int(value)
+    assert record.metrics["heldout_loss_text_byte"] == own.metrics["heldout_loss_text_byte"]
+    made = [[one.made for one in each.samples if one.task == "text->image"] for each in (own, record)]
+    assert len(made[0]) == len(made[1])
+    assert made[0] != made[1]
+    done = cli("eval", evaluated, "--set", "train.lr=1")
+    assert done.exit_code == 2
+    assert "--set train.lr: is settled by the training; of this run may be set: " in done.stderr
+
+
+def test_a_long_override_gives_its_record_a_name_that_a_file_can_have(
+    evaluated: Path, cli: Callable, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    for last in "12":
+        words = ("--task", "image->text", "--prompts", 2, "--set", f"text.temperature=1.{'0' * 250}{last}")
+        done = cli("eval", run, *words)
+        assert done.exit_code == 0, (done.stderr, done.exception)
+    assert len([*run.glob("record-text-temperature-1-*.json")]) == 2
+
+
 def asked(pictures: Path, task: Task, split: str = "test"):
     from transfuse_lab.datasets.folder import Folder
 
@@ -144,7 +183,7 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     """The sum over a caption's tokens of −log p, image given and clean, and of its end."""
     held = asked(pictures, CAPTION)
     documents = [held.answered(i) for i in range(5)]
-    long = replace(documents[0], items=(documents[0].items[0], Item("text", "up down left right")))
+    long = replace(documents[0], items=(documents[0].items[0], Item("text", "up, übermütig down")))
     documents.append(long)
     by_hand = []
     with torch.no_grad():
@@ -162,6 +201,10 @@ def test_likelihood_by_hand(model: Model, pictures: Path) -> None:
     assert found.count == sum(count for _, count in by_hand)
     assert found.total == pytest.approx(sum(nats for nats, _ in by_hand), rel=1e-4)
     np.testing.assert_allclose(found.by_document, by_hand, rtol=1e-4)
+    figures = {figure.name: value for figure, value in loss_figures(model, documents)}
+    written = sum(len(document.items[-1].data.encode()) for document in documents)
+    assert figures["heldout_loss_text_byte"] == pytest.approx(found.total / written)
+    assert not any(name.startswith("heldout_loss_image_byte") for name in figures)
 
 
 def test_losses_of_spans_are_those_of_training_with_the_same_noise(model: Model, pictures: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transfuse.registry import Registry
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch
 from transfuse.training import Trainer
@@ -19,6 +20,8 @@ from transfuse_lab.datasets import data_section, open_section
 from transfuse_lab.runs.examination import examine_run
 from transfuse_lab.runs.training import train
 
+from tests.tiny.recipes import RUNGS, rung_settings
+
 STEPS = 60
 Patch = pytest.MonkeyPatch
 
@@ -27,13 +30,11 @@ Patch = pytest.MonkeyPatch
 def run_of(
     tmp_path: Path, installed: Plugins, data_argument: str, small_recipe: Callable
 ) -> Callable[..., Path]:
-    def run(*settings: str, data: str = data_argument) -> Path:
+    def run(*settings: str, data: str = data_argument, recipe: str = "transfusion") -> Path:
         section = data_section(data, installed)
-        recipe = small_recipe(
-            "transfusion", f"train.steps={STEPS}", "train.ema=0.9", "train.look_ahead=4", *settings
-        )
+        made = small_recipe(recipe, f"train.steps={STEPS}", "train.ema=0.9", "train.look_ahead=4", *settings)
         folder = tmp_path / "run"
-        train(recipe, open_section(section, installed), section, folder, installed, report=lambda line: None)
+        train(made, open_section(section, installed), section, folder, installed, report=lambda line: None)
         return folder
 
     return run
@@ -128,6 +129,27 @@ PLANTED = {
 }
 
 
+def never_predicted(folder: Path) -> list[str]:
+    documents = [
+        {"items": [{"text": f"number {i}"}, {"image": f"train-{i}.png", "loss": False}]} for i in range(8)
+    ]
+    (folder / "documents.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    return []
+
+
+def one_again_and_again(folder: Path) -> list[str]:
+    lines = []
+    for i in range(8):
+        (folder / f"train-{i}.png").write_bytes((folder / "train-0.png").read_bytes())
+        lines.append(json.dumps({"image": f"train-{i}.png", "caption": "up", "split": "train"}))
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    return ["train.drop=0"]
+
+
+IN_DATA = {"dead modality": never_predicted, "data repeated": one_again_and_again}
+"""Faults of the data, a folder that they are planted in."""
+
+
 @pytest.mark.parametrize("name", PLANTED)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_planted(name: str, run_of: Callable[..., Path], installed: Plugins, monkeypatch: Patch) -> None:
@@ -138,39 +160,23 @@ def test_planted(name: str, run_of: Callable[..., Path], installed: Plugins, mon
     assert name in {symptom.name for symptom in found}, found
 
 
+@pytest.mark.parametrize("name", IN_DATA)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_modality_that_is_never_predicted(
-    run_of: Callable[..., Path], installed: Plugins, tmp_path: Path, pictures: Path
+def test_planted_in_the_data(
+    name: str, run_of: Callable[..., Path], installed: Plugins, tmp_path: Path, pictures: Path
 ) -> None:
-    folder = copied(tmp_path, pictures)
-    documents = [
-        {"items": [{"text": f"number {i}"}, {"image": f"train-{i}.png", "loss": False}]} for i in range(8)
-    ]
-    (folder / "documents.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    run = run_of(data=f"{folder};channels=1")
-    assert "dead modality" in {symptom.name for symptom in examine_run(run, installed)}
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_one_document_again_and_again(
-    run_of: Callable[..., Path], installed: Plugins, tmp_path: Path, pictures: Path
-) -> None:
-    folder = copied(tmp_path, pictures)
-    lines = []
-    for i in range(8):
-        (folder / f"train-{i}.png").write_bytes((folder / "train-0.png").read_bytes())
-        lines.append(json.dumps({"image": f"train-{i}.png", "caption": "up", "split": "train"}))
-    (folder / "captions.jsonl").write_text("\n".join(lines))
-    run = run_of("train.drop=0", data=f"{folder};channels=1")
-    assert "data repeated" in {symptom.name for symptom in examine_run(run, installed)}
-
-
-def copied(tmp_path: Path, pictures: Path) -> Path:
     folder = tmp_path / "few"
     folder.mkdir()
     for i in range(8):
         (folder / f"train-{i}.png").write_bytes((pictures / f"train-{i}.png").read_bytes())
-    return folder
+    run = run_of(*IN_DATA[name](folder), data=f"{folder};channels=1")
+    assert name in {symptom.name for symptom in examine_run(run, installed)}
+
+
+def test_the_page_lists_what_is_planted() -> None:
+    page = (Path(__file__).parents[2] / "docs/diagnosing.md").read_text(encoding="utf-8")
+    rows = page.partition("| planted |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [row.split("|")[2].strip().strip("`") for row in rows] == [*PLANTED, *IN_DATA]
 
 
 def test_a_run_that_is_well(run_of: Callable[..., Path], installed: Plugins, cli: Callable) -> None:
@@ -188,3 +194,25 @@ def test_a_run_that_is_well(run_of: Callable[..., Path], installed: Plugins, cli
     assert done.exit_code == 1
     assert "exploding norm" in done.stdout
     assert np.isfinite(lines[-1]["grad_norm"])
+
+
+@pytest.mark.parametrize("recipe", ["transfusion-unet", "chameleon"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_other_recipes_are_well_too(
+    recipe: str, run_of: Callable[..., Path], installed: Plugins, tmp_path: Path
+) -> None:
+    assert examine_run(run_of(recipe=recipe), installed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_ladders_recipes_are_well(name: str, tmp_path: Path) -> None:
+    ladder = Registry.open("ladder")
+    section = data_section("scenes", ladder.plugins)
+    data = open_section(section, ladder.plugins)
+    recipe = ladder.recipe(
+        name, [*rung_settings(ladder, name), f"train.steps={STEPS}", "train.ema=0.9"], "scenes"
+    )
+    train(recipe, data, section, tmp_path / "run", ladder.plugins, report=lambda line: None)
+    assert examine_run(tmp_path / "run", ladder.plugins) == []

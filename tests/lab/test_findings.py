@@ -86,9 +86,35 @@ def test_a_run_that_diverged_scores_chance_in_a_hypothesis_and_leaves_a_check_un
         if one.facts[PLACE] == {**records[at].facts[PLACE], "arm": "two"} and one.seed == 3
     )
     assert told["hypotheses"]["recall"]["differences"]["3"] == pytest.approx(-two.metrics["recall"])
+    assert "step 7" in told["hypotheses"]["nats"]["why"], (
+        "no nats would be the best there are: none is made up"
+    )
     assert told["checks"]["middle"]["holds"] is None
     assert "step 7" in told["checks"]["middle"]["why"]
     assert told["runs"]["diverged"] == [f"{records[at].entry}, seed 3"]
+
+
+def test_a_sign_that_another_group_does_not_keep_counts_from_the_difference_on_that_is_wanted(
+    tmp_path: Path,
+) -> None:
+    groups = "  other: {sizes: [large], seeds: [0, 1, 2]}\n"
+    check = "  sign: {statistic: sign, figure: recall, group: other, other: main, size: large, wanted: %g, at_least: 0}"
+    for least, more, sign in ((0.06, 0.0, 1), (0.06, 0.4, -1), (0.5, 0.4, 0)):
+        file = plan_file(tmp_path, PLAN.replace("hypotheses:", groups + "hypotheses:") + check % least)
+        records = simulated(file.plan, {"two": -0.2})
+        for one in records:
+            if (one.facts[PLACE]["group"], one.facts[PLACE]["arm"]) == ("other", "two"):
+                one.metrics["recall"] += more
+        told = findings(file, records, 99, Tuned())["checks"]["sign"]
+        assert told["values"]["sign"] == sign
+        assert told["holds"] is (sign >= 0)
+
+
+def test_a_run_without_the_one_that_it_repeats_leaves_the_check_open(tmp_path: Path) -> None:
+    file = plan_file(tmp_path, PLAN.replace("again: {arms: [one]", "again: {arms: [one, two]"))
+    told = findings(file, simulated(file.plan), 99, Tuned())["checks"]["same"]
+    assert told["holds"] is None
+    assert "the run it repeats is not in aa" in told["why"]
 
 
 def test_of_fewer_than_three_pairs_nothing_is_said_and_the_rest_is_corrected_for_it(file: PlanFile) -> None:
@@ -118,11 +144,13 @@ def test_what_is_at_an_edge_of_the_search_is_no_go(tmp_path: Path) -> None:
     file = plan_file(tmp_path, PLAN + "  interior: {statistic: interior, at_least: 1}\n")
     inside = Choice("train.lr", ((1e-3, 1.0), (2e-3, 2.0), (4e-3, 1.0)), 2e-3, 2e-3, True, False)
     edge = Choice("train.lr", ((1e-3, 1.0), (2e-3, 2.0)), 2e-3, 2e-3, False, False)
+    drawn = Choice("image.guidance.scale", ((1, 2.0), (2, 1.0), (3, 1.0)), 1, 1, False, True)
     for choice, holds in ((inside, True), (edge, False)):
-        tuned = Tuned({"one": {"small": [choice]}}, {"small": 3e12, "large": 1.2e13}, "d")
+        tuned = Tuned({"one": {"small": [choice, drawn]}}, {"small": 3e12, "large": 1.2e13}, "d")
         told = findings(file, simulated(file.plan), 99, tuned)
         assert told["checks"]["interior"]["holds"] is holds
-        assert told["tuned"]["at an edge"] == ([] if holds else ["one small train.lr"])
+        edges = [] if holds else ["one small train.lr"]
+        assert told["tuned"]["at an edge"] == [*edges, "one small image.guidance.scale"]
     assert findings(file, simulated(file.plan), 99, Tuned())["checks"]["interior"]["holds"] is None
 
 

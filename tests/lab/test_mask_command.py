@@ -52,11 +52,15 @@ def test_what_the_command_says() -> None:
         RULE,
         "17 of 36 pairs (47.2 %), 4 slices",
         "intervals a query: at most 1; a key: at most 1",
-        "a KV cache is not exact: clean queries see noised keys",
+        "a KV cache is not exact, which is no mistake: what follows a noised item sees it, so the finished item is "
+        "run once more, clean",
     ]
     assert "a KV cache is exact" in mask_command(
         f"{RULE} & (~k.noised | same(span))", "text:1 image:2+noised text:1"
     )
+    ahead = "a KV cache is not exact: clean queries see noised keys ahead of them"
+    assert ahead in mask_command("same(doc)", "text:1 image:2+noised")
+    assert "no mistake" in mask_command("same(doc)", "image:2+noised text:1")
     assert "cache" not in mask_command(RULE, "text:2")
 
 

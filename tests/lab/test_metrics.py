@@ -16,6 +16,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse_lab.evaluation import metrics
 from transfuse_lab.evaluation.classifier import classifier_of
 from transfuse_lab.evaluation.frechet import frechet_distance
+from transfuse_lab.evaluation.kernel_distance import kernel_distance
 
 RNG = np.random.default_rng(0)
 
@@ -94,6 +95,17 @@ def test_frechet_distance_to_held_out_images_with_a_floor_of_as_many_real_ones()
     assert metrics.FrechetDistance().compute(perfect)["frechet_distance"] < 1e-6
 
 
+def test_kernel_distance_tells_what_is_drawn_otherwise_from_what_is_alike() -> None:
+    compute = metrics.KernelDistance().compute
+    judge = classifier_of(TRAINED_ON[1], TRAIN)
+    made, real = judge.features(np.stack(DRAWN.made)), judge.features(TRUTH)
+    assert compute(DRAWN) == {"kernel_distance": kernel_distance(made, real)}
+    alike = replace(DRAWN, made=list(shades(HELDOUT)))
+    one_sided = replace(DRAWN, made=list(shades(["dark"] * len(HELDOUT))))
+    # As many of each caption as are held out, and not as chance would have it: so it may lie well below 0.
+    assert compute(alike)["kernel_distance"] < 0.1 * compute(one_sided)["kernel_distance"]
+
+
 @pytest.mark.parametrize(
     ("train", "heldout"),
     [
@@ -106,6 +118,7 @@ def test_captions_that_are_no_classes_are_not_judged(train: list[str], heldout: 
     evaluation = drawn(heldout, TRUTH, TRUTH, (train, TRAINED_ON[1]))
     assert metrics.GenerationAccuracy().compute(evaluation) == {}
     assert metrics.FrechetDistance().compute(evaluation) == {}
+    assert metrics.KernelDistance().compute(evaluation) == {}
     assert metrics.GenerationAccuracy().notes(evaluation) is None
 
 

@@ -14,7 +14,10 @@ from transfuse.generation import generate
 from transfuse.modalities.modality import SpanModality
 from transfuse.model.build import build
 from transfuse.model.model import Model
+from transfuse.randomness import Key
 from transfuse.registry import Registry
+from transfuse.sequences.batch import collate
+from transfuse.sequences.rows import join
 from transfuse.training import Trainer
 from transfuse_lab.datasets import open_data
 
@@ -72,14 +75,14 @@ def test_every_method_of_the_interface_is_on_the_page() -> None:
     assert left <= {"flops", "suffix_for"}
 
 
-@pytest.mark.parametrize("name", ["waves", "copies"])
+@pytest.mark.parametrize("name", ["waves", "copies", "sets"])
 def test_its_modalities_and_its_data_set_pass_the_kits(name: str, registry: Registry, cli: Callable) -> None:
     done = cli("plugins", "check", name)
     assert done.exit_code == 0, [line for line in done.stdout.splitlines() if "FAILS" in line]
     assert re.search(r"^modality \w+: \d+ holds", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "waves-sets"])
 def test_it_trains_and_draws_both_lengths(name: str, model: Callable, registry: Registry) -> None:
     assert registry.faults() == []
     made = model(name)
@@ -105,6 +108,25 @@ def test_the_copies_share_positions_and_only_the_clean_one_is_seen_from_outside(
     assert not seen[np.ix_(after, noised)].any()
     assert seen[np.ix_(after, clean)].all()
     assert [bool(seen[noised[1], key]) for key in noised] == [True, True, True, True, False, False]
+
+
+def test_a_set_has_no_order_but_between_its_markers(model: Callable, registry: Registry) -> None:
+    """Elements in another order give what the model makes of them in that order; of waves they do not."""
+    text, series = open_data("waves", registry.plugins).document("train", 0).items
+    n = len(series.data) // 4
+    turned = series.data.reshape(n, 4)[::-1].reshape(-1).copy()
+    for name, unordered in (("waves-sets", True), ("waves", False)):
+        made, hidden = model(name), []
+        for data in (series.data, turned):
+            row = join([made.layout.sequence(Document((text, Item("series", data)), id=1))])
+            with torch.no_grad():
+                hidden.append(made(collate(row, made.modalities, Key(0), clean=True))[0])
+            inside = (row.columns["span"] == 0).nonzero()[0]
+            begin = inside[0] - 1
+            own = row.columns["pos"][begin : begin + n + 2] - row.columns["pos"][begin]
+            assert own.tolist() == [0, *([1] * n if unordered else range(1, n + 1)), n + 1]
+        forth, back = (one[inside] for one in hidden)
+        assert torch.allclose(forth, back.flip(0), atol=1e-4) == unordered
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ from PIL import Image
 from transfuse import checkpoints
 from transfuse.checkpoints import RunFolder
 from transfuse.datasets import DataSet
-from transfuse.documents import Document
+from transfuse.documents import Document, Item
 from transfuse.files import read_json
 from transfuse.registry import Registry
 from transfuse_lab.commands.document_files import DocumentFiles
+from transfuse_lab.commands.repeats import Repeats
 from transfuse_lab.drawing.sheet import GAP
 from transfuse_lab.runs.training import train
 
@@ -89,7 +90,7 @@ def test_text_alone(cli: Callable, run: Callable, tmp_path: Path) -> None:
     text = run("series-flow", "text")
     for asked in ((), ("--want", "text"), ("--prompt", "wa"), ("--given", "text=wa")):
         done = cli("sample", text, *asked, "--n", 2, "--tokens", 3)
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert done.exit_code == 0, done.stderr
         assert len(done.stdout.splitlines()) == 2
     done = cli("sample", text, "--n", 2, "--out", tmp_path / "a.txt")
     printed = [line for line in done.stdout.splitlines() if not line.startswith("text: ")]
@@ -98,6 +99,43 @@ def test_text_alone(cli: Callable, run: Callable, tmp_path: Path) -> None:
     assert [*map(list, read_json(tmp_path / "docs/0.json", "document"))] == [["text"], ["text"]]
     assert cli("sample", text, "--out", tmp_path / "a.svg").exit_code == 0
     refused(cli("sample", text, "--out", tmp_path / "a.png"), "drawings of text are no PNGs", ".svg")
+
+
+def test_samples_that_are_all_the_same_are_told_with_what_draws_others(cli: Callable, run: Callable) -> None:
+    """Text is the likeliest at each place unless a temperature is set; where something differs nothing is said."""
+    text = run("series-flow", "text")
+    cure = "--set text.temperature=1"
+    for prompts in (("--prompt", "wa"), ("--prompt", "wa", "--prompt", "r")):
+        done = cli("sample", text, *prompts, "--n", 3, "--tokens", 5)
+        assert len({*done.stdout.splitlines()[:3]}) == 1
+        assert done.stderr == (
+            f"note: the 3 samples of text are the same: its temperature is 0, the likeliest at each place; {cure} "
+            f"draws others\n"
+        )
+        done = cli("sample", text, *prompts, "--n", 3, "--tokens", 5, *cure.split())
+        assert len({*done.stdout.splitlines()[:3]}) > 1
+        assert done.stderr == ""
+        assert cli("sample", text, *prompts, "--tokens", 5).stderr == ""
+
+
+def test_a_role_that_draws_without_chance_is_told_as_well(run: Callable) -> None:
+    recipe = RunFolder(run("series-flow", "text", "series")).recipe(Registry.open().plugins)
+    series, words = Item("series", np.ones(3)), Item("text", "wave")
+    for other, told in ((np.ones(3), ["series", "text"]), (np.zeros(3), ["text"])):
+        repeats = Repeats(2)
+        for number, raw in enumerate((series.data, other)):
+            repeats.take(number, (Item("series", raw), words))
+        assert [line.split()[4] for line in repeats.lines(recipe)] == told
+    repeats = Repeats(2)
+    for number in (0, 1):
+        repeats.take(number, (series,))
+    assert repeats.lines(recipe) == [
+        "the 2 samples of series are the same: the model is sure of it, or draws without chance; "
+        "try another --set series.sampler or --set series.guidance"
+    ]
+    repeats.take(2, (series,))
+    repeats.take(3, ())
+    assert repeats.lines(recipe) == []
 
 
 def test_pictures_alone(cli: Callable, run: Callable, tmp_path: Path) -> None:

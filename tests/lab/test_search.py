@@ -55,7 +55,7 @@ def test_further_trials_are_beyond_an_end_or_in_the_wider_gap_beside_the_best() 
     assert further(RATES, {1e-3: 2, 2e-3: 1, 4e-3: 0}) == pytest.approx(5e-4), "beyond an end that is best"
 
 
-def test_rates_between_and_beyond_sizes_lie_on_a_line_of_logarithms(tmp_path) -> None:
+def test_rates_between_sizes_lie_on_a_line_of_logarithms_and_beyond_them_are_the_nearests(tmp_path) -> None:
     budgets = {"a": 1e12, "b": 1e14, "c": 1e13, "d": 1e16}
     rate = {
         size: Choice("train.lr", ((v, 0.0),), v, v, True, False) for size, v in (("a", 4e-3), ("b", 1e-3))
@@ -67,7 +67,7 @@ def test_rates_between_and_beyond_sizes_lie_on_a_line_of_logarithms(tmp_path) ->
     tuned = Tuned({"one": {size: [rate[size], scale[size]] for size in ("a", "b")}}, budgets)
     assert tuned.settings("one", "a") == ["train.lr=0.004", "image.guidance.scale=2"]
     assert tuned.settings("one", "c") == ["train.lr=0.002", "image.guidance.scale=2"]
-    assert tuned.settings("one", "d") == ["train.lr=0.00025", "image.guidance.scale=3"]
+    assert tuned.settings("one", "d") == ["train.lr=0.001", "image.guidance.scale=3"]
     assert tuned.settings("two", "a") == []
     write_tuned(tmp_path / "tuned.json", tuned, {})
     again = read_tuned(tmp_path / "tuned.json", budgets)

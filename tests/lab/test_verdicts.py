@@ -126,3 +126,13 @@ def test_signs_are_exact(values: list[float]) -> None:
 def test_what_cannot_be_judged_is_named(differences: dict, margins: dict, message: str) -> None:
     with pytest.raises(TransfuseError, match=message):
         find(differences, margins)
+
+
+def test_detectable_is_told_by_the_level_that_the_first_of_all_hypotheses_needs() -> None:
+    values = {name: [0.1, 0.2, 0.15] for name in "abc"}
+    alone = find({"a": values["a"]}, {"a": 0.1})["a"]
+    together = find(values, dict.fromkeys(values, 0.1))["a"]
+    assert alone.detectable == pytest.approx(detectable(alone.sd, 3))
+    assert together.detectable == pytest.approx(detectable(alone.sd, 3, 0.05 / 3))
+    assert together.detectable > 1.5 * alone.detectable
+    assert find({"a": values["a"]}, {"a": 0.1}, unknown=2)["a"].detectable == together.detectable

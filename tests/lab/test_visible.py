@@ -118,7 +118,7 @@ def dry_run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_printing_never_fails(captioned: Callable[[str], Path], encoding: str, tmp_path: Path) -> None:
     folder = captioned("кошка").rename(tmp_path / "кошка \x1b[2J\u202e")
     for done in (

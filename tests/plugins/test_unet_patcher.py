@@ -192,6 +192,14 @@ def test_no_patchers_first_prediction_does_without_the_transformer(installed: Pl
         assert moved_without_the_transformer(patcher, 64) > 0.3, name
 
 
+def test_a_patcher_that_hardly_listens_to_the_transformer_is_found(make: Callable) -> None:
+    """Where its output comes in small beside the skips."""
+    unet = make(patch=2, channels=4, grid=(8, 8), dim=64)
+    with torch.no_grad():
+        unet.ups[-1].enter.weight.mul_(0.05)
+    assert moved_without_the_transformer(unet, 64) < 0.15
+
+
 def test_skips_bypass_the_transformer(make: Callable) -> None:
     """With nothing from the transformer the prediction still follows x_t, to every level's every block."""
     unet = make(patch=4, grid=(16, 16))

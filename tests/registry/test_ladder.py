@@ -16,20 +16,9 @@ from transfuse_lab.evaluation.evaluate import evaluate
 from transfuse_lab.runs.survey import survey
 from transfuse_lab.runs.training import prepare
 
+from tests.tiny.recipes import RUNGS, rung_settings
+
 ROOT = Path(__file__).parents[2]
-OWN = [
-    "codes-next", "codes-rows", "codes-random", "codes-masked", "centres-1", "components-1", "components-2",
-    "text-alone", "codes-alone", "components-alone",
-]  # fmt: skip
-SMALL = (
-    "model.dim=32",
-    "model.layers=2",
-    "model.heads=2",
-    "train.steps=3",
-    "train.budget=300",
-    "text.vocab=300",
-)
-CODES = ("image.codec.codes=32",)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +27,10 @@ def ladder() -> Registry:
 
 
 def small(ladder: Registry, name: str) -> Recipe:
-    image = ladder.recipe(name, [], "scenes").modalities.get("image")
-    more = [] if image is None or not hasattr(image.settings.codec.settings, "codes") else CODES
-    less = [
-        one for one in SMALL if name not in ("codes-alone", "components-alone") or not one.startswith("text.")
-    ]
-    return ladder.recipe(name, [*less, *more], "scenes")
+    return ladder.recipe(name, [*rung_settings(ladder, name), "train.steps=3"], "scenes")
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", RUNGS)
 def test_each_trains_and_is_evaluated(ladder: Registry, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfuse.datasets, "EXCERPT", 60)
     data, said = open_data("scenes", ladder.plugins), []
@@ -66,7 +50,7 @@ def test_each_trains_and_is_evaluated(ladder: Registry, name: str, monkeypatch: 
 
 
 def test_rungs_differ_in_one_thing(ladder: Registry) -> None:
-    recipes = {name: ladder.recipe(name, [], "scenes") for name in OWN}
+    recipes = {name: ladder.recipe(name, [], "scenes") for name in RUNGS}
     image = {name: recipe.modalities.get("image") for name, recipe in recipes.items()}
     assert {recipe.model.dim for recipe in recipes.values()} == {128}
     assert {recipe.model.qk_norm for recipe in recipes.values()} == {True}
@@ -93,7 +77,7 @@ def test_a_registry_that_comes_with_transfuse_goes_by_its_name(
     assert named_file("ladder").is_file()
     listed = cli("recipes", "--registry", "ladder")
     assert listed.exit_code == 0, listed.output
-    assert all(name in listed.output for name in OWN)
+    assert all(name in listed.output for name in RUNGS)
     (tmp_path / "ladder").write_text("recipes: {}\n")
     assert named_file("ladder") == Path("ladder")
     included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][

@@ -15,6 +15,7 @@ from transfuse.attention import BUILT_IN
 from transfuse.datasets import content_hash
 from transfuse.documents import Document, Item
 from transfuse.errors import TransfuseError
+from transfuse.modalities.modality import Modality, SpanModality, TokenModality
 from transfuse.modalities.objective import SpanObjective, TokenObjective
 from transfuse.registry.plugins import Plugins
 from transfuse.testing import (
@@ -43,6 +44,7 @@ from transfuse.testing import (
     expect,
 )
 from transfuse.testing.kits.raw_case import shown_apart
+from transfuse.testing.kits.runner import Check
 from transfuse.testing.modalities import Blob, Letters
 from transfuse_lab.commands import check_plugin
 from transfuse_lab.datasets import open_data
@@ -290,6 +292,29 @@ def test_a_class_fails_with_the_checks_own_words() -> None:
         TestSeries().test_kit.__func__(
             type("Other", (ModalityTests,), {})(), check, ModalityCase(Deaf(), NUMBERS)
         )  # type: ignore[attr-defined]
+
+
+def test_laws_of_other_kinds_are_no_tests_of_a_class_that_says_what_it_is_of() -> None:
+    class OfSpans(ModalityTests, of=SpanModality):
+        pass
+
+    class OfTokens(ModalityTests, of=TokenModality):
+        pass
+
+    class OfAny(ModalityTests, of=Modality):
+        pass
+
+    def checks(one: type[ModalityTests]) -> set[Check]:
+        return set(one.test_kit.pytestmark[0].args[1])  # type: ignore[attr-defined]
+
+    assert checks(OfAny) == checks(ModalityTests) == set(MODALITY.checks)
+    assert checks(OfSpans) | checks(OfTokens) == set(MODALITY.checks)
+    assert SpanModality not in {check.of for check in checks(OfTokens)}
+    assert {check for check in MODALITY.checks if check.of is SpanModality} <= checks(OfSpans)
+    assert len(checks(OfTokens)) < len(checks(OfSpans))
+    case = ModalityCase(Blob(), NUMBERS)
+    with pytest.raises(pytest.fail.Exception, match=r"^of=TokenModality, and the part is a Blob$"):
+        OfTokens.test_kit(OfTokens(), MODALITY["decoding-inverts-encoding"], case)  # type: ignore[attr-defined]
 
 
 # -- the runner

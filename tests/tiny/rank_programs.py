@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +19,7 @@ from transfuse.registry.plugins import Plugins
 from transfuse.sequences.batch import Batch
 from transfuse.sequences.rows import Row
 from transfuse.training import Trainer
+from transfuse.training.encoding import worth_dealing
 from transfuse.training.optimizer import optimizer_tensors
 from transfuse.training.ranks import Ranks
 from transfuse.training.saving import sound_checkpoint
@@ -37,8 +38,11 @@ class Double(Trainer):
 
 
 def recipe_of(*settings: str, name: str = "transfusion") -> Recipe:
+    """The tiny recipe, under settings; ``image=null`` leaves the role out."""
     registry = Registry.load(Plugins.load(disabled=["adapters", "lab"]), [packaged_file()])
-    return registry.recipe(name, overrides(name, *settings))
+    gone = next((one.removesuffix("=null") for one in settings if one in ("image=null", "text=null")), None)
+    rest = (one for one in settings if one != f"{gone}=null")
+    return registry.recipe(name, overrides(name, *rest, without=gone))
 
 
 def model_of(recipe: Recipe, data: Shapes) -> Model:
@@ -56,7 +60,8 @@ def seldom_both(document: Document) -> Document:
 def losses(
     world: Ranks, steps: int, settings: Sequence[str], name: str = "transfusion", seldom: bool = False
 ) -> dict[str, Any]:
-    """What each step measured in float64, and how many numbers of the trained weights lie on this rank."""
+    """What each step measured in float64, how many numbers of the trained weights lie on this rank, and how many
+    items' codecs with weights it ran."""
     sides = (8, 4) if name == "transfusion" else (8,)
     data = Shapes(sides=sides, reversed_share=0, change=seldom_both if seldom else lambda document: document)
     recipe = recipe_of(*settings, name=name)
@@ -64,9 +69,21 @@ def losses(
     for modality in model.modalities.values():
         if isinstance(codec := getattr(modality, "codec", None), nn.Module):
             codec.float()  # it is frozen, and encodes as it does alone
-    trainer = Double(recipe, model, data, ranks=world)
+    trainer, encoded = Double(recipe, model, data, ranks=world), []
+    for role in worth_dealing(model.modalities):
+        modality: Any = model.modalities[role]
+        modality.encode = counted(modality.encode, encoded)
     measured = [trainer.step() for _ in range(steps)]
-    return {"steps": measured, "held": sum(part.numel() for part in trainer.shards.trained.values())}
+    held = sum(part.numel() for part in trainer.shards.trained.values())
+    return {"steps": measured, "held": held, "encoded": len(encoded)}
+
+
+def counted(call: Callable[[Any], Any], calls: list[None]) -> Callable[[Any], Any]:
+    def made(given: Any) -> Any:
+        calls.append(None)
+        return call(given)
+
+    return made
 
 
 class Spoilt(Trainer):
@@ -212,3 +229,27 @@ def sums(trainer: Trainer) -> str:
         full = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
         own.update(key.encode() + full.detach().contiguous().numpy().tobytes())
     return own.hexdigest()
+
+
+# -- begun from another run
+
+
+def grown(world: Ranks, folder: str, start: str, settings: Sequence[str]) -> dict[str, Any]:
+    """A run that begins from another: the bits that it begins with, and its first step."""
+    from transfuse_lab.runs.training import open_run
+
+    recipe, plugins = recipe_of(*settings), Plugins.load(disabled=["adapters", "lab"])
+    run, quiet = RunFolder(Path(folder)), lambda line: None
+    trainer = open_run(recipe, Shapes(), {}, run, plugins, quiet, start=Path(start), ranks=world)
+    return {"sums": sums(trainer), "first": trainer.step()}
+
+
+def begin_and_grow(
+    world: Ranks, folder: str, pairs: Sequence[Sequence[Sequence[str]]]
+) -> list[dict[str, Any]]:
+    """Of each pair of settings a run under the one, saved in pieces, and another that begins from it."""
+    found = []
+    for i, (first, then) in enumerate(pairs):
+        go_on(world, f"{folder}/{i}", 2, first, begin=True)
+        found.append(grown(world, f"{folder}/{i}-two", f"{folder}/{i}", then))
+    return found

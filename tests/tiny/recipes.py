@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from transfuse.registry import Registry
+
 MODEL = {"dim": 32, "layers": 2, "heads": 2}
 TRAIN = {"steps": 4, "budget": 160, "lr": 0.01}
 TEXT = {"vocab": 280}
@@ -45,3 +47,20 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}={value}"
+
+
+RUNGS = (
+    "codes-next", "codes-rows", "codes-random", "codes-masked", "centres-1", "components-1", "components-2",
+    "text-alone", "codes-alone", "components-alone",
+)  # fmt: skip
+"""The recipes of the registry ``ladder``."""
+RUNG = ("model.dim=32", "model.layers=2", "model.heads=2", "train.budget=300", "text.vocab=300")
+
+
+def rung_settings(ladder: Registry, name: str) -> tuple[str, ...]:
+    """What makes a recipe of the ladder tiny."""
+    modalities = ladder.recipe(name, [], "scenes").modalities
+    image = modalities.get("image")
+    codes = image is not None and hasattr(image.settings.codec.settings, "codes")
+    kept = (one for one in RUNG if "text" in modalities or not one.startswith("text."))
+    return (*kept, *(["image.codec.codes=32"] if codes else []))

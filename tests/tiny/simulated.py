@@ -26,7 +26,7 @@ groups:
   planted: {arms: [one], sizes: [small], seeds: [10, 11, 12, 13]}
   again: {arms: [one], sizes: [small], seeds: [10]}
 hypotheses:
-  recall: {figure: recall, arms: [one, two], margin: 0.06, primary: true}
+  recall: {figure: recall, arms: [one, two], margin: 0.06, primary: true, chance: 0}
   nats: {figure: nats, arms: [one, two], margin: 0.15, primary: true}
   planted: {figure: recall, arms: [one, one], groups: [aa, planted], size: small, margin: 0.06}
 scaling:

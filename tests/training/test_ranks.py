@@ -13,8 +13,11 @@ PROGRAM = "tests.tiny.rank_programs:losses"
 CLOSE = 1e-9  # relative, in float64
 
 
-def compared(ranks: int, steps: int, *settings: str, name: str = "transfusion", seldom: bool = False) -> None:
-    """Each of several ranks measures what one alone does; together they hold what it holds."""
+def compared(
+    ranks: int, steps: int, *settings: str, name: str = "transfusion", seldom: bool = False
+) -> list[int]:
+    """Each of several ranks measures what one alone does; together they hold what it holds. How many items were encoded
+    by codecs with weights, by one alone and by each of them."""
     settings = ("train.ema=0.9", f"train.steps={steps}", *settings)
     one = losses(ALONE, steps, settings, name, seldom)
     each = together(ranks, PROGRAM, steps, settings, name, seldom)
@@ -25,6 +28,7 @@ def compared(ranks: int, steps: int, *settings: str, name: str = "transfusion", 
     divided = next((int(s.split("=")[1]) for s in settings if s.startswith("train.shard=")), ranks)
     assert sum(mine["held"] for mine in each) == one["held"] * ranks // divided
     assert max(mine["held"] for mine in each) < 1.1 * one["held"] / divided
+    return [one["encoded"], *(mine["encoded"] for mine in each)]
 
 
 def test_two_ranks_have_the_losses_of_one_and_half_the_weights() -> None:
@@ -55,7 +59,11 @@ def test_every_rank_has_all_weights_where_they_are_not_divided() -> None:
 
 
 def test_ids_of_codes_and_frozen_blocks() -> None:
-    compared(2, 4, "train.rows=4", "train.lr_scale={backbone: 0}", "model.tied=true", name="chameleon")
+    settings = ("train.rows=4", "train.lr_scale={backbone: 0}", "model.tied=true")
+    alone, *each = compared(2, 4, *settings, name="chameleon")
+    assert alone > 10
+    assert alone <= sum(each) <= alone + 2, "each item is encoded by one rank, and they read two at a time"
+    assert max(each) - min(each) <= 2
 
 
 def test_ranks_that_are_no_groups_are_an_error() -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from transfuse import checkpoints
-from transfuse.checkpoints import RunFolder
+from transfuse.checkpoints import Checkpoint, RunFolder
 from transfuse.errors import TransfuseError
 from transfuse.registry.plugins import Plugins
+from transfuse.training import Trainer
 from transfuse.training.ranks import ALONE
 from transfuse.training.saving import export, sound_checkpoint
 
@@ -38,6 +39,22 @@ def check(kind: str, ranks: int, steps: int, folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["diffusion"])
 def test_from_every_step_the_same_bits(kind: str, ranks: int, tmp_path: Path) -> None:
     check(kind, ranks, 4, tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["exp_avg_sq", "step"])
+def test_a_run_that_goes_on_without_all_of_the_optimizer_is_found(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainer.resume
+
+    def resume(trainer: Trainer, checkpoint: Checkpoint) -> None:
+        whole(trainer, checkpoint)
+        for state in trainer.optimizer.state.values():
+            state[lost] = state[lost] + 1e-3
+
+    monkeypatch.setattr(Trainer, "resume", resume)
+    with pytest.raises(AssertionError, match="gone on after step"):
+        check("diffusion", 1, 3, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Arrays in zarr version 3, in shards: written a shard at a time, read a chunk at a time, every chunk by its checksum.
+"""Arrays in zarr version 3, in shards, written a shard at a time; `chunks` reads them, every chunk by its checksum.
 
 As the specification has it (zarr-specs.readthedocs.io, core 3.0 and sharding-indexed), so that any zarr reader opens
 them. A chunk is its values, by zstd level 1 or as they are, and a crc32c. zarr answers zeros for a chunk that is gone,
@@ -7,22 +7,18 @@ and here a chunk is compared with that.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from math import ceil, prod
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from transfuse.plugin import RecordError, TransfuseError
+from transfuse.plugin import TransfuseError
 
 from transfuse_adapters.store.places import Place
 
-CHUNK = 2**19  # bytes of values
-CHUNKS_A_SHARD = 256
-LARGEST_CHUNK = 2**26  # bytes that are decoded for a chunk, whatever a manifest says
-CACHE = 192 * 2**20  # bytes of chunks that a store keeps
+CHUNK = 2**17  # bytes of values
+CHUNKS_A_SHARD = 1024
 NO_CHUNK = 2**64 - 1
 DTYPES = r"^(bool|u?int(8|16|32|64)|float(16|32|64))$"
 
@@ -198,128 +194,6 @@ class ArrayWriter:
         name = "/".join(["c", str(self._written), *["0"] * len(self.columns)])
         self.put(f"{self.name}/{name}", body)
         self._written += 1
-
-
-class Cache:
-    """The chunks that were read last, of all arrays of a store, up to so many bytes."""
-
-    def __init__(self, most: int = CACHE) -> None:
-        self.most, self.held, self._lock = most, 0, Lock()
-        self._chunks: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-
-    def get(self, key: tuple[int, int]) -> np.ndarray | None:
-        with self._lock:
-            found = self._chunks.get(key)
-            if found is not None:
-                self._chunks.move_to_end(key)
-            return found
-
-    def keep(self, key: tuple[int, int], chunk: np.ndarray) -> None:
-        with self._lock:
-            if key in self._chunks:
-                return
-            self._chunks[key] = chunk
-            self.held += chunk.nbytes
-            while self.held > self.most and len(self._chunks) > 1:
-                self.held -= self._chunks.popitem(last=False)[1].nbytes
-
-
-class ArrayReader:
-    """Rows of a finished array, by number. Raises RecordError naming the shard's file where a chunk of it is not what
-    was written, and TransfuseError where the manifest contradicts itself."""
-
-    def __init__(self, place: Place, name: str, array: Array, cache: Cache) -> None:
-        self.place, self.name, self.array, self.cache = place, name, array, cache
-        self.dtype, self.columns = np.dtype(array.dtype), array.shape[1:]
-        self.length, self._rows = array.shape[0], array.chunk
-        bytes_ = array.chunk * array.row
-        if bytes_ > LARGEST_CHUNK or array.chunk * array.shard > 2**62:
-            raise TransfuseError(f"store {place}: {name} has chunks of {bytes_:,} bytes, too large to open")
-        try:
-            self._sums = array.numbers("sums")
-            sizes = (
-                array.numbers("sizes").astype(np.int64) if array.zstd else np.full(array.chunks, bytes_ + 4)
-            )
-        except ValueError as error:
-            raise TransfuseError(
-                f"store {place}: the manifest has no checksums of {name}: {error}"
-            ) from error
-        if sizes.size and not 4 < sizes.min() <= sizes.max() <= LARGEST_CHUNK + LARGEST_CHUNK // 64 + 1024:
-            raise TransfuseError(
-                f"store {place}: {name} has chunks of {sizes.max():,} bytes, too large to open"
-            )
-        self._sizes, self._looked_at = sizes, set[int]()
-        starts = np.cumsum(sizes) - sizes
-        self._offsets = starts - np.repeat(starts[:: array.shard], array.shard)[: len(starts)]
-        self._value, self._decode = checksums().value, compressor().decode
-
-    def chunk(self, number: int) -> np.ndarray:
-        """Chunk ``number``, from the cache or read and checked; not to be written to."""
-        key = (id(self), number)
-        if (found := self.cache.get(key)) is None:
-            found = np.empty((self._rows, *self.columns), self.dtype)
-            self._fill(number, found)
-            self.cache.keep(key, found)
-        return found
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows from ``start`` to ``stop``; a view of a chunk that is not to be written to, where one holds them all."""
-        if not 0 <= start <= stop <= self.length:
-            raise RecordError(f"store {self.place}: {self.name} has no rows {start:,} to {stop:,}")
-        if start == stop:
-            return np.empty((0, *self.columns), self.dtype)
-        first, at = divmod(start, self._rows)
-        if stop - start <= self._rows - at:
-            return self.chunk(first)[at : at + stop - start]
-        return self.copied(start, stop)
-
-    def copied(self, start: int, stop: int) -> np.ndarray:
-        """The same, copied out. Chunks that are not in the cache do not go there, and those that lie in it whole are
-        read in place."""
-        made = np.empty((stop - start, *self.columns), self.dtype)
-        for number in range(start // self._rows, ceil(stop / self._rows)):
-            first = number * self._rows
-            inside = made[max(first - start, 0) : first + self._rows - start]
-            found = self.cache.get((id(self), number))
-            if found is None and len(inside) == self._rows:
-                self._fill(number, inside)
-                continue
-            if found is None:
-                found = np.empty((self._rows, *self.columns), self.dtype)
-                self._fill(number, found)
-            at = max(start - first, 0)
-            inside[:] = found[at : at + len(inside)]
-        return made
-
-    def _fill(self, number: int, values: np.ndarray) -> None:
-        shard = number // self.array.shard
-        if shard not in self._looked_at:
-            self._look_at(shard)
-        size, tail = int(self._sizes[number]) - 4, bytearray(4)
-        plain = values.reshape(-1).view(np.uint8)
-        data: Any = np.empty(size, np.uint8) if self.array.zstd else plain
-        name, sum = f"{self.name}/{self.array.shard_name(shard)}", int(self._sums[number])
-        found = self.place.read_into(name, int(self._offsets[number]), memoryview(data), memoryview(tail))
-        if found != size + 4 or self._value(data) != sum or int.from_bytes(tail, "little") != sum:
-            raise RecordError(f"store {self.place}: {name} was changed since it was written (chunk {number})")
-        if self.array.zstd:
-            plain.fill(0)  # a frame that is shorter than it should be leaves nothing of the memory's past
-            try:
-                self._decode(data, plain)  # into what was made for it: no frame makes it larger
-            except Exception as error:
-                raise RecordError(
-                    f"store {self.place}: {name} cannot be read (chunk {number}: {error})"
-                ) from error
-
-    def _look_at(self, shard: int) -> None:
-        """Once: whether a shard's index, which zarr reads and which is known here from the manifest, is as it was."""
-        some = slice(shard * self.array.shard, (shard + 1) * self.array.shard)
-        told = index_of(self._offsets[some], self._sizes[some], self.array.shard)
-        end = int(self._offsets[some][-1] + self._sizes[some][-1])
-        found, name = bytearray(len(told)), f"{self.name}/{self.array.shard_name(shard)}"
-        if self.place.read_into(name, end, memoryview(found)) != len(told) or found != told:
-            raise RecordError(f"store {self.place}: {name} was changed since it was written (its index)")
-        self._looked_at.add(shard)
 
 
 def index_of(offsets: Sequence[int] | np.ndarray, sizes: Sequence[int] | np.ndarray, most: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transfuse.plugin import DataSet, Document, TransfuseError, checked_index, checked_split, in_either_order
 
-from transfuse_adapters.store.arrays import Cache
+from transfuse_adapters.store.chunks import Cache
 from transfuse_adapters.store.manifests import (
     MANIFEST,
     PLAN,

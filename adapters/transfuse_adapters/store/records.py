@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from transfuse.plugin import Document, Item, RecordError, TransfuseError
 
-from transfuse_adapters.store.arrays import Array, ArrayReader, ArrayWriter, Cache
+from transfuse_adapters.store.arrays import Array, ArrayWriter
+from transfuse_adapters.store.chunks import ArrayReader, Cache
 from transfuse_adapters.store.encoding import Kept, StoredItem
 from transfuse_adapters.store.manifests import Part, Stored
 from transfuse_adapters.store.places import Place

@@ -30,7 +30,7 @@ from transfuse_adapters.store.places import Place, place_of
 from transfuse_adapters.store.reader import CURE, Store, manifest_of, open_store
 from transfuse_adapters.store.writer import GROUP, MARK, begin, codec_files, is_finished
 
-PIECE = 16 * CHUNK
+PIECE = 64 * CHUNK
 LARGEST_FILE = 2**40
 Told = Callable[[float, str], None]
 """Is told what share is done, and of what."""

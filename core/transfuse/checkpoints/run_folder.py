@@ -65,7 +65,16 @@ class RunFolder:
                 f"{self.recipe_file} is not what this run was trained with: restore it; to draw otherwise say "
                 f"`transfuse sample --set`, to train otherwise `transfuse train --set`"
             )
-        return Recipe.from_dump(dump, plugins, source=str(self.recipe_file))
+        try:
+            return Recipe.from_dump(dump, plugins, source=str(self.recipe_file))
+        except TransfuseError as error:  # nobody edited it: who reads it has changed
+            now, there = plugins.versions, self.description.get("plugins", {}).items()
+            apart = {f"{was} (now {now.get(name, 'none')})" for name, was in there if now.get(name) != was}
+            made = ", ".join(sorted(apart)) or "other code of its plugins, of the same versions"
+            raise TransfuseError(
+                f"{error}\nThis run was made with {made}: install that again, let its plugin take the setting (a "
+                f"field with a default), or train again with another --out"
+            ) from error
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -130,8 +139,7 @@ class RunFolder:
 
     def sound_checkpoint(self, *files: str) -> Checkpoint:
         """The same, of which these files are whole; all, if none is named: training goes on from one."""
-        newest = self.latest
-        if newest is None:
+        if (newest := self.latest) is None:
             lost = "restore checkpoints/latest" if self.has_trained_steps else "train it first"
             raise TransfuseError(f"{self.path} holds no checkpoint: {lost}, or name the folder of a run")
         # Not where the run began, which knows nothing, nor what a process left that died before ``latest`` moved.

@@ -1,4 +1,1 @@
-"""The interface that plugins implement: modality, codec, objective, guidance, loss.
-
-Imports documents and config.
-"""
+"""The interface that plugins implement: modality, codec, objective, guidance, loss. Imports documents and config."""

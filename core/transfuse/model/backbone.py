@@ -98,10 +98,9 @@ class Backbone(Interface):
         return 2.0 * sum(p.numel() for _, p in self.weights(modality) if p.dim() == 2)
 
     def load_pretrained(self, model: Any, folder: Path) -> None:
-        """Put the weights of the language model in a folder (``model.pretrained``) into these and the model's tables.
+        """A folder's language model into these and the `Model`'s tables. Raises TransfuseError if it does not fit."""
+        raise TransfuseError(f"model.pretrained: these blocks read no weights: {folder} is for block llama")
 
-        model: the `Model` that this is the backbone of. Raises TransfuseError naming the folder where it does not fit.
-        """
-        raise TransfuseError(
-            f"model.pretrained: blocks of this kind read no weights: {folder} is for block llama"
-        )
+    def save_pretrained(self, model: Any, folder: Path, longest: int) -> None:
+        """The inverse, for rows of at most ``longest`` positions. Raises TransfuseError where the model is no such."""
+        raise TransfuseError("these blocks are no language model for others to open: those of llama are")

@@ -71,26 +71,17 @@ def transfuse_blocks() -> list[Part]:  # type: ignore[empty-body]
 
 @hookspec
 def transfuse_attention_backends() -> list[Part]:  # type: ignore[empty-body]
-    """Kernels that attend under a mask.
-
-    build(settings) -> `transfuse.attention.Backend`.
-    """
+    """Kernels that attend under a mask. build(settings) -> `transfuse.attention.Backend`."""
 
 
 @hookspec
 def transfuse_datasets() -> list[Part]:  # type: ignore[empty-body]
-    """Data sets by name, for ``--data``.
-
-    build(settings) -> `transfuse.datasets.DataSet`.
-    """
+    """Data sets by name, for ``--data``. build(settings) -> `transfuse.datasets.DataSet`."""
 
 
 @hookspec
 def transfuse_metrics() -> list[Part]:  # type: ignore[empty-body]
-    """What an evaluation measures.
-
-    build(settings) -> `transfuse.metrics.Metric`.
-    """
+    """What an evaluation measures. build(settings) -> `transfuse.metrics.Metric`."""
 
 
 @hookspec

@@ -125,6 +125,11 @@ class Plugins:
         with Located.from_source("", section, (place or kind,)).errors():
             return choose(self, kind, section, builds)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Each loaded plugin's distribution and version."""
+        return {contents.plugin.name: contents.plugin.origin for contents in self.loaded}
+
     def listing(self) -> list[Row]:
         """All plugins, loaded or not, by name."""
         rows = [

@@ -9,6 +9,7 @@ from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality, TokenModality
 
 BEGIN, END = "<document>", "</document>"
+MOST = 1 << 24  # ids of a range that is read
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ class Vocabulary:
     def from_dump(rows: Sequence[dict]) -> "Vocabulary":
         ranges: list[Range] = []
         for row in rows:
-            start = ranges[-1].stop if ranges else 0
-            ranges.append(Range(row["name"], start, int(row["size"]), tuple(row["labels"])))
+            name, size, labels = str(row["name"]), row["size"], tuple(map(str, row["labels"]))
+            if not isinstance(size, int) or not 0 < size < MOST or size != (len(labels) or size):
+                raise ValueError(f"{size} ids of {name!r:.40}")
+            ranges.append(Range(name, ranges[-1].stop if ranges else 0, size, labels))
         return Vocabulary(tuple(ranges))
 
 

@@ -35,24 +35,29 @@ from transfuse.testing.modalities import StraightPath
 class KitTests:
     """What all of them share: a test a check, skipped with its reason where it says nothing of the part.
 
-    The part of the first test serves all of a class.
+    The part of the first test serves all of a class. of: the interface that the part is of, ``class
+    TestSeries(ModalityTests, of=SpanModality)``: laws of other kinds of part are then no tests, else they are skipped.
     """
 
     kit: ClassVar[Kit[Any]]
     shared: ClassVar[dict[type, Any]] = {}
 
-    def __init_subclass__(cls, kit: Kit[Any] | None = None) -> None:
+    def __init_subclass__(cls, kit: Kit[Any] | None = None, of: type | None = None) -> None:
         if kit is not None:
             cls.kit = kit
-            cls.test_kit = _tests(kit)  # type: ignore[attr-defined]
+        if kit is not None or of is not None:
+            cls.test_kit = _tests(cls.kit, of or object)  # type: ignore[attr-defined]
 
 
-def _tests(kit: Kit[Any]) -> Callable[..., None]:
-    """The test that a class has for each check of its kit."""
+def _tests(kit: Kit[Any], of: type) -> Callable[..., None]:
+    """The test that a class has for each check of its kit which says something of the parts that it has."""
+    checks = [check for check in kit.checks if issubclass(of, check.of) or issubclass(check.of, of)]
 
-    @pytest.mark.parametrize("check", kit.checks, ids=str)
+    @pytest.mark.parametrize("check", checks, ids=str)
     def test_kit(self: KitTests, check: Check[Any], case: Any) -> None:
         case = self.shared.setdefault(type(self), case)
+        if not isinstance(case.part, of):
+            pytest.fail(f"of={of.__name__}, and the part is a {type(case.part).__name__}", pytrace=False)
         if not isinstance(case.part, check.of):
             pytest.skip(f"no law of a {type(case.part).__name__}")
         outcome = check.outcome(case)

@@ -4,23 +4,28 @@ Ids of the vocabulary keep their numbers, and new ones follow. What is new is as
 says; no new id can be predicted before it was once a target, so that losses of the run's roles are the same bits.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from transfuse.checkpoints import RunFolder
+from transfuse.checkpoints import Checkpoint, RunFolder
+from transfuse.checkpoints.checkpoint import EMA_FILE, MODEL
+from transfuse.checkpoints.weights import module_tensors
 from transfuse.config.merge import differing
 from transfuse.config.recipe import Recipe, TrainSettings
 from transfuse.errors import TransfuseError
+from transfuse.files import CURE
 from transfuse.modalities import seam
 from transfuse.modalities.modality import Modality
 from transfuse.model.build import build_modalities, build_model
 from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.vocabulary import Vocabulary, vocabulary_for
+from transfuse.training.deferred import built
+from transfuse.training.pieces import read_into
 from transfuse.training.sharding import rows_here
 
 INHERITED = "inherited"
@@ -100,7 +105,10 @@ def inherit(run: RunFolder, there: Recipe, recipe: Recipe) -> Inherited:
             f"--from {run.path}: train.lr_scale.{INHERITED}=0 leaves nothing to train, since that run has all roles of "
             f"the recipe: leave it out, or add a role"
         )
-    return Inherited(roles, Vocabulary.from_dump(run.description["vocabulary"]).size)
+    try:
+        return Inherited(roles, Vocabulary.from_dump(run.description["vocabulary"]).size)
+    except (LookupError, TypeError, ValueError) as error:
+        raise TransfuseError(f"{run.description_file} is damaged ({error!r}): {CURE}") from error
 
 
 def grow(
@@ -115,55 +123,41 @@ def grow(
     fit: is given the modalities that the run has not, to fit them to data. Raises TransfuseError as `inherit`, and
     naming weights that have another place or shape.
     """
-    inherited = inherit(run, there, recipe)
-    _, old = run.load(plugins)
-    modalities = build_modalities(recipe)
-    new = {role: modality for role, modality in modalities.items() if role not in inherited.roles}
-    for role in inherited.roles:
-        seam.call(modalities[role], "restore", run.description["modalities"][role])
-    if new:
-        fit(new)
-    place = _Place(run, there, recipe)
-    vocabulary = place.vocabulary(modalities, old.vocabulary, inherited)
-    model = build_model(recipe, modalities, plugins, vocabulary, start=False)
-    place.all(old, model, inherited)
+    taken = TakenOver(run, there, recipe, plugins)
+    modalities = taken.modalities(fit)
+    model = build_model(recipe, modalities, plugins, taken.vocabulary(modalities), start=False)
+    taken.fill(model)
     return model.train()
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where weights of a run go; faults name both sides."""
+class TakenOver:
+    """What a model of a recipe takes over from a run, ``there`` the run's recipe. Faults name both sides.
 
-    run: RunFolder
-    there: Recipe
-    recipe: Recipe
+    Of the run's model only shapes are made; its weights are read from the files, a piece at a time, into their places.
+    Raises TransfuseError as `inherit`.
+    """
 
-    @torch.no_grad()
-    def all(self, old: Model, new: Model, inherited: Inherited) -> None:
-        tables = {id(new.tokens.weight): (old.tokens.weight, new.tokens.weight)}
-        tables[id(new.unembed.weight)] = (old.unembed.weight, new.unembed.weight)
-        for before, now in tables.values():
-            now[: inherited.ids] = before
-        new.predictable.fill_(False)
-        new.predictable[: inherited.ids] = old.predictable
-        for role in inherited.roles:
-            self.role(role, old.modalities[role], new.modalities[role])
-        placed: dict[Tensor, Tensor] = {}
-        for role in inherited.roles:
-            self.block(role, old, new, placed)
-        for role in new.modalities:
-            if role not in inherited.roles:
-                new.backbone.begin(role)
+    def __init__(self, run: RunFolder, there: Recipe, recipe: Recipe, plugins: Plugins) -> None:
+        self.run, self.there, self.recipe = run, there, recipe
+        self.inherited = inherit(run, there, recipe)
+        self.old, _ = built(lambda: run.build_model(there, plugins))
 
-    def vocabulary(
-        self, modalities: Mapping[str, Modality], old: Vocabulary, inherited: Inherited
-    ) -> Vocabulary:
+    def modalities(self, fit: Callable[[Mapping[str, Modality]], Any]) -> dict[str, Modality]:
+        """The recipe's, those of the run restored but for their weights; ``fit`` is given those that it has not."""
+        modalities = build_modalities(self.recipe)
+        for role in self.inherited.roles:
+            seam.call(modalities[role], "restore", self.run.description["modalities"][role])
+        if new := {role: m for role, m in modalities.items() if role not in self.inherited.roles}:
+            fit(new)
+        return modalities
+
+    def vocabulary(self, modalities: Mapping[str, Modality]) -> Vocabulary:
         """The run's, with what new roles need at its end."""
         try:
-            return vocabulary_for(modalities, old)
+            return vocabulary_for(modalities, self.old.vocabulary)
         except TransfuseError as error:
             before, now = (
-                {role: r.modalities[role].dump() for role in inherited.roles}
+                {role: r.modalities[role].dump() for role in self.inherited.roles}
                 for r in (self.there, self.recipe)
             )
             raise TransfuseError(
@@ -171,20 +165,53 @@ class _Place:
                 f"without"
             ) from error
 
-    def role(self, role: str, old: Modality, new: Modality) -> None:
-        """A role's own layers and buffers."""
-        before, now = old.state_dict(), new.state_dict()
-        if fault := _unlike(before, now):
+    @torch.no_grad()
+    def fill(self, new: Model, checkpoint: Checkpoint | None = None) -> None:
+        """Puts all that is taken over into the new model's weights; of those that are divided among ranks, into this
+        rank's part. checkpoint: the run's newest, unless ranks have agreed on one."""
+        places, checkpoint = self.places(new), checkpoint or self.run.checkpoint
+        new.predictable.fill_(False)
+        there = module_tensors(self.old)
+        read_into(checkpoint.part(MODEL), places, there)
+        if self.there.train.ema:
+            trained = {name for name, p in self.old.named_parameters() if p.requires_grad}
+            read_into(
+                checkpoint.part(EMA_FILE), places, {n: t for n, t in there.items() if n in trained}, some=True
+            )
+        for role in new.modalities:
+            if role not in self.inherited.roles:
+                new.backbone.begin(role)
+
+    def places(self, new: Model) -> dict[str, list[Tensor]]:
+        """Where each tensor of the run's checkpoint goes, by its name there: into the first rows, where a place has
+        more. Raises TransfuseError where there is no place for it."""
+        stored = {tensor: name for name, tensor in [*self.old.named_buffers(), *self.old.named_parameters()]}
+        places: dict[str, list[Tensor]] = {"predictable": [new.predictable]}
+        pairs = [(self.old.tokens.weight, new.tokens.weight)]
+        if not new.settings.tied:
+            pairs.append((self.old.unembed.weight, new.unembed.weight))
+        placed: dict[Tensor, Tensor] = {}
+        for role in self.inherited.roles:
+            pairs += [*self._layers(role, new), *self._block(role, new, placed)]
+        for before, now in pairs:
+            places.setdefault(stored[before], []).append(now)
+        return places
+
+    def _layers(self, role: str, new: Model) -> Iterator[tuple[Tensor, Tensor]]:
+        """A role's own layers and buffers, there and here."""
+        old, now = self.old.modalities[role], new.modalities[role]
+        if fault := _unlike(old.state_dict(), now.state_dict()):
             sections = self.there.modalities[role].dump(), self.recipe.modalities[role].dump()
             raise TransfuseError(
                 f"--from {self.run.path}: role {role!r}: {fault}; {differing(*sections) or 'its plugin has changed'}: "
                 f"set it as that run does, or begin without"
             )
-        new.load_state_dict(before)
+        sides = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (old, now)]
+        return ((sides[0][name], sides[1][name]) for name in module_tensors(now))
 
-    def block(self, role: str, old: Model, new: Model, placed: dict[Tensor, Tensor]) -> None:
-        """What a role's positions go through, by the names it has where all roles share it."""
-        before, now = dict(old.backbone.weights(role)), dict(new.backbone.weights(role))
+    def _block(self, role: str, new: Model, placed: dict[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a role's positions go through, by the names it has where all roles share it, there and here."""
+        before, now = dict(self.old.backbone.weights(role)), dict(new.backbone.weights(role))
         theirs, ours = ({"model": {"block": r.dump()["model"]["block"]}} for r in (self.there, self.recipe))
         blocks = differing(theirs, ours)
         if fault := _unlike(before, now):
@@ -193,12 +220,14 @@ class _Place:
                 f"or begin without"
             )
         for name, parameter in now.items():
+            first = parameter not in placed
             if placed.setdefault(parameter, before[name]) is not before[name]:
                 raise TransfuseError(
                     f"--from {self.run.path}: {blocks}: there {role!r} has weights of its own, and here it shares them "
                     f"with another role of that run: say --set model.block as that run does, or begin without"
                 )
-            parameter.copy_(before[name])
+            if first:
+                yield before[name], parameter
 
 
 def _unlike(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from transfuse.errors import TransfuseError
+from transfuse.training.progress import number
 
 NAMED = 3
 """So many documents a row are named in a message."""
@@ -98,9 +99,11 @@ class Guard:
         return {key: value for key, value in asdict(self).items() if key not in ("limit", "events")}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse."""
-        for key in self.state():
-            setattr(self, key, type(getattr(self, key))(state[key]))
+        """The inverse. Raises ValueError where it is no such."""
+        for key, own in self.state().items():
+            setattr(
+                self, key, number(state[key], type(own), least=-math.inf if isinstance(own, float) else 0)
+            )
 
 
 def out_of_memory(error: BaseException, positions: int, budget: int) -> TransfuseError | None:

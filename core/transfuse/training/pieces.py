@@ -1,7 +1,7 @@
 """A rank reads its own pieces of a checkpoint's tensors, whatever pieces they were written in, and no more."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from transfuse.checkpoints.checkpoint import MODEL, OPTIMIZER
 from transfuse.checkpoints.weights import Part, check_finite, check_fit, module_tensors
 from transfuse.model.model import Model
 from transfuse.training.optimizer import restore_optimizer
-from transfuse.training.sharding import Shards, is_divided
+from transfuse.training.sharding import Shards, is_divided, put_rows
 
 
 def load_state(
@@ -65,6 +65,36 @@ def read_own(part: Part, targets: Mapping[str, Any]) -> dict[str, Tensor]:
     check_fit(part, whole, targets)
     check_finite(part, found)
     return found
+
+
+@torch.no_grad()
+def read_into(
+    part: Part, places: Mapping[str, Sequence[Tensor]], there: Mapping[str, Tensor], some: bool = False
+) -> None:
+    """Reads tensors by name into the first rows of their places, each of which may be divided among ranks: then its own
+    rows alone are read, and no more than a piece is held.
+
+    there: tensors of the names, shapes and dtypes that the files should hold; ``some``: or a part of them. Raises
+    TransfuseError as `load_weights` does.
+    """
+    shapes: dict[str, list[int]] = {}
+    dtypes: dict[str, Tensor] = {}
+    with part.checked():
+        for name, begins, piece in part.pieces():
+            ends = [a + n for a, n in zip(begins, piece.get_shape(), strict=True)]
+            shapes[name] = [max(pair) for pair in zip(shapes.get(name, ends), ends, strict=True)]
+            dtypes[name] = _empty_like(piece, [0])
+            if name not in there or any(begins[1:]) or len(ends) != there[name].dim():
+                continue
+            for place in places.get(name, ()):
+                if ends:
+                    put_rows(place, begins[0], ends[0] - begins[0], piece)
+                else:
+                    place.copy_(piece[...])
+    whole = {n: torch.empty(shape, dtype=dtypes[n].dtype, device="meta") for n, shape in shapes.items()}
+    check_fit(part, whole, {n: tensor for n, tensor in there.items() if not some or n in whole})
+    own = ((name, cast(Any, p)) for name, each in places.items() for p in each if name in whole)
+    check_finite(part, {name: p.to_local() if is_divided(p) else p for name, p in own})
 
 
 def read_moments(part: Part, parameters: Mapping[str, Any]) -> dict[str, Tensor]:

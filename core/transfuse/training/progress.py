@@ -2,7 +2,9 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,9 @@ from torch import Tensor
 from transfuse.config.recipe import Recipe
 from transfuse.sequences.batch import Batch
 from transfuse.sequences.rows import Row
+
+PLACES = 2**62
+"""No run counts further."""
 
 
 @dataclass
@@ -30,10 +35,24 @@ class Progress:
     seconds: float = 0.0
     peak_memory: int = 0
 
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Progress":
+        """What ``asdict`` gave. Raises ValueError where it is no such."""
+        return cls(**{name: number(saved[name], type(own)) for name, own in asdict(cls()).items()})
+
     def share(self, recipe: Recipe) -> float:
         """The share of the recipe's budget that is spent."""
         train = recipe.train
         return self.step / train.steps if train.steps else self.flops / (train.flops or math.inf)
+
+
+def number(saved: Any, kind: type[int] | type[float], least: float = 0) -> Any:
+    """A number as it was saved as JSON. Raises ValueError where it is another thing."""
+    if isinstance(saved, bool) or not isinstance(saved, int if kind is int else int | float):
+        raise ValueError(f"{saved!r:.40} is no {kind.__name__}")
+    if not least <= saved < (PLACES if kind is int else math.inf):
+        raise ValueError(f"{saved!r:.40} is out of range")
+    return kind(saved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,13 +81,18 @@ class Ranks:
         """Every rank's value, a JSON one, in order of ranks, on every rank."""
         if self.size == 1:
             return [value]
-        body = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        return [json.loads(body) for body in self.gathered_bytes(json.dumps(value).encode())]
+
+    def gathered_bytes(self, body: bytes) -> list[bytes]:
+        """The same of bytes, as many on each rank as it has."""
+        if self.size == 1:
+            return [body]
         sizes = self.add(torch.nn.functional.one_hot(torch.tensor(self.rank), self.size) * len(body))
         padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
-        padded[: len(body)] = body
+        padded[: len(body)] = torch.frombuffer(bytearray(body), dtype=torch.uint8)
         found = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(found, padded, group=self.waiting)
-        return [json.loads(bytes(one[: int(size)].tolist())) for one, size in zip(found, sizes, strict=True)]
+        return [one[: int(size)].numpy().tobytes() for one, size in zip(found, sizes, strict=True)]
 
     def wait(self) -> None:
         """Until every rank is here."""

@@ -92,8 +92,7 @@ def export(run: RunFolder, out: Path) -> None:
 
     Raises TransfuseError where something lies there already, or nothing of the run is whole.
     """
-    if out.exists() and any(out.iterdir()):
-        raise TransfuseError(f"{out} holds something already: name a folder that is empty or not there")
+    check_vacant(out)
     checkpoint = run.sound_checkpoint()
     kinds = [
         kind
@@ -107,6 +106,12 @@ def export(run: RunFolder, out: Path) -> None:
             write_bytes(out / file.name, file.read_bytes())
     Checkpoint.write(out / "checkpoints" / checkpoint.folder.name, tensors, kept)
     write_text(out / "checkpoints" / "latest", checkpoint.folder.name)
+
+
+def check_vacant(out: Path) -> None:
+    """Raises TransfuseError where something lies there already."""
+    if out.exists() and any(out.iterdir()):
+        raise TransfuseError(f"{out} holds something already: name a folder that is empty or not there")
 
 
 class Saver:
@@ -213,27 +218,36 @@ def _names(kind: str, tensors: Mapping[str, Tensor]) -> list[str]:
     return [f"{prefix(kind)}{name}" for name in tensors]
 
 
-def sound_checkpoint(run: RunFolder, ranks: Ranks) -> Checkpoint:
-    """The newest whole checkpoint, on all ranks the same; each rank checks a share of the files.
+def sound_checkpoint(run: RunFolder, ranks: Ranks, *kinds: str) -> Checkpoint:
+    """The newest checkpoint of which these files are whole, all if none is named; on all ranks the same, each of which
+    checks a share of the files.
 
     Raises TransfuseError as `RunFolder.sound_checkpoint`, which one process asks.
     """
     if ranks.size == 1:
-        return run.sound_checkpoint()
-    newest = run.latest
-    if newest is None:
-        return run.sound_checkpoint()
-    older = [path for path in run.steps() if 0 < int(path.name) < int(newest.name)]
-    for folder in sorted({newest, *older}, key=lambda path: -int(path.name)):
-        fault, checkpoint, files = "", None, {}
+        return run.sound_checkpoint(*kinds)
+    for step in ranks.from_first(_steps(run)):
+        folder, fault, checkpoint, files = run.path / "checkpoints" / str(step), "", None, []
         try:
             checkpoint = Checkpoint.read(folder)
-            files = checkpoint.state["files"]
-            for file in sorted(files)[ranks.rank :: ranks.size]:
-                check_file(folder / file, files[file])
+            sums, parts = checkpoint.state["files"], checkpoint.state.get("parts", {})
+            files = sorted(
+                {f for kind in kinds for f in parts.get(kind, [kind])} & sums.keys() if kinds else sums
+            )
+            for file in files[ranks.rank :: ranks.size]:
+                check_file(folder / file, sums[file])
         except TransfuseError as error:
             fault = str(error)
         faults = [each for each in ranks.gathered(fault) if each]
         if not faults and checkpoint is not None:
             return Checkpoint(folder, checkpoint.state, set(files))
-    return run.sound_checkpoint()  # which says what is wrong
+    return run.sound_checkpoint(*kinds)  # which says what is wrong
+
+
+def _steps(run: RunFolder) -> list[int]:
+    """The steps of the newest checkpoint and of those before it, where the run began apart, newest first."""
+    if run.latest is None:
+        return []
+    newest = int(run.latest.name)
+    older = (int(path.name) for path in run.steps())
+    return sorted({newest, *(step for step in older if 0 < step < newest)}, reverse=True)

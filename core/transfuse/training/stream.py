@@ -17,7 +17,9 @@ from transfuse.modalities.modality import TokenModality
 from transfuse.randomness import Key
 from transfuse.sequences.layout import Layout
 from transfuse.sequences.sequence import DocumentSequence
+from transfuse.training.encoding import Content, encode_together, worth_dealing
 from transfuse.training.order import Order, order_of
+from transfuse.training.ranks import ALONE, Ranks
 
 KEPT, KEPT_BYTES = 50_000, 2**30  # payloads, and of what size in all
 BAD = 100  # records that are not what was written, at which a run stops
@@ -34,6 +36,7 @@ class Stream:
     A document of more than ``longest`` positions is shown with less text, see `shortened`.
     Payloads are kept by the content they were encoded from, the latest ``KEPT`` or ``KEPT_BYTES`` of them.
     bad: the documents whose records are not what was written, by index, with what is wrong.
+    ranks: that read the same stream in step; where a codec has weights, each encodes its share of what comes next.
     """
 
     data: DataSet
@@ -41,10 +44,12 @@ class Stream:
     key: Key
     drop: float
     longest: int | None = None
+    ranks: Ranks = ALONE
     bad: dict[int, str] = field(default_factory=dict)
-    _payloads: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
+    _payloads: dict[Content, np.ndarray] = field(default_factory=dict)
     _kept_bytes: int = 0
     _indices: dict[int, int] = field(default_factory=dict)
+    _ahead: dict[int, tuple[Document, int, bool]] = field(default_factory=dict)
 
     @cached_property
     def views(self) -> tuple[View, ...]:
@@ -109,7 +114,7 @@ class Stream:
     def sequence(self, place: int) -> DocumentSequence:
         """The same, laid out. Where the prompt is dropped, the text model learns nothing from its absence:
         text and markers carry no loss there, only what guidance is for."""
-        document, visit, dropped = self.document(place)
+        document, visit, dropped = self._ahead.pop(place, None) or self.document(place)
         payloads = [self._payload(document, index) for index in range(len(document.items))]
         sequence = self.layout.sequence(document, payloads, visit=visit)
         if self.longest is not None and len(sequence) > self.longest:
@@ -118,25 +123,54 @@ class Stream:
         number = self.layout.marker_number
         return sequence.without_loss(number) if dropped and number != NONE else sequence
 
+    def encode_ahead(self, places: Sequence[int]) -> None:
+        """The documents at these places, read by every rank, each encoded by one. All ranks call it in step."""
+        if self.ranks.size == 1 or not self._dealt:
+            return
+        wanted: dict[Content, tuple[Document, int]] = {}
+        for place in places:
+            document, *_ = self._ahead[place] = self.document(place)
+            for index, item in enumerate(document.items):
+                content = self._content(document, index) if item.modality in self._dealt else None
+                if content is not None and content not in self._payloads:
+                    wanted.setdefault(content, (document, index))
+        for content, payload in encode_together(self.layout, wanted, self.ranks).items():
+            self._keep(content, payload)
+
+    @cached_property
+    def _dealt(self) -> frozenset[str]:
+        return worth_dealing(self.layout.modalities)
+
     def _payload(self, document: Document, index: int) -> np.ndarray:
         """An item's payload, encoded once for all items of the same content."""
+        content = self._content(document, index)
+        if content is None:
+            return self.layout.payload(document, index)
+        if content not in self._payloads:
+            self._keep(content, self.layout.payload(document, index))
+        return self._payloads[content]
+
+    def _content(self, document: Document, index: int) -> Content | None:
+        """What an item's payload is kept by; None of raw data of another kind, and of what no encoder takes."""
         item = document.items[index]
         try:
             body, kind = item_bytes(item.data, document.source)
-        except (TransfuseError, UnicodeError):  # raw data of another kind, or nothing an encoder takes
-            return self.layout.payload(document, index)
-        content = (item.modality, blake2b(body + kind.encode(), digest_size=16).digest())
-        if content not in self._payloads:
-            payload = self._payloads[content] = self.layout.payload(document, index)
-            self._kept_bytes += payload.nbytes
-            while len(self._payloads) > 1 and (len(self._payloads) > KEPT or self._kept_bytes > KEPT_BYTES):
-                self._kept_bytes -= self._payloads.pop(next(iter(self._payloads))).nbytes
-        return self._payloads[content]
+        except (TransfuseError, UnicodeError):
+            return None
+        return item.modality, blake2b(body + kind.encode(), digest_size=16).digest()
+
+    def _keep(self, content: Content, payload: np.ndarray) -> None:
+        self._payloads[content] = payload
+        self._kept_bytes += payload.nbytes
+        while len(self._payloads) > 1 and (len(self._payloads) > KEPT or self._kept_bytes > KEPT_BYTES):
+            self._kept_bytes -= self._payloads.pop(next(iter(self._payloads))).nbytes
 
     def sequences(self, start: int = 0) -> Iterator[DocumentSequence]:
         """Without end, from a place on."""
         place = start
         while True:
+            if place not in self._ahead:
+                self.encode_ahead(range(place, place + self.ranks.size))
             yield self.sequence(place)
             place += 1
 

@@ -10,10 +10,9 @@ and computes those that it is dealt.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ from transfuse.training.mask_checks import check_leak, check_separate
 from transfuse.training.optimizer import adamw, clipped_step, optimizer_tensors
 from transfuse.training.parameter_groups import factor_by_parameter, freeze
 from transfuse.training.pieces import load_state, read_own
-from transfuse.training.progress import Progress, StepRows, peak_memory
+from transfuse.training.progress import Progress, StepRows, number, peak_memory
 from transfuse.training.ranks import ALONE, Ranks
 from transfuse.training.recompute import recompute_layers
 from transfuse.training.saving import Saver, write_checkpoint
@@ -65,7 +64,8 @@ class Trainer:
 
     ranks: the processes that train together, this one alone by default; the model's weights are divided among them
     as ``train.shard`` says. recording: where the model was built without memory (`deferred.built`), how its weights
-    are drawn; they are, unless ``drawn`` is false, for a checkpoint is resumed from.
+    are drawn; they are, unless ``drawn`` is false, for a checkpoint is resumed from. begin: puts into the weights, once
+    they are divided, what they begin with: those of a language model, or of another run.
 
     progress: how far it has come. optimizer: AdamW. ema: the average of the weights, where the recipe has one.
     rows: the packed rows of the stream, without end; each is trained on once.
@@ -80,6 +80,7 @@ class Trainer:
         ranks: Ranks = ALONE,
         recording: Recording | None = None,
         drawn: bool = True,
+        begin: Callable[[Model], None] | None = None,
     ) -> None:
         self.recipe, self.model, self.progress, self.ranks = recipe, model, Progress(), ranks
         self.inherited = inherited
@@ -90,12 +91,12 @@ class Trainer:
         self.modalities = model.modalities
         self.combiner = Combiner(recipe.loss)
         longest = train.budget if train.too_long == "cut" else None
-        self.stream = Stream(self.data, model.layout, self.key, train.drop, longest)
+        self.stream = Stream(self.data, model.layout, self.key, train.drop, longest, ranks)
         self.packer = Packer(train.budget, train.look_ahead, train.fill, skip=train.too_long == "skip")
         self.rows = self.packer.rows(self.stream.sequences())
         self.shards = Shards(model, ranks, train.shard, train.dtype == "bfloat16", recording, drawn)
-        if recording is not None and drawn and recipe.model.pretrained is not None:
-            model.backbone.load_pretrained(model, Path(recipe.model.pretrained))
+        if begin is not None:
+            begin(model)
         held = None if inherited is None else inherited.held_rows(model, train)
         self.held_rows = None if held is None else held.of_parts(self.shards.local_of)
         self.device = model.tokens.weight.device
@@ -175,13 +176,15 @@ class Trainer:
         load_state(checkpoint, self.model, self.shards, self.optimizer)
         state = checkpoint.state
         try:
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress.of(state["progress"])
             self.guard.restore(state["guard"])
             self._resumed_at = self.progress.step
-            self.packer.waiting = [(place, self.stream.sequence(place)) for place in state["waiting"]]
-            self.packer.arrived = state["arrived"]
+            places = [number(place, int) for place in state["waiting"]]
+            self.stream.encode_ahead(places)
+            self.packer.waiting = [(place, self.stream.sequence(place)) for place in places]
+            self.packer.arrived = number(state["arrived"], int)
             self.rows, self._ahead = self.packer.rows(self.stream.sequences(self.packer.arrived)), None
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TransfuseError(
                 f"{checkpoint.folder / 'state.json'} is damaged ({error!r}): {CURE}"
             ) from error

@@ -15,7 +15,10 @@ class ActionError(Metric):
             meaning="root mean squared, over whole chunks",
         ),
         Figure(
-            "action_error_mean", "… of its mean torque", "N·m", meaning="what a policy that never acts is off"
+            "action_error_mean",
+            "Mean torque off the expert's",
+            "N·m",
+            meaning="what a policy that never acts is off",
         ),
     )
     applies_to = AppliesTo(want="action", axes=2)

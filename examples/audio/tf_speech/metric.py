@@ -32,10 +32,10 @@ class HeardAsAsked(Metric):
             meaning="the share of drawn recordings to which, of all held-out ones, one of their own words is nearest",
         ),
         Figure(
-            "heard_as_asked_copied", "… of training recordings", form="percent",
+            "heard_as_asked_copied", "Training recordings heard as asked", form="percent",
             meaning="the same of the training recordings with most words in common: what copying gives",
         ),
-        Figure("heard_as_asked_chance", "… by chance", form="percent", meaning="one of all texts that were asked"),
+        Figure("heard_as_asked_chance", "Heard as asked by chance", form="percent", meaning="one of all texts asked"),
     )  # fmt: skip
     applies_to = AppliesTo(given=("text",), want="speech", axes=1)
 

@@ -2,7 +2,8 @@
 
 The first item of a spoken document is given and has no loss: which kind of document comes is not to be learnt, since
 what speech would gain there, the documents that the model knows would lose. Some of those stand between: there a new
-begin marker learns where it does not belong.
+begin marker learns where it does not belong. And the words end in another one than those that lead to a picture: a
+frozen model's state at their end, all that a new begin marker can be told by, shows the last word best.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ class SpokenSettings(DateSettings):
 
 
 class Spoken(DataSet):
-    """Words, "say seven", and their recording, in either order; and pictures of digits between."""
+    """Words, "seven aloud", and their recording, in either order; and pictures of digits between."""
 
     name = "spoken"
     reversed_share = 0.5
@@ -51,9 +52,9 @@ class Spoken(DataSet):
         word, draw = WORDS[index // 2 % len(WORDS)], np.random.default_rng(number)
         loud, speed = draw.uniform(0.5, 1), draw.uniform(0.85, 1.15)
         wave = (loud * at_speed(self.prompts[word], speed)).astype(np.float32)
-        items = (Item("text", f"say {word}", loss=False, droppable=True), Item("speech", wave))
+        items = (Item("text", f"{word} aloud", loss=False, droppable=True), Item("speech", wave))
         if rng is not None and rng.random() < self.reversed_share:
-            items = (Item("speech", wave, loss=False, noised=False), Item("text", f"say {word}"))
+            items = (Item("speech", wave, loss=False, noised=False), Item("text", f"{word} aloud"))
         return Document(items, number, source)
 
     def identity(self):

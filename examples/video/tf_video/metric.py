@@ -32,9 +32,9 @@ class FrameError(Metric):
             "frame_error", "Next frame's error", "MSE a pixel", "lower",
             meaning="mean squared error of the predicted frame",
         ),
-        Figure("frame_error_repeated", "… of the last frame again", "MSE a pixel", meaning="with no model"),
+        Figure("frame_error_repeated", "Error of the last frame again", "MSE a pixel", meaning="with no model"),
         Figure(
-            "frame_error_moved", "… of the last frame moved on", "MSE a pixel",
+            "frame_error_moved", "Error of the last frame moved on", "MSE a pixel",
             meaning="by the step of the two frames given: true unless the digit bounces",
         ),
         Figure("frame_error_empty", "… of an empty frame", "MSE a pixel", meaning="with no model"),

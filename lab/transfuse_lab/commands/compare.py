@@ -57,17 +57,25 @@ def compare_command(settings: ComparisonSettings) -> None:
         runs = plan(settings, registry, identity, suit, section)
         registry.metrics()
         todo, places = missing(runs), places or ["cpu"] * cores()
+        there = records_of(runs)
         cure = f"delete {settings.out / 'runs'}, or give another --out"
-        check_all_alike(records_of(runs), bool(todo), cure)
-        _forecast(settings.out, todo, found, registry.plugins, places)
+        check_all_alike(there, bool(todo), cure)
+        _forecast(settings.out, todo, found, registry.plugins, places, list(there.values()))
         _compare(settings, runs, todo, identity, places)
 
 
 def _forecast(
-    out: Path, todo: list[Run], found: Mapping[str, Surveyed], plugins: Plugins, places: list[str]
+    out: Path,
+    todo: list[Run],
+    found: Mapping[str, Surveyed],
+    plugins: Plugins,
+    places: list[str],
+    ended: list[RunRecord],
 ) -> None:
-    """Says how long it takes. Raises TransfuseError, naming the entry, where a run could not be trained, or all of them
-    have no room."""
+    """Says how long it takes; of evaluations, by those of runs that have ended.
+
+    Raises TransfuseError, naming the entry, where a run could not be trained, or all of them have no room.
+    """
     if not todo:
         return
     codecs, runs, threads = dict[Path, Forecast](), dict[str, Forecast](), torch.get_num_threads()
@@ -88,8 +96,15 @@ def _forecast(
         torch.set_num_threads(threads)
     fitted, trained = sum(codecs.values(), Forecast()), sum((runs[run.entry] for run in todo), Forecast())
     check_room("--out", out, fitted.size + trained.size)
-    seconds = fitted.seconds / min(len(codecs), len(places)) + trained.seconds / min(len(todo), len(places))
-    say(f"training: {in_time(seconds)} on this machine ({ESTIMATE}); evaluation comes on top")
+    at_once = min(len(todo), len(places))
+    seconds = fitted.seconds / min(len(codecs), len(places)) + trained.seconds / at_once
+    took = [one.metrics["evaluation_seconds"] for one in ended if "evaluation_seconds" in one.metrics]
+    each = (
+        f", {in_time(sum(took) / len(took) * len(todo) / at_once)} by the runs that have ended"
+        if took
+        else ""
+    )
+    say(f"training: {in_time(seconds)} on this machine ({ESTIMATE}); evaluation comes on top{each}")
 
 
 def _compare(

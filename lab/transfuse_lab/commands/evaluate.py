@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transfuse.checkpoints import RunFolder
 from transfuse.config.recipe import Recipe
+from transfuse.files import checksum
 from transfuse.registry import Registry
 
 from transfuse_lab.datasets import open_data
@@ -21,6 +22,9 @@ from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.runs.records import Sample, drawing_of, save_record
 from transfuse_lab.runs.trained import open_trained
 
+LONGEST = 120
+"""Letters of a record's name that says what it is of; where it would be longer, a checksum ends it."""
+
 
 def eval_command(
     run: Path,
@@ -32,12 +36,14 @@ def eval_command(
     device: str = AUTO,
     dtype: str | None = None,
     split: str | None = None,
+    overrides: tuple[str, ...] = (),
 ) -> None:
     """Prints the figures and leaves ``RUN/record.json``.
 
     grid: the file of a picture of real and made. tasks: instead of the recipe's or the data's. prompts: at most
     so many a task. data: instead of what it was trained on. split, dtype: instead of the recipe's ``eval.split`` and
-    ``eval.dtype``. The record is named after other data, and after another split.
+    ``eval.dtype``. overrides: of how samples are drawn. The record is named after
+    other data, another split and overrides.
     """
     if grid is not None:
         check_file("--grid", grid)
@@ -46,7 +52,7 @@ def eval_command(
     registry = Registry.open(registry_file)
     metrics = registry.metrics()
     other = None if data is None else open_data(data, registry.plugins)
-    trained = open_trained(RunFolder(run), registry.plugins, other, there)
+    trained = open_trained(RunFolder(run), registry.plugins, other, there, overrides)
     asked = {"tasks": tasks or None, "prompts": prompts, "dtype": dtype, "split": split}
     asked = {key: value for key, value in asked.items() if value is not None}
     dump = trained.recipe.dump()
@@ -60,8 +66,11 @@ def eval_command(
     path = trained.folder.record_file
     apart = [other.name] if other is not None else []
     apart += [recipe.eval.split] if recipe.eval.split != trained.recipe.eval.split else []
+    apart += overrides
     if apart:
-        path = path.with_name("-".join(["record", *(re.sub(r"\W+", "-", name) for name in apart)]) + ".json")
+        name = "-".join(["record", *(re.sub(r"\W+", "-", one).strip("-") for one in apart)])
+        long = f"-{checksum(apart)[:8]}" if len(name) > LONGEST else ""
+        path = path.with_name(f"{name:.{LONGEST}}{long}.json")
     save_record(path, record)
     say(f"all of it: {path}")
     if grid is not None:

@@ -25,12 +25,19 @@ MODALITY = {
     "own": "modality",
     "own_says": "raw data to numbers and back, labels, layers, `fit` and `facts`",
     "interface": "SpanModality",
+    "part": "SpanModality",
     "brings": "a modality",
     "hook": "transfuse_modalities",
     "classes": "DataSetTests, ModalityTests",
     "codec_tests": "",
     "given": "--given text=fast",
     "tasks": "",
+    "compared": """`transfuse compare --axis $name.objective=flow,ddpm` draws both with one sampler, and they do not \
+share a best one ("Which sampler" on transfuse's page on objectives). Draw each as suits it, `transfuse eval RUN --set \
+$name.sampler=ancestral --set $name.sampler.evaluations=100`, or tune the sampler of each arm in a plan: `drawn: \
+{$name.sampler.eta: [0, 1], $name.sampler.evaluations: [25, 100]}` with `$name.sampler=ddim`.
+
+""",
     "roles": '            "$name": {"kind": "$name"},',
     "mask": "bidirectional",
     "loss": '"text": 1, "$name": 5',
@@ -47,6 +54,8 @@ KINDS: Mapping[str, Mapping[str, str]] = {
         **MODALITY,
         "what": "$Name as ids, predicted one by one",
         "interface": "TokenModality",
+        "part": "TokenModality",
+        "compared": "",
         "own_says": "the alphabet, raw data to ids and back, labels",
         "given": "--given text=up",
         "mask": "causal",
@@ -64,7 +73,9 @@ KINDS: Mapping[str, Mapping[str, str]] = {
         "own": "codec",
         "own_says": "raw data to codes and back, what `fit` learns of them",
         "interface": "Codec",
+        "part": "TokenModality",
         "brings": "a codec",
+        "compared": "",
         "hook": "transfuse_codecs",
         "classes": "CodecTests, DataSetTests, ModalityTests",
         "codec_tests": """

@@ -12,6 +12,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as loss.image=2; repeatable."),
 ]
+DrawnBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="How samples are drawn: image.sampler.evaluations=20; repeatable."
+    ),
+]
 DATA = typer.Option("--data", metavar="DATA", help="A data set's name, a folder of images, or a store.")
 Data = Annotated[str, DATA]
 MaybeData = Annotated[str | None, DATA]

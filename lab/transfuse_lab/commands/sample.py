@@ -13,10 +13,11 @@ from transfuse.registry import Registry
 
 from transfuse_lab.commands.arguments import TOKENS, SampleArguments
 from transfuse_lab.commands.document_files import DocumentFiles
+from transfuse_lab.commands.repeats import Repeats
 from transfuse_lab.commands.sample_output import check_place, output
 from transfuse_lab.device import open_device
 from transfuse_lab.memory import keep_freed_memory
-from transfuse_lab.progress import bar
+from transfuse_lab.progress import bar, complain
 from transfuse_lab.runs.sampled import sampled_otherwise
 
 MANY = 100  # samples from which on it is shown how many are drawn
@@ -43,13 +44,18 @@ def sample_command(arguments: SampleArguments) -> None:
         raise TransfuseError(f"--tokens is not used for {want}, which is no text: leave it out")
     out = output(arguments.out, want, files, arguments.prompts, arguments.n)
     config = GenerationConfig(want=want, label=label, seed=arguments.seed, dtype=arguments.dtype, **tokens)
+    repeats = Repeats(arguments.n)
     asked = [prompt for prompt in prompts for _ in range(arguments.n)]
     with bar("sample") if len(asked) >= MANY else nullcontext() as progress:
         for number, made in enumerate(generate_chunks(model, asked, config)):
-            out.take(number, made, len(asked[number].items))
+            given_items = len(asked[number].items)
+            out.take(number, made, given_items)
+            repeats.take(number, made.items[given_items:])
             if progress is not None:
                 progress.update((number + 1) / len(asked), f"{number + 1:,} of {len(asked):,}")
     out.finish()
+    for line in repeats.lines(recipe):
+        complain(f"note: {line}")
 
 
 def _prompts(

@@ -29,11 +29,12 @@ from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import fit_from
 from transfuse_lab.runs.dry_run import describe
 from transfuse_lab.runs.forecast import ESTIMATE, Forecast, in_time, of_codecs, of_training
+from transfuse_lab.runs.grown import inherited_facts
 from transfuse_lab.runs.sampling import sample
 from transfuse_lab.runs.stored import stored_codecs
 from transfuse_lab.runs.survey import Surveyed, survey
 from transfuse_lab.runs.tracking import Tracking, open_trackers
-from transfuse_lab.runs.training import inherited_facts, train
+from transfuse_lab.runs.training import train
 
 
 def train_command(

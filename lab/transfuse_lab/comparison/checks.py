@@ -123,7 +123,12 @@ def _same(check: Check, chosen: Selected, tuned: Tuned) -> Values:
     if check.other is None:
         raise Unanswered("say `other`: the group whose runs are repeated")
     found = {}
-    for one in chosen.at(group=_group(check, chosen), share=None):
+    group = _group(check, chosen)
+    runs = [
+        one for arm in chosen.arms(group, check.arms) for one in chosen.at(group=group, arm=arm, share=None)
+    ]
+    for one in runs:
+        before = len(found)
         place = {key: one.facts[PLACE][key] for key in ("arm", "size", "share")}
         for two in chosen.at(group=check.other, **place):
             if two.seed == one.seed and two.settings == one.settings:
@@ -131,13 +136,18 @@ def _same(check: Check, chosen: Selected, tuned: Tuned) -> Values:
                 unlike = sum(one.metrics.get(name) != two.metrics.get(name) for name in names)
                 unlike += one.facts.get(WEIGHTS) != two.facts.get(WEIGHTS)
                 found[f"{one.entry}, seed {one.seed}"] = float(unlike)
+        if len(found) == before:
+            raise Unanswered(f"{one.entry}, seed {one.seed}: the run it repeats is not in {check.other}")
     if not found:
         raise Unanswered("no run and the one it repeats are there yet")
     return found
 
 
 def _interior(check: Check, chosen: Selected, tuned: Tuned) -> Values:
-    choices = [one for sizes in tuned.choices.values() for found in sizes.values() for one in found]
+    """Of what was trained for; a sampler's best may lie at an end of its own accord, such as a guidance of 1."""
+    choices = [
+        one for sizes in tuned.choices.values() for found in sizes.values() for one in found if not one.drawn
+    ]
     if not choices:
         raise Unanswered("nothing is tuned yet")
     return {"interior": float(np.mean([one.interior for one in choices]))}
@@ -170,14 +180,16 @@ def _difference(check: Check, chosen: Selected, tuned: Tuned) -> Values:
 
 
 def _sign(check: Check, chosen: Selected, tuned: Tuned) -> Values:
-    """1 where the arms differ to the same side as in the other group, else -1."""
+    """1 where the arms differ to the same side as in the other group, -1 where to another; 0 where one of the
+    differences is less than is ``wanted``, and says nothing."""
     if check.other is None:
         raise Unanswered("say `other`: the group whose sign is to be kept")
     here, there = (
         float(np.mean([a - b for _, a, b in _sides(check, chosen, group)]))
         for group in (_group(check, chosen), check.other)
     )
-    return {"sign": float(np.sign(here * there)), "here (low)": here, "there (high)": there}
+    large = min(abs(here), abs(there)) >= (check.wanted or 0.0)
+    return {"sign": float(np.sign(here * there)) if large else 0.0, "here (low)": here, "there (high)": there}
 
 
 STATISTICS: dict[str, Callable[[Check, Selected, Tuned], Values]] = {

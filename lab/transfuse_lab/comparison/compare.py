@@ -4,6 +4,7 @@ Every run leaves its record as it ends; a comparison that was stopped goes on wi
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from transfuse_lab.evaluation.statistics import Summary, by_entry, summaries
 from transfuse_lab.progress import bar
 from transfuse_lab.report.figures import figures_of, show
 from transfuse_lab.report.masks import MaskPicture
+from transfuse_lab.runs.forecast import in_time
 from transfuse_lab.runs.records import RunRecord
 from transfuse_lab.tables import aligned
+
+ENOUGH = 0.05
+"""Of all runs, that must be done before what is left is told by it."""
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
@@ -72,14 +77,20 @@ def train_and_evaluate(
     if watch is not None:
         run_all(jobs, watch, places, may_start, ended)
         return
+    began, first = time.monotonic(), share_done(jobs, jobs, 0)
     with bar("train and evaluate") as progress:
-        run_all(
-            jobs,
-            lambda active, done: progress.update(share_done(jobs, active, done), names(active)),
-            places,
-            may_start,
-            ended,
-        )
+
+        def show_progress(active: Sequence[Job], done: int) -> None:
+            share = share_done(jobs, active, done)
+            progress.update(share, f"{time_left(time.monotonic() - began, first, share)}{names(active)}")
+
+        run_all(jobs, show_progress, places, may_start, ended)
+
+
+def time_left(seconds: float, first: float, share: float) -> str:
+    """What is left, in words, where so many seconds led from one share to another; nothing of too little to tell."""
+    gained = share - first
+    return f"{in_time(seconds * (1 - share) / gained)} left: " if gained > ENOUGH else ""
 
 
 def jobs_of(runs: Sequence[Run], common: Mapping[str, Any]) -> list[Job]:

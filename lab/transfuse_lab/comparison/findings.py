@@ -78,7 +78,7 @@ def _hypotheses(chosen: Selected) -> dict[str, dict[str, Any]]:
             low, high = sd_interval(finding.sd, finding.seeds)
             told[name]["finding"] = {**finding.json(), "sd_low": low, "sd_high": high}
             if finding.sd:
-                told[name]["seeds_wanted"] = seeds_wanted(finding.sd, stated[name].margin)
+                told[name]["seeds_wanted"] = seeds_wanted(finding.sd, stated[name].margin, 0.05 / len(family))
     return told
 
 

@@ -16,7 +16,6 @@ from transfuse_lab.comparison.run import Run, codecs_folder, short_hash, slug
 from transfuse_lab.comparison.settings import ComparisonSettings
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.records import entry_name
-from transfuse_lab.runs.training import versions
 
 Suit = Callable[[Mapping[str, Recipe], Mapping[str, Recipe]], Mapping[str, Recipe]]
 """Recipes by entry, and of some the recipe that they vary: with what nobody set chosen to suit the data."""
@@ -63,7 +62,7 @@ def plan(
     for entry, recipe in cells:
         firsts.setdefault(entry, recipe)
     suited = suit(firsts, bases)
-    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **versions(registry.plugins)}
+    made_by = {"transfuse": version("transfuse"), "torch": version("torch"), **registry.plugins.versions}
     runs = []
     for entry, recipe in cells:
         recipe = as_before(recipe, suited[entry].dump())

@@ -109,8 +109,8 @@ class Hypothesis(Settings):
     """Differences, margin and all are shares of the second arm's mean."""
     better: Literal["higher", "lower"] | None = None
     """None: as the figure says."""
-    chance: float = 0.0
-    """What a run that diverged scores."""
+    chance: float | None = None
+    """What a run that diverged scores; None: with such a run there is no answer."""
     axis: str | None = None
     """``key=value`` of the runs that are meant, where their group has axes."""
 
@@ -131,8 +131,8 @@ class Scaling(Settings):
     """Whose parity ratio is asked for, and against which."""
     group: Name | None = None
     """None: the first."""
-    chance: float = 0.0
-    """What a run that diverged scores."""
+    chance: float | None = None
+    """What a run that diverged scores; None: with such a run there is no answer."""
 
 
 class Check(Settings):
@@ -162,7 +162,8 @@ class Check(Settings):
     seeds: int = Field(5, ge=2)
     """Of an arm, in ``false finds``."""
     wanted: Positive | None = None
-    """Of ``sd``: the true difference that is to be found, for which the number of seeds is told."""
+    """Of ``sd``: the true difference that is to be found, for which the number of seeds is told. Of ``sign``: the
+    least difference that has one."""
 
 
 class Knob(Settings):

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transfuse.errors import TransfuseError
 from transfuse.files import checksum, read_checked, write_checked
 
@@ -53,18 +53,15 @@ class Tuned:
         ]
 
     def _between(self, arm: str, key: str, size: str) -> float:
-        """Along the line through the two nearest sizes, in logarithms of setting and FLOPs; one alone says its own."""
+        """Along the line between two sizes that were tuned, in logarithms of setting and FLOPs; beyond them the
+        nearest's own, since a line through two that are off misses by far more than they do."""
         points = sorted(
             (log(self.budgets[other]), log(one.chosen))
             for other, found in self.choices[arm].items()
             for one in found
             if one.key == key
         )
-        at = log(self.budgets[size])
-        if len(points) == 1:
-            return exp(points[0][1])
-        one, two = min(pairwise(points), key=lambda pair: abs(at - (pair[0][0] + pair[1][0]) / 2))
-        return exp(one[1] + (two[1] - one[1]) * (at - one[0]) / (two[0] - one[0]))
+        return exp(float(np.interp(log(self.budgets[size]), *zip(*points, strict=True))))
 
     @property
     def edges(self) -> list[str]:

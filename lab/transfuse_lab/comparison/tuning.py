@@ -195,7 +195,7 @@ class Search:
 
 
 def _grown(grid: dict[str, list[float]], scores: dict[tuple[float, ...], float]) -> dict[str, list[float]]:
-    """The grid with another value where the best is the last of three or more, or the first and over 1."""
+    """The grid with another value where the best is the last of three or more."""
     best, grown = max(sorted(scores), key=lambda cell: scores[cell]), {}
     for value, (key, values) in zip(best, grid.items(), strict=True):
         ordered = sorted(values)

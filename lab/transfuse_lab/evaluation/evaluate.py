@@ -17,7 +17,7 @@ from transfuse.modalities.modality import Modality
 from transfuse.model.model import Model
 from transfuse.model.precision import DType
 
-from transfuse_lab.evaluation.losses import LEVELS, losses
+from transfuse_lab.evaluation.losses import loss_figures, losses
 from transfuse_lab.evaluation.spread import distinct_texts, evenly
 from transfuse_lab.evaluation.tasks import (
     Asked,
@@ -330,20 +330,5 @@ def _held_out_losses(model: Model, data: DataSet, settings: EvalSettings, found:
             kept.append(document)
         except TransfuseError as error:
             found.faults.setdefault("heldout_loss", f"left out: {error}")
-    for role, one in losses(model, kept).items() if kept else ():
-        if not one.count:
-            continue
-        ids = role in model.token_modalities
-        what = "nats an id" if ids else "loss a span"
-        found.add(
-            Figure(f"heldout_loss_{role}", f"Held-out loss, {role}", what, "lower", detail=True,
-                   meaning=f"the mean loss of {role} in held-out documents as training lays them out"
-                           + ("" if ids else ", with noise that is the same for every model")),
-            one.mean,
-        )  # fmt: skip
-        for level, span, mean in one.by_level() if not ids else ():
-            found.add(
-                Figure(f"heldout_loss_{role}_noise_{level}_of_{LEVELS}", f"… {role} with {span} noise",
-                       what, "lower", detail=True, meaning=f"the same where the share of noise is {span}"),
-                mean,
-            )  # fmt: skip
+    for figure, value in loss_figures(model, kept) if kept else ():
+        found.add(figure, value)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from transfuse.documents import Document
+from transfuse.metrics import Figure
 from transfuse.modalities import seam
 from transfuse.model.model import Model
 from transfuse.randomness import Key
@@ -107,3 +108,40 @@ def _spans(model: Model, batch: Batch, hidden, states, of_document, found: dict[
             one.count += loss.count
             one.by_document[where] += (value, loss.count)
             one.levels.append((shares[i], value / loss.count))
+
+
+# -- as figures
+
+
+def loss_figures(model: Model, documents: Sequence[Document]) -> Iterator[tuple[Figure, float]]:
+    """Each modality's loss on documents as they stand; of texts by byte too, of spans by the share of noise too."""
+    for role, one in losses(model, documents).items():
+        if not one.count:
+            continue
+        ids = role in model.token_modalities
+        what = "nats an id" if ids else "loss a span"
+        yield (
+            Figure(f"heldout_loss_{role}", f"Held-out loss, {role}", what, "lower", detail=True,
+                   meaning=f"the mean loss of {role} in held-out documents as training lays them out"
+                           + ("" if ids else ", with noise that is the same for every model")),
+            one.mean,
+        )  # fmt: skip
+        if ids and (written := _written(documents, role)):
+            yield (
+                Figure(f"heldout_loss_{role}_byte", f"Held-out loss, {role}, by byte", "nats a byte", "lower",
+                       detail=True,
+                       meaning="the same nats over the UTF-8 bytes of the texts: comparable between tokenizers"),
+                one.total / written,
+            )  # fmt: skip
+        for level, span, mean in one.by_level() if not ids else ():
+            yield (
+                Figure(f"heldout_loss_{role}_noise_{level}_of_{LEVELS}", f"Held-out loss, {role}, {span} noise", what,
+                       "lower", detail=True, meaning=f"the same where the share of noise is {span}"),
+                mean,
+            )  # fmt: skip
+
+
+def _written(documents: Sequence[Document], role: str) -> int:
+    """How many UTF-8 bytes a role's texts have that are scored; 0 where one of them is no text, such as ids."""
+    raws = [i.data for document in documents for i in document.items if i.modality == role and i.loss]
+    return sum(len(raw.encode()) for raw in raws) if all(isinstance(raw, str) for raw in raws) else 0

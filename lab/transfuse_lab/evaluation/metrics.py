@@ -12,6 +12,7 @@ from transfuse.metrics import AppliesTo, Evaluation, Figure, Metric
 
 from transfuse_lab.evaluation.classifier import Classifier, classifier_of, share_equal
 from transfuse_lab.evaluation.frechet import frechet_distance
+from transfuse_lab.evaluation.kernel_distance import kernel_distance
 from transfuse_lab.evaluation.own_image import own_image_ranks
 from transfuse_lab.evaluation.spread import names, text_of
 
@@ -130,7 +131,7 @@ class FrechetDistance(Metric):
             "Fréchet distance to held-out images (lower is better)",
         ),
         Figure(
-            "frechet_floor", "… of real training images", "", "", "number",
+            "frechet_floor", "Fréchet distance of real training images", "", "", "number",
             "the Fréchet distance of as many real training images, which the classifier has seen, to the held-out ones",
         ),
     )  # fmt: skip
@@ -147,6 +148,31 @@ class FrechetDistance(Metric):
             "frechet_distance": frechet_distance(judge.features(stacked(evaluation.made)), real),
             "frechet_floor": frechet_distance(judge.features(train[spread]), real),
         }
+
+
+class KernelDistance(Metric):
+    """The kernel distance of generated to held-out pictures, in the classifier's features.
+
+    It is unbiased, so as many pictures as there are will do, and sets of unlike size can be compared; around 0 it may
+    fall below. Nothing is measured where captions are no classes.
+    """
+
+    name = "kernel_distance"
+    applies_to = PROMPTED_PICTURES
+    figures = (
+        Figure(
+            "kernel_distance", "Kernel distance", "", "lower", "number",
+            "between the same images in the same features, squared and unbiased: 0 on average where both are of one "
+            "distribution, however few they are",
+        ),
+    )  # fmt: skip
+
+    def compute(self, evaluation: Evaluation) -> dict[str, float]:
+        judge = _judge(evaluation)
+        if judge is None or len(evaluation.made) < 2:
+            return {}
+        made, real = (judge.features(stacked(images)) for images in (evaluation.made, evaluation.truth))
+        return {"kernel_distance": kernel_distance(made, real)}
 
 
 class ReconstructionError(Metric):

@@ -26,7 +26,7 @@ TRAINING = (
     ),
     Figure("train_flops", "Training FLOPs", "", "", "number", "what the run spent, by the formula above"),
     Figure(
-        "train_flops_without_output", "… without the output layer", "", "", "number",
+        "train_flops_without_output", "Training FLOPs without the output layer", "", "", "number",
         "the same without the output layer, whose share grows with the vocabulary and falls with the model's size",
         detail=True,
     ),
@@ -93,6 +93,7 @@ def _facts(run: TrainedRun, progress: Progress, evaluated: Evaluated) -> dict[st
         **{key: described_run[key] for key in ("history", "from") if key in described_run},
         "device": title(run.model.tokens.weight.device),
         "split": run.recipe.eval.split,
+        **({"sampled_otherwise": run.overrides} if run.overrides else {}),
         MADE_BY: made_by(),
         "trained_by": described_run.get(MADE_BY, []),
         "prompts": {str(one.task): len(one) for one in evaluated.evaluations},

@@ -13,7 +13,8 @@ MOST_NAMED = 3  # entries named one by one
 TUNING = (
     "Recipes as shipped were not tuned equally, and this page does not know whether these were: a difference "
     "may be one of tuning, not of method. To check, give each the same search, for example "
-    "--axis train.lr=1.5e-3,3e-3,6e-3,1.2e-2, then the guidance and temperature of its sampler."
+    "--axis train.lr=1.5e-3,3e-3,6e-3,1.2e-2, then its sampler, guidance and temperature. Objectives do "
+    "not share a best sampler: one that all have may decide between them, and a plan tunes it by arm (drawn)."
 )
 
 

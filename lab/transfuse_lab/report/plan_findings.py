@@ -58,7 +58,7 @@ def _hypotheses(found: Mapping[str, Any]) -> Html:
         if rows
         else None
     )
-    heads = ["", "what is compared", "difference", "p", "margin", "detectable", "verdict"]
+    heads = ["", "what is compared", "verdict", "difference", "p", "margin", "detectable"]
     head = tag("thead", tag("tr", *[tag("th", one) for one in heads]))
     body = tag("tbody", *[_row(name, one) for name, one in stated.items()])
     note = (
@@ -88,11 +88,10 @@ def _row(name: str, one: Mapping[str, Any]) -> Html:
     interval = f"{spell(one, finding['low'])} to {spell(one, finding['high'])}"
     seeds = f"{finding['seeds']} seeds"
     return tag(
-        "tr", head, tag("td", what),
+        "tr", head, tag("td", what), tag("td", tag("b", WORDS[finding["verdict"]])),
         tag("td", tag("b", spell(one, finding["mean"])), tag("span", interval, class_="interval")),
         tag("td", f"{finding['holm']:.2g}"), tag("td", spell(one, one["margin"]).lstrip("+")),
         tag("td", spell(one, finding["detectable"]).lstrip("+"), tag("span", seeds, class_="interval")),
-        tag("td", tag("b", WORDS[finding["verdict"]])),
     )  # fmt: skip
 
 

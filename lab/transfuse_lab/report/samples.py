@@ -42,6 +42,8 @@ def _drawings(task: str, entries: Entries, made: Sequence[Sample]) -> Html:
     for colour, (entry, runs) in enumerate(entries.items()):
         for run in runs:
             rows = _rows(run, task, prompts)
+            if not any(made for _, made in rows):  # a record that is kept for good may leave its samples out
+                continue
             card = _grid(swatch(entry, colour), rows, f"seed {run.seed}")
             (cards if run is runs[0] else more).append(card)
     note = "The first that each run made, none chosen by hand."
@@ -77,6 +79,11 @@ def _rows(run: RunRecord, task: str, prompts: Sequence[Prompt]) -> list[tuple[Pr
 
 
 def _grid(head: Html, rows: Sequence[tuple[Prompt, Sequence[Html]]], note: str = "") -> Html:
+    """A row a prompt; where each prompt has one thing, a tile of it above the prompt."""
+    caption = tag("figcaption", head, tag("span", f" {note}", class_="quiet") if note else None)
+    if all(len(made) <= 1 for _, made in rows):
+        tiles = [tag("div", *made, tag("span", *_spoken(prompt)), class_="tile") for prompt, made in rows]
+        return tag("figure", caption, tag("div", *tiles, class_="tiles large"), class_="grid")
     lines = [
         tag(
             "div",
@@ -86,7 +93,6 @@ def _grid(head: Html, rows: Sequence[tuple[Prompt, Sequence[Html]]], note: str =
         )
         for prompt, made in rows
     ]
-    caption = tag("figcaption", head, tag("span", f" {note}", class_="quiet") if note else None)
     return tag("figure", caption, *lines, class_="grid")
 
 

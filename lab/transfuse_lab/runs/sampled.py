@@ -1,4 +1,4 @@
-"""A trained run's recipe, drawn from otherwise: `sample --set` of what its weights do not depend on."""
+"""A trained run's recipe, drawn from otherwise: `--set` of `sample` and `eval`, of what no weight depends on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

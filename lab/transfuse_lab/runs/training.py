@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +22,10 @@ from transfuse.errors import TransfuseError
 from transfuse.modalities.fit_context import FitContext
 from transfuse.modalities.modality import Modality, Report
 from transfuse.model.build import build_modalities, build_model, fit_modalities, report_left_out
-from transfuse.model.model import Model
 from transfuse.registry.plugins import Plugins
 from transfuse.sequences.layout import Layout, check_columns
 from transfuse.sequences.vocabulary import Vocabulary
-from transfuse.training import ALONE, Diverged, Inherited, Ranks, Trainer, grow, inherit
+from transfuse.training import ALONE, Diverged, Inherited, Ranks, Trainer
 from transfuse.training.deferred import built
 from transfuse.training.saving import change_recipe, sound_checkpoint
 
@@ -33,6 +33,7 @@ from transfuse_lab.lock import make_folder
 from transfuse_lab.progress import Unseen, bar, say
 from transfuse_lab.runs.choices import as_before
 from transfuse_lab.runs.codecs import codec_seconds, fit_from
+from transfuse_lab.runs.grown import grown, inherited_facts, taken_over
 from transfuse_lab.runs.interrupts import interrupts
 from transfuse_lab.runs.kept_fits import forget_fits, kept_fits
 from transfuse_lab.runs.log import EVENTS, Events, Log, NoLog, keep_until
@@ -96,17 +97,17 @@ def open_run(
     if codecs is None and start is None:
         codecs = stored_codecs(data)
     if not ranks.from_first(bool(run.description_file.is_file() and run.latest)):
-        apart = ranks.size > 1 and start is None
+        apart = ranks.size > 1
         begun = ranks.first_does(
             lambda: _begin(
                 run, recipe, data, section, plugins, report, codecs, start, device, ready, surveyed, apart
             )
         )
-        if ranks.size == 1:
+        if not apart:
             return begun
         run.read_anew("description", "latest", "checkpoint")
-        if apart:
-            return begin_together(run, data, plugins, ranks)
+        taken = None if start is None else taken_over(start, run.recipe(plugins), plugins)
+        return begin_together(run, data, plugins, ranks, taken)
     before = run.recipe(plugins)
     recipe = as_before(recipe, before.dump())
     changed = ranks.first_does(lambda: _changed(run, before, recipe, data))
@@ -166,21 +167,26 @@ def _begin(
             ready(looked)
     began = time.process_time()
     with kept_fits(recipe, data, run.path, report, device) as fits:
-        if start is None or there is None:
-            modalities, inherited = prepare(recipe, data, report, codecs, fits), None
-            if apart:
-                leave_codecs(run, modalities)
-                model, _ = built(lambda: build_model(recipe, modalities, plugins, start=False))
-            else:
-                model = build_model(recipe, modalities, plugins)
+        taken = None if start is None else taken_over(start, recipe, plugins)
+        if taken is None:
+            modalities, vocabulary = prepare(recipe, data, report, codecs, fits), None
         else:
-            model, inherited = _grown(RunFolder(start), there, recipe, data, plugins, report, fits)
+            modalities, vocabulary = grown(taken, data, report, fits)
+        make = partial(build_model, recipe, modalities, plugins, vocabulary)
+        if apart:
+            leave_codecs(run, modalities)
+            model, _ = built(partial(make, start=False))
+        else:
+            model = make(start=taken is None)
+        if taken is not None:
+            (taken.places if apart else taken.fill)(model)
         spent = time.process_time() - began + sum(fit.before for fit in fits.values())
+        inherited = None if taken is None else taken.inherited
         trainer = Trainer(recipe, model if apart else model.to(device), data, inherited)
         facts = {
             "data": data.identity(),
             "data_section": section,
-            "plugins": versions(plugins),
+            "plugins": plugins.versions,
             "codec_seconds": codec_seconds(codecs) if codecs else spent,
             "droppable": droppable_roles(data),
             MADE_BY: [made_by()],
@@ -197,51 +203,10 @@ def _begin(
     return trainer
 
 
-def inherited_facts(start: RunFolder, there: Recipe, recipe: Recipe) -> dict[str, Any]:
-    """By role that the recipe takes over from a run, what brings its modality back. Raises as `inherit`."""
-    return {role: start.description["modalities"][role] for role in inherit(start, there, recipe).roles}
-
-
-def _grown(
-    start: RunFolder,
-    there: Recipe,
-    recipe: Recipe,
-    data: DataSet,
-    plugins: Plugins,
-    report: Report,
-    contexts: Mapping[str, FitContext],
-) -> tuple[Model, Inherited]:
-    """The recipe's model with what a run has learnt; codecs of roles that it has not are fit to the data."""
-    inherited = inherit(start, there, recipe)
-    ids = inherited.ids
-    report_left_out(restrict(data, recipe.modalities), recipe, report)
-    model = grow(
-        start,
-        there,
-        recipe,
-        plugins,
-        lambda new: fit_modalities(new, data, recipe.train.codec_seed, report, contexts=contexts),
-    )
-    if new := [role for role in recipe.modalities if role not in inherited.roles]:
-        more = model.vocabulary.size - ids
-        report(f"{start.path}: {', '.join(inherited.roles)} go on; new are {', '.join(new)}, and {more} ids")
-    if gone := [role for role in there.modalities if role not in recipe.modalities]:
-        report(
-            f"{start.path}: {', '.join(gone)} {'is' if len(gone) == 1 else 'are'} left out: not in the recipe"
-        )
-    return model, inherited
-
-
 def droppable_roles(data: DataSet) -> list[str]:
     """The roles whose items guidance may leave out, as the first training documents mark them, sorted."""
     documents = (data.document("train", index) for index in range(min(LOOKED_AT, data.size("train"))))
     return sorted({item.modality for document in documents for item in document.items if item.droppable})
-
-
-def versions(plugins: Plugins) -> dict[str, str]:
-    """Each loaded plugin's distribution and version."""
-    loaded = (contents.plugin for contents in plugins.loaded)
-    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in loaded}
 
 
 def _changed(run: RunFolder, before: Recipe, recipe: Recipe, data: DataSet) -> dict[str, list[Any]]:

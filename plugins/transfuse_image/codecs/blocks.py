@@ -41,9 +41,10 @@ class BlockCodesSettings(BlocksSettings):
 
 
 class BlocksCodec(PictureCodec):
-    """Latents ``[components, h, w]``: principal components of each block, all over one scale, that of the first.
+    """Latents ``[components, h, w]``: principal components of each block, all over one scale, their root mean square.
 
-    So a squared error of latents is one of pixels, up to that scale and what the components leave out.
+    So a squared error of latents is one of pixels, up to that scale and what the components leave out; and latents
+    have the spread of the noise that is added to them.
     """
 
     settings: BlocksSettings
@@ -69,7 +70,7 @@ class BlocksCodec(PictureCodec):
         signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
         self.mean.copy_(mean)
         self.basis.copy_((vectors * signs).T[: self.channels])
-        scale = float(variances[0].clamp(min=1e-12).sqrt())
+        scale = float(variances[: self.channels].mean().clamp(min=1e-12).sqrt())
         latents = ((pixels - mean) @ self.basis.double().T / scale).float()
         self.bound = bound_of(latents.numpy())
         kept = float(variances[: self.channels].sum() / variances.sum().clamp(min=1e-12))

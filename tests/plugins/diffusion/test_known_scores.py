@@ -31,12 +31,14 @@ class Exact(Evaluate):
         return [each[0], both] if guided else [each[0]]
 
 
-def drawn(objective: SpanObjective, sampler, scale: float, count: int = COUNT, **known) -> Tensor:
-    """Samples ``[count]``, never clipped."""
+def drawn(
+    objective: SpanObjective, sampler, scale: float, count: int = COUNT, bound: float = 1e9, **known
+) -> Tensor:
+    """Samples ``[count]``. bound: where a sampler that clips does."""
     noise = torch.randn(count, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     guidance = GuidanceSettings(scale=scale)
     denoise = guidance.denoiser(Exact(objective, **known), objective.share)
-    return sampler.sample(denoise, objective, noise, [torch.Generator()] * count, 1e9)[:, 0]
+    return sampler.sample(denoise, objective, noise, [torch.Generator()] * count, bound)[:, 0]
 
 
 @pytest.fixture
@@ -85,10 +87,25 @@ def test_guided_steps_are_diffusers(make_objective: Callable, make_sampler: Call
     theirs.set_timesteps(50)
     objective = make_objective(name="ddpm", target="eps")
     objective.times = lambda evaluations: theirs.timesteps.float()
-    own = drawn(objective, make_sampler("ddim", evaluations=50, clip=False), scale, 200)
     exact = Exact(objective)
     x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for t in theirs.timesteps:
         given, free = exact(x, t.float().expand(len(x)))
         x = theirs.step(free + scale * (given - free), int(t), x, use_clipped_model_output=True).prev_sample
-    torch.testing.assert_close(own, x[:, 0], rtol=1e-3, atol=1e-3)
+
+    def off(scale: float, bound: float = 1e9) -> float:
+        ddim = make_sampler("ddim", evaluations=50, clip=bound < 1e9)
+        return float((drawn(objective, ddim, scale, 200, bound) - x[:, 0]).abs().max())
+
+    assert off(scale) < 1e-3
+    assert off(scale + 0.1) > 0.01, "another guidance is found"
+    assert off(scale, bound=1.0) > 0.1, "and so is a clip"
+    objective.times = lambda evaluations: theirs.timesteps.float() - 5
+    assert off(scale) > 0.01, "and so are other times"
+
+
+def test_scores_of_another_spread_are_found(ddpm, make_sampler: Callable) -> None:
+    """What is drawn follows the score that is given, not what a sampler would like to see."""
+    heun = make_sampler("heun", evaluations=49, clip=False)
+    one, two = (drawn(ddpm, heun, 1, centres=(0.0,), spread=spread).std() for spread in (0.7, 0.6))
+    assert float(two / one) == pytest.approx(6 / 7, rel=0.01)

@@ -63,7 +63,7 @@ def test_an_edit_does_what_it_says_and_nothing_else(index: int) -> None:
     assert str(edit) == instruction.data
     one, two = (parse(item.data[None])[0].scene for item in (before, after))
     assert edits.done(edit, one, two) == (True, True)
-    assert edits.done(edit, one, one)[0] is False, "a copy is no edit"
+    assert edits.done(edit, one, one) == (False, True), "a copy is no edit, and keeps all else"
 
 
 def test_the_mixture_is_exact_in_every_block() -> None:
