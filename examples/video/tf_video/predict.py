@@ -44,7 +44,7 @@ def main() -> None:
     asked.add_argument("run", type=Path)
     registry = Registry.open()
     run = open_trained(RunFolder(asked.parse_args().run), registry.plugins)
-    documents = [run.data.document("test", i) for i in range(run.data.size("test"))]
+    documents = [run.data.document("heldout", i) for i in range(run.data.size("heldout"))]
     clips = [[item for item in one.items if item.modality == "frame"] for one in documents]
     prompts, truth = (
         [(first, second) for first, second, *_ in clips],
