@@ -13,10 +13,10 @@ FRAMES = (4, 8)  # fewest and most of a clip
 
 
 class ClipSettings(Settings):
-    train: int = Field(default=20_000, ge=1)
+    train: int = Field(default=8000, ge=1)
     """Clips to train on."""
-    heldout: int = Field(default=200, ge=1)
-    """Clips held out, of digits that are not trained on."""
+    heldout: int = Field(default=400, ge=1)
+    """Clips held out, of digits that are not trained on; half of them to tune by, half to test by."""
 
 
 def bounced(place: int) -> int:

@@ -27,6 +27,7 @@ from transfuse.plugin import (
     TransfuseError,
     clock,
     patchify,
+    sinusoidal_positions,
     unpatchify,
 )
 from transfuse_pictures.files import image_bytes, is_image, read_image
@@ -41,7 +42,7 @@ class FrameSettings(Settings):
     patch: int = Field(default=8, ge=1, le=64)
     """Side of a patch in pixels; a patch is a position."""
     objective: Annotated[Chosen[SpanObjective], PartOf("objective")] = Field(
-        default={"name": "flow", "noise_limit": None}, validate_default=True
+        default={"name": "flow", "target": "x0", "shift": 3, "noise_limit": None}, validate_default=True
     )
     """What is predicted of a noised frame."""
     sampler: Annotated[Chosen[Sampler], PartOf("sampler")] = Field(
@@ -131,10 +132,12 @@ class Frame(SpanModality):
         return self.diffusion.share(t)
 
     def embed(self, x_t, t, copy):
+        sides = x_t.shape[2:]
+        place = sinusoidal_positions([side // self.patch for side in sides], self.out.in_features).to(x_t)
         patches = patchify(x_t, self.patch)  # [B, n, k²]
         if copy == "clean":
-            return self.seen(patches), x_t.shape[2:]
-        return self.into(patches) + self.time(clock(self.noise_share(t)))[:, None], x_t.shape[2:]
+            return self.seen(patches) + place, sides
+        return self.into(patches) + place + self.time(clock(self.noise_share(t)))[:, None], sides
 
     def head(self, hidden, state, t):
         return unpatchify(self.out(hidden), state, self.patch)

@@ -30,9 +30,9 @@ def transfuse_registry():
         "summary": "words and clips, frame by frame",
         "modalities": {"text": {"kind": "text", "vocab": 280}, "frame": {"kind": "frame"}},
         "mask": "same(doc) & (le(idx) | same(span)) & (~k.noised | same(span))",
-        "loss": {"text": 1, "frame": 5},
-        "model": {"dim": 64, "layers": 4, "heads": 4, "rope": ["pos", "row", "column"]},
-        "train": {"flops": 4e12, "budget": 768, "lr": 4e-3},
+        "loss": {"text": 1, "frame": 20},
+        "model": {"dim": 64, "layers": 4, "heads": 4, "rope": ["pos", "row", "column"], "rope_theta": 100},
+        "train": {"flops": 1.5e12, "budget": 768, "lr": 4e-3},
         "eval": {"prompts": 200},
     }
     return {"recipes": {"clips": recipe}}
