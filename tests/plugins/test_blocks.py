@@ -66,7 +66,9 @@ def test_the_first_components_keep_most() -> None:
         errors.append(codec.facts()["reconstruction"])
     assert errors == sorted(errors, reverse=True)
     latents = np.stack([codec.encode(raw) for raw in raws])
-    assert np.square(latents).mean() == pytest.approx(1, rel=0.05), "the spread of the noise that is added to them"
+    assert np.square(latents).mean() == pytest.approx(1, rel=0.05), (
+        "the spread of the noise that is added to them"
+    )
 
 
 def test_codes_name_the_nearest_centre_and_share_the_components() -> None:
