@@ -129,7 +129,7 @@ class ArrayReader:
         sizes, sums = self._sizes[first:last].tolist(), self._sums[first:last].tolist()
         data: list[Any] = [np.empty(size - 4, np.uint8) for size in sizes] if self.array.zstd else plain
         tails = np.empty(len(chunks), "<u4")
-        ends = memoryview(tails.view(np.uint8))
+        ends = tails.view(np.uint8).data
         views = [view for i, each in enumerate(data) for view in (memoryview(each), ends[4 * i : 4 * i + 4])]
         name = f"{self.name}/{self.array.shard_name(shard)}"
         whole = self.place.read_into(name, int(self._offsets[first]), *views) == sum(sizes)

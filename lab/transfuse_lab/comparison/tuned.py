@@ -61,7 +61,8 @@ class Tuned:
             for one in found
             if one.key == key
         )
-        return exp(float(np.interp(log(self.budgets[size]), *zip(*points, strict=True))))
+        flops, chosen = np.array(points).T
+        return exp(float(np.interp(log(self.budgets[size]), flops, chosen)))
 
     @property
     def edges(self) -> list[str]:
