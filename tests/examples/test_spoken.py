@@ -39,7 +39,7 @@ def test_speech_is_learnt_and_old_losses_stay(
         fetch(Path("sounds"))
     except TransfuseError as error:
         pytest.skip(str(error))
-    frozen = ("--set", "train.lr_scale.inherited=0", "--set", "train.lr_scale.vocabulary=5", "--set", OWN)
+    frozen = ("--set", "train.lr_scale.inherited=0", "--set", "train.lr_scale.vocabulary=20", "--set", OWN)
     commands = (
         ("train", "small-digits", "--data", "digits", "--out", "digits"),
         ("train", "spoken-digits", "--data", "spoken", "--from", "digits", "--out", "grown"),
