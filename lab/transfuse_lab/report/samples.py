@@ -7,6 +7,8 @@ from transfuse_lab.report.sections import Entries, section, swatch
 from transfuse_lab.runs.records import RunRecord, Sample, Shown
 
 MOST_PROMPTS, MOST_A_PROMPT, MOST_TEXTS = 12, 8, 40
+LONG = 40
+"""Letters of a text from which on its tile is a large one."""
 PLOT = "image/svg+xml"
 Prompt = tuple[Shown, ...]
 
@@ -126,7 +128,8 @@ def _texts(task: str, entries: Entries) -> Html | None:
         note = f" seed {runs[0].seed}" + (f": {right} of these {len(shown)} right" if known else "")
         tiles = [_tile(one) for one in sorted(shown, key=_is_right)]
         head = tag("figcaption", swatch(entry, colour), tag("span", note, class_="quiet"))
-        cards.append(tag("figure", head, tag("div", *tiles, class_="tiles")))
+        long = max(len(one.made.text or "") for one in shown) > LONG
+        cards.append(tag("figure", head, tag("div", *tiles, class_="tiles large" if long else "tiles")))
     if not cards:
         return None
     note = f"At most {MOST_TEXTS} held-out prompts, spread evenly, mistakes first; text is written greedily."
