@@ -22,7 +22,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("cases", "kills", "damages"),
     [
-        ("pack", 3, 10),
+        pytest.param("pack", 3, 10, marks=pytest.mark.slow),
         pytest.param("pack,train,train-codec,compare", 8, 40, marks=pytest.mark.slow),
     ],
 )
