@@ -110,6 +110,6 @@ def test_what_it_trains_draws_what_is_asked(package: Path, cli: Callable) -> Non
     (train,) = [words for words, _ in COMMANDS if words[:2] == ["transfuse", "train"]]
     assert cli(*train[1:-1], "runs/long").exit_code == 0
     assert cli("eval", "runs/long").exit_code == 0
-    figures = json.loads((package / "runs/long/record.json").read_text())["figures"]
+    figures = json.loads((package / "runs/long/record.json").read_text())["metrics"]
     assert figures["readable"] > 0.4
     assert figures["caption_accuracy"] > 0.4
