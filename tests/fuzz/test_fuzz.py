@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from transfuse.checkpoints.checkpoint import Checkpoint
 from transfuse.errors import TransfuseError
+from transfuse.files import write_checked
 
 from tests.fuzz.targets import TARGETS, read_registry, read_sets
 
@@ -63,3 +65,16 @@ def test_settings_that_once_were_too_much(given: list[str], tmp_path: Path) -> N
 def test_deep_nesting_is_no_stack_overflow(depth: int, tmp_path: Path) -> None:
     text = "modalities: {image: " + "{codec: " * depth + "x" + "}" * (depth + 1)
     attempt(lambda: read_registry(tmp_path, text))
+
+
+@pytest.mark.parametrize("said", [0, [], "model.safetensors", {"model.safetensors": 3}])
+@pytest.mark.parametrize("key", ["files", "parts"])
+def test_a_checkpoint_names_its_files_or_is_refused(key: str, said: object, tmp_path: Path) -> None:
+    state = {"step": 1, "files": {}, "parts": {}} | {key: said}
+    write_checked(tmp_path / "1" / "state.json", state)
+    if (key, said) == ("files", {"model.safetensors": 3}):
+        with pytest.raises(TransfuseError, match="missing"):
+            Checkpoint.read(tmp_path / "1").check()
+    else:
+        with pytest.raises(TransfuseError, match="names no files"):
+            Checkpoint.read(tmp_path / "1")

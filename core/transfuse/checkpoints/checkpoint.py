@@ -1,8 +1,7 @@
 """A checkpoint: a moment of training in a folder, from which training goes on bit for bit.
 
-``model.safetensors``, ``optimizer.safetensors``, ``ema.safetensors`` where weights are averaged, and
-``state.json``. What only looks at a model needs no optimiser, and reads none. Of several ranks each wrote its pieces
-of these in files of its own, which ``parts`` in the state names.
+``model.safetensors``, ``optimizer.safetensors``, ``ema.safetensors`` where weights are averaged, and ``state.json``,
+whose ``parts`` name the files in which several ranks wrote their pieces. What only looks reads no optimiser's.
 """
 
 import shutil
@@ -56,10 +55,7 @@ class Checkpoint:
 
     @staticmethod
     def newest(folders: Iterable[Path], *files: str) -> "Checkpoint":
-        """The newest of which these files are whole; all, if none is named. An older one is warned about.
-
-        Raises TransfuseError, the newest's, where none is.
-        """
+        """The newest whose files, or these of them, are whole, older ones with a warning; else raises its error."""
         faults: list[TransfuseError] = []
         for folder in sorted(folders, key=lambda path: -int(path.name)):
             try:
@@ -77,8 +73,12 @@ class Checkpoint:
     def read(folder: Path) -> "Checkpoint":
         """The checkpoint in a folder; tensors are read, and checked, when they are asked for."""
         state = read_checked(folder / STATE, "state", "step", "files")
-        if str(state["step"]) != folder.name:
-            raise TransfuseError(f"{folder / STATE} is of step {state['step']!r}: {CURE}")
+        try:
+            sound = {*state["files"].keys()} >= {f for part in state.get("parts", {}).values() for f in part}
+        except (AttributeError, TypeError):
+            sound = False
+        if not sound or str(state["step"]) != folder.name:
+            raise TransfuseError(f"{folder / STATE} is of step {state['step']!r}, or names no files: {CURE}")
         return Checkpoint(folder, state)
 
     def check(self, *names: str) -> None:
