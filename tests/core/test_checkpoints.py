@@ -280,7 +280,9 @@ def test_a_file_of_another_step_is_found(run: Path, model: Model, name: str) -> 
         assert RunFolder(run).sound_checkpoint().state["step"] == 2
     (run / "checkpoints/3").rename(run / "checkpoints/4")
     (run / "checkpoints/latest").write_text("4")
-    with pytest.warns(UserWarning, match=r"4/state\.json is of step 3, or names no files: .*; going on from step 2"):
+    with pytest.warns(
+        UserWarning, match=r"4/state\.json is of step 3, or names no files: .*; going on from step 2"
+    ):
         assert RunFolder(run).checkpoint.state["step"] == 2
 
 

@@ -128,16 +128,19 @@ def _same(check: Check, chosen: Selected, tuned: Tuned) -> Values:
         one for arm in chosen.arms(group, check.arms) for one in chosen.at(group=group, arm=arm, share=None)
     ]
     for one in runs:
-        before = len(found)
         place = {key: one.facts[PLACE][key] for key in ("arm", "size", "share")}
-        for two in chosen.at(group=check.other, **place):
-            if two.seed == one.seed and two.settings == one.settings:
-                names = {*one.metrics, *two.metrics} - {*TIMES}
-                unlike = sum(one.metrics.get(name) != two.metrics.get(name) for name in names)
-                unlike += one.facts.get(WEIGHTS) != two.facts.get(WEIGHTS)
-                found[f"{one.entry}, seed {one.seed}"] = float(unlike)
-        if len(found) == before:
+        twins = [
+            two
+            for two in chosen.at(group=check.other, **place)
+            if two.seed == one.seed and two.settings == one.settings
+        ]
+        if not twins:
             raise Unanswered(f"{one.entry}, seed {one.seed}: the run it repeats is not in {check.other}")
+        for two in twins:
+            names = {*one.metrics, *two.metrics} - {*TIMES}
+            unlike = sum(one.metrics.get(name) != two.metrics.get(name) for name in names)
+            unlike += one.facts.get(WEIGHTS) != two.facts.get(WEIGHTS)
+            found[f"{one.entry}, seed {one.seed}"] = float(unlike)
     if not found:
         raise Unanswered("no run and the one it repeats are there yet")
     return found

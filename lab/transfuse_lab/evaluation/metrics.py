@@ -137,15 +137,14 @@ class FrechetDistance(Metric):
     )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        judge = _judge(evaluation)
-        if judge is None or len(evaluation.made) < 2:
+        judge, features = _judge(evaluation), _features(evaluation)
+        if judge is None or features is None:
             return {}
-        train = _training(evaluation).images
-        real = judge.features(stacked(evaluation.truth))
-        count = min(len(evaluation.made), len(train))
+        (made, real), train = features, _training(evaluation).images
+        count = min(len(made), len(train))
         spread = np.linspace(0, len(train) - 1, count).round().astype(int)
         return {
-            "frechet_distance": frechet_distance(judge.features(stacked(evaluation.made)), real),
+            "frechet_distance": frechet_distance(made, real),
             "frechet_floor": frechet_distance(judge.features(train[spread]), real),
         }
 
@@ -168,11 +167,8 @@ class KernelDistance(Metric):
     )  # fmt: skip
 
     def compute(self, evaluation: Evaluation) -> dict[str, float]:
-        judge = _judge(evaluation)
-        if judge is None or len(evaluation.made) < 2:
-            return {}
-        made, real = (judge.features(stacked(images)) for images in (evaluation.made, evaluation.truth))
-        return {"kernel_distance": kernel_distance(made, real)}
+        features = _features(evaluation)
+        return {} if features is None else {"kernel_distance": kernel_distance(*features)}
 
 
 class ReconstructionError(Metric):
@@ -272,3 +268,12 @@ def _judge(evaluation: Evaluation) -> Classifier | None:
     if not enough or not set(_captions(evaluation)) <= set(counts):
         return None
     return classifier_of(train.images, train.captions)
+
+
+@lru_cache(maxsize=1)
+def _features(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of what was made and of held-out pictures, by the classifier; None without one, or of fewer than two."""
+    judge = _judge(evaluation)
+    if judge is None or len(evaluation.made) < 2:
+        return None
+    return judge.features(stacked(evaluation.made)), judge.features(stacked(evaluation.truth))
