@@ -22,8 +22,9 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from runners.fault_cases import CASES, Case, files_of
@@ -43,7 +44,7 @@ def killed(
     found, log = Counter[str](), home / f"{case.name}.log"
     whole = home / f"{case.name}.zarr"
     counter = Kill(whole)
-    status, seconds, asked = forked(case.arguments(whole), counter, log)
+    status, seconds, asked = forked(case.arguments(whole), counter, log, case.ranks)
     if status:
         raise SystemExit(f"{case.name} fails without a kill: {log.read_text()[-2000:]}")
     wanted = case.bits(whole)
@@ -52,13 +53,13 @@ def killed(
         at = rng.randrange(1, asked + 1) if number % 2 else 0
         kill = Kill(folder, at, 0 if at else rng.uniform(0.02, seconds))
         what = f"{case.name} killed at {f'request {at} of {asked}' if at else f'{kill.seconds:.2f} s'}"
-        killed_so = forked(case.arguments(folder), kill, log)[0] == -signal.SIGKILL
+        killed_so = forked(case.arguments(folder), kill, log, case.ranks)[0] == -signal.SIGKILL
         found["kills"] += killed_so
         before = records(case, folder, what, found, report)
         if not killed_so and before:
             shutil.rmtree(folder)  # it was done before its time had come
             continue
-        if status := forked(case.arguments(folder), None, log)[0]:
+        if status := forked(case.arguments(folder), None, log, case.ranks)[0]:
             found["lost"] += 1
             report(f"{what}: the re-run ends with {status}: {log.read_text()[-500:]}")
         elif records(case, folder, what, found, report) < before or case.bits(folder) != wanted:
@@ -149,9 +150,8 @@ def main() -> None:
         by_case = json.loads(given.json.read_text())["cases"]
     figures = dict[str, int]()
     with tempfile.TemporaryDirectory() as home:
-        for case, share, damages in zip(
-            cases, _shares(kills, len(cases)), _shares(tries, len(cases)), strict=True
-        ):
+        weights = [case.weight for case in cases]
+        for case, share, damages in zip(cases, _shares(kills, weights), _shares(tries, weights), strict=True):
             rng = random.Random(f"{given.seed} {case.name}")  # of a case alone the same as among others
             found = killed(case, Path(home), share, rng, say)
             found += damaged(case, Path(home), damages, rng, say)
@@ -164,8 +164,10 @@ def main() -> None:
     sys.exit(bool(figures["lost"] or figures["silent"]))
 
 
-def _shares(total: int, parts: int) -> Iterator[int]:
-    return (total * (i + 1) // parts - total * i // parts for i in range(parts))
+def _shares(total: int, weights: Sequence[int]) -> Iterator[int]:
+    """Of a total by weight, which add up to it."""
+    ends = [total * sum(weights[:i]) // sum(weights) for i in range(len(weights) + 1)]
+    return (end - start for start, end in pairwise(ends))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from transfuse.checkpoints import RunFolder, restore_codecs
+from transfuse.checkpoints.checkpoint import MODEL, OPTIMIZER
 from transfuse.config.recipe import Recipe
 from transfuse.errors import TransfuseError
 from transfuse.model.build import build_modalities
@@ -17,10 +19,13 @@ from transfuse.registry import Registry
 from transfuse_adapters.store.manifests import PLAN
 from transfuse_adapters.store.reader import Store
 from transfuse_adapters.store.tools import faults
+from transfuse_lab.runs.examination import examine_run
 
 DATA = "digits"
-TINY = ("--set", "model.dim=32", "--set", "model.layers=1", "--set", "model.heads=2", "--set", "train.steps=6",
+TINY = ("--set", "model.dim=32", "--set", "model.layers=1", "--set", "model.heads=2",
         "--set", "train.save_every=0", "--set", "text.vocab=280", "--device", "cpu")  # fmt: skip
+STEPS = ("--set", "train.steps=6")
+PIXELS = ("--set", "image.codec=pixel", "--set", "image.patcher.patch=4")
 CODEC = ("--set", "image.codec.steps=12", "--set", "image.codec.width=8", "--set", "image.codec.batch=8")
 
 
@@ -42,6 +47,8 @@ class Case:
     read: Callable[[Path], list[str]]
     skipped: re.Pattern[str] = field(default=re.compile(r"(?!)"))
     damaged: re.Pattern[str] = field(default=re.compile(r".*"))
+    ranks: int = 1
+    weight: int = 2
 
 
 def said(action: Callable[[], object]) -> list[str]:
@@ -97,10 +104,6 @@ PACK = Case(
 # -- runs and codecs
 
 
-def tensors_of(path: Path) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
-
-
 def finished_steps(folder: Path) -> int:
     """Steps of the newest checkpoint, opened, and its log not shorter than it."""
     run = RunFolder(folder)
@@ -115,48 +118,53 @@ def finished_steps(folder: Path) -> int:
 
 def run_bits(folder: Path) -> dict[str, Any]:
     run = RunFolder(folder)
-    newest = run.checkpoint.folder
     found: dict[str, Any] = {}
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        found |= {f"{name} {key}": value for key, value in tensors_of(newest / name).items()}
+    for name in (MODEL, OPTIMIZER):
+        found |= {
+            f"{name} {key}": value.numpy().tobytes() for key, value in run.checkpoint.tensors(name).items()
+        }
     return found | {"metrics": run.metrics_file.read_text(), "recipe": run.recipe_file.read_text()}
 
 
 def use_run(folder: Path) -> None:
-    plugins = Registry.open().plugins
     run = RunFolder(folder)
-    recipe, _ = run.load(plugins)
+    recipe, _ = run.load(Registry.open().plugins)
     run.sound_checkpoint()
     if not recipe.modalities:
         raise TransfuseError(f"{run.recipe_file}: holds no modality")
 
 
+def examined(folder: Path) -> list[str]:
+    """What `transfuse doctor RUN` says."""
+    found: list[str] = []
+    complaints = said(
+        lambda: found.extend(str(one.text) for one in examine_run(folder, Registry.open().plugins))
+    )
+    return found + complaints
+
+
 TRAIN = Case(
     "train",
-    lambda folder: (
-        "train",
-        "transfusion",
-        "--data",
-        DATA,
-        *TINY,
-        "--set",
-        "image.codec=pixel",
-        "--set",
-        "image.patcher.patch=4",
-        "--out",
-        str(folder),
-    ),
+    lambda folder: ("train", "transfusion", "--data", DATA, *TINY, *STEPS, *PIXELS, "--out", str(folder)),
     finished_steps,
     run_bits,
-    lambda folder: said(lambda: use_run(folder)),
+    examined,
     lambda folder: said(lambda: use_run(folder)),
     re.compile(r"metrics\.jsonl$"),
     re.compile(r"modalities\.json$|recipe\.json$|checkpoints/(6/.*|latest)$"),
 )
 
+# Pieces that two ranks save together.
+CHECKPOINT = replace(
+    TRAIN,
+    name="checkpoint",
+    arguments=lambda folder: (*TRAIN.arguments(folder), "--set", "train.rows=2"),
+    ranks=2,
+)
+
 
 def codec_recipe() -> Recipe:
-    words = [word for word in (*TINY, *CODEC) if "=" in word]
+    words = [word for word in (*TINY, *STEPS, *CODEC) if "=" in word]
     return Registry.open().recipe("transfusion", words, DATA)
 
 
@@ -171,15 +179,25 @@ def finished_codecs(folder: Path) -> int:
 def codec_bits(folder: Path) -> dict[str, Any]:
     told = json.loads((folder / "codecs.json").read_text())
     return {"facts": told["modalities"]} | {
-        f"{path.name} {name}": value
+        f"{path.name} {name}": value.numpy().tobytes()
         for path in sorted(folder.glob("*.safetensors"))
-        for name, value in tensors_of(path).items()
+        for name, value in sorted(load_file(path).items())
     }
 
 
 TRAIN_CODEC = Case(
     "train-codec",
-    lambda folder: ("train-codec", "transfusion", "--data", DATA, *TINY, *CODEC, "--out", str(folder)),
+    lambda folder: (
+        "train-codec",
+        "transfusion",
+        "--data",
+        DATA,
+        *TINY,
+        *STEPS,
+        *CODEC,
+        "--out",
+        str(folder),
+    ),
     finished_codecs,
     codec_bits,
     lambda folder: said(lambda: restore_codecs(folder, build_modalities(codec_recipe()))),
@@ -207,31 +225,24 @@ def compare_bits(folder: Path) -> dict[str, Any]:
     }
 
 
+def each_run(look: Callable[[Path], list[str]], folder: Path) -> list[str]:
+    return [f"{path.name}: {text}" for path in sorted(folder.glob("runs/*")) for text in look(path)]
+
+
 COMPARE = Case(
     "compare",
     lambda folder: (
-        "compare",
-        "transfusion",
-        "--data",
-        DATA,
-        "--seeds",
-        "0,1",
-        *TINY,
-        "--set",
-        "image.codec=pixel",
-        "--set",
-        "image.patcher.patch=4",
-        "--set",
-        "eval.prompts=2",
-        "--out",
-        str(folder),
+        *("compare", "transfusion", "--data", DATA, "--seeds", "0,1", *TINY, *PIXELS),
+        *("--set", "train.flops=2e8", "--set", "eval.prompts=2", "--set", "eval.tasks=[image->text]"),
+        *("--out", str(folder)),
     ),
     finished_jobs,
     compare_bits,
-    lambda folder: said(lambda: [use_run(path) for path in sorted(folder.glob("runs/*"))]),
-    lambda folder: said(lambda: [use_run(path) for path in sorted(folder.glob("runs/*"))]),
+    partial(each_run, TRAIN.verified),
+    partial(each_run, TRAIN.read),
     re.compile(r"metrics\.jsonl$|record\.json$|report|compare\.json|log"),
-    re.compile(r"runs/[^/]*/(modalities\.json|recipe\.json|checkpoints/(6/.*|latest))$"),
+    re.compile(r"runs/[^/]*/(modalities\.json|recipe\.json|checkpoints/(5/.*|latest))$"),
+    weight=1,  # each takes as long as five of the others
 )
 
-CASES = {case.name: case for case in (PACK, TRAIN, TRAIN_CODEC, COMPARE)}
+CASES = {case.name: case for case in (PACK, TRAIN, TRAIN_CODEC, CHECKPOINT, COMPARE)}

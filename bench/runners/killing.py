@@ -1,13 +1,15 @@
-"""A command in a process of its own that is killed when its time has come, or at the n-th of what it asks for."""
+"""A command in processes of its own that is killed when its time has come, or at the n-th of what it asks for."""
 
 import builtins
 import io
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from transfuse.checkpoints import weights
 from transfuse_lab.cli import app
@@ -81,31 +83,58 @@ class Kill:
 
 
 def forked(
-    arguments: Sequence[object], kill: Kill | None = None, log: Path | None = None
+    arguments: Sequence[object], kill: Kill | None = None, log: Path | None = None, ranks: int = 1
 ) -> tuple[int, float, int]:
-    """A command in a process of its own: its exit status (-9 where it was killed), seconds, and what it asked."""
+    """A command in a process of its own: its exit status (-9 where it was killed), seconds, and what it asked.
+
+    ranks: that train together. The first counts what it asks; all are killed where one is, as with their machine.
+    """
     reads, writes = os.pipe()
-    began = time.monotonic()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
+    began, port = time.monotonic(), free_port()
+    running: dict[int, int] = {}
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
             os.close(reads)
-            out = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            if kill is not None:
-                kill.install()
-            try:
-                app(list(map(str, arguments)), standalone_mode=False)
-                status = 0
-            except SystemExit as ended:
-                status = int(ended.code or 0)
-        finally:
-            os.write(writes, str(kill.asked if kill else 0).encode())
-            os._exit(status)
+            if ranks > 1:
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            _commanded(arguments, None if rank else kill, log if not rank else None, writes)
+        running[child] = rank
     os.close(writes)
-    _, waited = os.waitpid(child, 0)
+    found = [0] * ranks
+    while running:
+        child, waited = os.wait()
+        found[running.pop(child)] = os.waitstatus_to_exitcode(waited)
+        if os.waitstatus_to_exitcode(waited):
+            for other in running:
+                os.kill(other, signal.SIGKILL)
     asked = os.read(reads, 64)
     os.close(reads)
-    return os.waitstatus_to_exitcode(waited), time.monotonic() - began, int(asked or 0)
+    return found[0] or max(found), time.monotonic() - began, int(asked or 0)
+
+
+def _commanded(arguments: Sequence[object], kill: Kill | None, log: Path | None, writes: int) -> NoReturn:
+    """Runs the command in this process, and ends it. writes: takes what it asked, of the process that counts."""
+    status = 1
+    try:
+        out = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        if kill is not None:
+            kill.install()
+        try:
+            status = int(app(list(map(str, arguments)), standalone_mode=False) or 0)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    finally:
+        if kill is not None:
+            os.write(writes, str(kill.asked).encode())
+        os._exit(status)
+
+
+def free_port() -> int:
+    """Of this machine, for ranks to meet at."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return tried.getsockname()[1]
