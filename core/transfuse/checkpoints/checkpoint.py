@@ -83,9 +83,14 @@ class Checkpoint:
 
     def check(self, *names: str) -> None:
         """Raises TransfuseError where one of these files, or any that it has if none is named, is damaged."""
-        for file in [f for name in names for f in self._files(name) or ()] if names else self.state["files"]:
+        for file in self.files(*names):
             check_file(self.folder / file, self.state["files"][file])
             self._checked.add(file)
+
+    def files(self, *names: str) -> list[str]:
+        """The files of these names that there are, the pieces of those that ranks wrote; all if none is named."""
+        there, parts = self.state["files"], self.state.get("parts", {})
+        return [f for name in names or there for f in parts.get(name, [name]) if f in there]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Those of a file."""
@@ -93,14 +98,10 @@ class Checkpoint:
 
     def part(self, name: str) -> Part:
         """A file, or the files whose pieces stand for it; with the SHA-256 of each, None where it was checked."""
-        if (files := self._files(name)) is None:
+        if not (files := self.files(name)) and name not in self.state.get("parts", {}):
             raise TransfuseError(f"{self.folder / name} is missing: the checkpoint was written without it")
-        sums = {f: None if f in self._checked else self.state["files"][f] for f in files}
-        prefix = "" if name in files else f"{name.removesuffix('.safetensors')}/"
-        return Part({self.folder / file: sum for file, sum in sums.items()}, prefix)
-
-    def _files(self, name: str) -> list[str] | None:
-        return self.state.get("parts", {}).get(name, [name] if name in self.state["files"] else None)
+        sums = {self.folder / f: None if f in self._checked else self.state["files"][f] for f in files}
+        return Part(sums, "" if name in files else f"{name.removesuffix('.safetensors')}/")
 
     def load_weights(self, model: Model, averaged: bool = False) -> None:
         """The weights as they were trained; ``averaged``: their moving average in the place of those that have one."""

@@ -220,8 +220,7 @@ class SpanModality(Modality):
 
     def flops(self, span_length: int) -> float:
         """Multiply-adds × 2 of one forward pass of its own layers over one span."""
-        own = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return 2.0 * own * span_length
+        return 2.0 * span_length * sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
 class Evaluate(ABC):

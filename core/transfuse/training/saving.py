@@ -94,12 +94,8 @@ def export(run: RunFolder, out: Path) -> None:
     """
     check_vacant(out)
     checkpoint = run.sound_checkpoint()
-    kinds = [
-        kind
-        for kind in KINDS
-        if kind in checkpoint.state["files"] or kind in checkpoint.state.get("parts", {})
-    ]
-    tensors = {kind: checkpoint.tensors(kind) for kind in kinds}
+    there = {*checkpoint.state["files"], *checkpoint.state.get("parts", {})}
+    tensors = {kind: checkpoint.tensors(kind) for kind in KINDS if kind in there}
     kept = {key: value for key, value in checkpoint.state.items() if key not in ("step", "files", "parts")}
     for file in (run.recipe_file, run.description_file, run.metrics_file):
         if file.is_file():
@@ -230,12 +226,9 @@ def sound_checkpoint(run: RunFolder, ranks: Ranks, *kinds: str) -> Checkpoint:
         folder, fault, checkpoint, files = run.path / "checkpoints" / str(step), "", None, []
         try:
             checkpoint = Checkpoint.read(folder)
-            sums, parts = checkpoint.state["files"], checkpoint.state.get("parts", {})
-            files = sorted(
-                {f for kind in kinds for f in parts.get(kind, [kind])} & sums.keys() if kinds else sums
-            )
+            files = sorted(checkpoint.files(*kinds))
             for file in files[ranks.rank :: ranks.size]:
-                check_file(folder / file, sums[file])
+                check_file(folder / file, checkpoint.state["files"][file])
         except TransfuseError as error:
             fault = str(error)
         faults = [each for each in ranks.gathered(fault) if each]
