@@ -207,5 +207,16 @@ def test_every_check_of_the_pilot_with_a_bound_has_its_fault(file: PlanFile) -> 
     unbounded = {name for name, one in file.plan.checks.items() if one.at_least is one.at_most is None}
     assert unbounded == TOLD
     assert {*file.plan.checks} - TOLD == {*SPOILT, "rates-interior"}
-    spread = checked(file.plan.checks["spread"], Selected(file.plan, simulated(file)), tuned())
-    assert spread["values"]["sd"] > 0
+
+
+def test_the_number_of_seeds_is_told_at_the_level_of_the_first_of_three(file: PlanFile) -> None:
+    def noisier(place: Place, own: Figures) -> None:
+        own["object_recall"] += 0.05 * np.sin(1e4 * own["heldout_loss_text"])
+
+    check, chosen = file.plan.checks["spread"], Selected(file.plan, simulated(file, noisier))
+    told, at_five = (
+        checked(one, chosen, tuned())["values"] for one in (check, check.model_copy(update={"level": 0.05}))
+    )
+    (name,) = (name for name in told if "seeds" in name)
+    assert told["sd"] == at_five["sd"] > 0.01
+    assert told[name] == verdicts.seeds_wanted(told["sd"], 0.06, 0.0167) > at_five[name]

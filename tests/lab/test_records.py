@@ -13,6 +13,7 @@ from transfuse import TransfuseError
 from transfuse.files import write_checked
 from transfuse.metrics import Figure
 from transfuse_lab.comparison.compare_json import comparison, write_comparison
+from transfuse_lab.comparison.run import LONGEST, slug
 from transfuse_lab.runs.records import (
     CurvePoint,
     RunRecord,
@@ -124,6 +125,14 @@ def test_no_record(tmp_path: Path) -> None:
 )
 def test_the_name_of_an_entry(axes: dict[str, Any], name: str) -> None:
     assert entry_name("transfusion", axes) == name
+
+
+def test_long_entries_that_are_unlike_have_unlike_files() -> None:
+    long = "chameleon;group=tune;image.guidance.scale=1.5;image.temperature=0.85;loss.image=5;size="
+    names = [slug(f"{long}{size}", seed) for size in ("64x4", "128x4") for seed in (0, 1)]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= LONGEST + len("-seed0")
+    assert slug("transfusion;size=64x4", 3) == "transfusion-size=64x4-seed3"
 
 
 def test_a_drawing_is_a_data_uri_of_what_it_is() -> None:

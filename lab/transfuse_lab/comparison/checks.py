@@ -98,7 +98,9 @@ def _sd(check: Check, chosen: Selected, tuned: Tuned) -> Values:
     low, high = sd_interval(sd, len(apart))
     told = {"sd": sd, "(low)": low, "(high)": high}
     if check.wanted and sd:
-        told[f"for a difference of {check.wanted:g} (seeds)"] = float(seeds_wanted(sd, check.wanted))
+        told[f"for a difference of {check.wanted:g} (seeds)"] = float(
+            seeds_wanted(sd, check.wanted, check.level)
+        )
     return told
 
 

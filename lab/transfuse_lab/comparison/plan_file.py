@@ -164,6 +164,8 @@ class Check(Settings):
     wanted: Positive | None = None
     """Of ``sd``: the true difference that is to be found, for which the number of seeds is told. Of ``sign``: the
     least difference that has one."""
+    level: float = Field(0.05, gt=0, lt=1)
+    """Of ``sd``: of the test that is to find it, such as a third of 5 % where Holm has three hypotheses."""
 
 
 class Knob(Settings):

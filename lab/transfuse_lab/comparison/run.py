@@ -10,6 +10,9 @@ from typing import Any
 from transfuse.checkpoints import RunFolder, provenance
 from transfuse.config.recipe import Recipe
 
+LONGEST = 80
+"""Letters of a run's name as a file's, its seed apart."""
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -69,8 +72,11 @@ def codecs_folder(out: Path, recipe: Recipe, identity: Mapping[str, Any]) -> Pat
 
 
 def slug(entry: str, seed: int) -> str:
-    """A run's name as a file's."""
-    return "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)[:80] + f"-seed{seed}"
+    """A run's name as a file's: of entries that are unlike, unlike ones, however long."""
+    name = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in entry)
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 11]}-{short_hash(entry)}"
+    return f"{name}-seed{seed}"
 
 
 def short_hash(value: Any) -> str:
