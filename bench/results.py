@@ -6,6 +6,7 @@ python bench/results.py [--write]
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pages import DOCS, write
@@ -34,12 +35,12 @@ def spelt(value: float, scale: int, unit: str) -> str:
     return f"{value * scale:.3g}{f' {unit}' if unit else ''}"
 
 
-def digits() -> str:
-    """Of each recipe: the mean, and each seed."""
-    told = records("compare-digits.json")
+def compared(file: str, figures: Mapping[str, tuple[str, int, str]]) -> str:
+    """Of each entry of a comparison: the mean, and each seed."""
+    told = records(file)
     seeds = ", ".join(f"seed {seed}" for seed in next(iter(told["seeds"].values())))
     lines = [f"| mean ({seeds}) | {' | '.join(told['recipes'])} |", "|---|" + "---|" * len(told["recipes"])]
-    for name, (meaning, scale, unit) in DIGITS.items():
+    for name, (meaning, scale, unit) in figures.items():
         cells = [_over_seeds(found[name], scale, unit) for found in told["recipes"].values()]
         lines.append(f"| {meaning} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -50,17 +51,10 @@ def _over_seeds(found: Mapping[str, Any], scale: int, unit: str) -> str:
     return f"{spelt(found['mean'], scale, unit)} ({single})"
 
 
-def emoji() -> str:
-    """Of each patcher: its one seed."""
-    runs = records("emoji.json")["runs"]
-    lines = [f"| seed 0 | {' | '.join(f'{name} patcher' for name in runs)} |", "|---|" + "---|" * len(runs)]
-    for name, (meaning, scale, unit) in EMOJI.items():
-        cells = [spelt(run["metrics"][name], scale, unit) for run in runs.values()]
-        lines.append(f"| {meaning} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-TABLES = {"bench/results.py digits": digits, "bench/results.py emoji": emoji}
+TABLES = {
+    "bench/results.py digits": partial(compared, "compare-digits.json", DIGITS),
+    "bench/results.py emoji": partial(compared, "compare-emoji.json", EMOJI),
+}
 
 
 def main() -> None:
