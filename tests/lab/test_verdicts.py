@@ -80,6 +80,13 @@ def test_what_can_be_detected_is_the_specifications(seeds: int, difference: floa
     assert seeds_wanted(SD, difference + 1e-3) == seeds
 
 
+def test_a_spread_that_no_seeds_overcome_has_its_number_all_the_same() -> None:
+    few = seeds_wanted(8.0, 0.3)
+    assert detectable(8.0, few) <= 0.3 < detectable(8.0, few - 1)
+    # (z(.975) + z(.8))² = 7.849, times the variance over the difference squared.
+    assert seeds_wanted(8.0, 0.15) == pytest.approx(7.849 * (8 / 0.15) ** 2, rel=1e-3)
+
+
 def test_what_can_be_detected_is_found_four_times_in_five() -> None:
     rng, count = np.random.default_rng(3), 2000
     true = detectable(SD, 5)

@@ -3,16 +3,18 @@
 The unit is a seed: its runs share data order, noise and initial weights, and prompts are the same for all.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import isfinite, sqrt
+from math import ceil, isfinite, sqrt
 from typing import Any, Literal
 
 import numpy as np
 from transfuse.errors import TransfuseError
 
 FEWEST = 3  # seeds, below which nothing is said
+MANY = 10_000
 POWER = 0.8
 FINE = 20_000
 """Quantiles of the sd that is found, over which power is a mean."""
@@ -152,15 +154,15 @@ def _effect(seeds: int, level: float, power: float) -> float:
 
 
 def seeds_wanted(sd: float, difference: float, level: float = 0.05, power: float = POWER) -> int:
-    """How many seeds find a true difference in so many cases; at least three."""
-    seeds = FEWEST
-    while detectable(sd, seeds, level, power) > difference:
-        seeds += 1
-        if seeds > 10_000:
-            raise TransfuseError(
-                f"a difference of {difference:g} is not found by any number of seeds at sd {sd:g}"
-            )
-    return seeds
+    """How many seeds find a true difference in so many cases; at least three.
+
+    Beyond `MANY` by the law of large numbers: what is detectable falls with their root.
+    """
+    seeds = range(FEWEST, MANY + 1)
+    enough = bisect_left(seeds, -difference, key=lambda n: -detectable(sd, n, level, power))
+    if enough < len(seeds):
+        return seeds[enough]
+    return ceil(MANY * (detectable(sd, MANY, level, power) / difference) ** 2)
 
 
 def sd_interval(sd: float, n: int, level: float = 0.05) -> tuple[float, float]:
