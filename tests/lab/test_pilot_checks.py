@@ -207,6 +207,8 @@ def test_every_check_of_the_pilot_with_a_bound_has_its_fault(file: PlanFile) -> 
     unbounded = {name for name, one in file.plan.checks.items() if one.at_least is one.at_most is None}
     assert unbounded == TOLD
     assert {*file.plan.checks} - TOLD == {*SPOILT, "rates-interior"}
+    spread = checked(file.plan.checks["spread"], Selected(file.plan, simulated(file)), tuned())
+    assert spread["values"]["sd"] > 0
 
 
 def test_the_number_of_seeds_is_told_at_the_level_of_the_first_of_three(file: PlanFile) -> None:

@@ -156,7 +156,7 @@ def _effect(seeds: int, level: float, power: float) -> float:
 def seeds_wanted(sd: float, difference: float, level: float = 0.05, power: float = POWER) -> int:
     """How many seeds find a true difference in so many cases; at least three.
 
-    Beyond `MANY` by the law of large numbers: what is detectable falls with their root.
+    Beyond `MANY` it is extrapolated: what is detectable falls with the root of their number.
     """
     seeds = range(FEWEST, MANY + 1)
     enough = bisect_left(seeds, -difference, key=lambda n: -detectable(sd, n, level, power))
